@@ -1,0 +1,204 @@
+"""The contract of a check: what it needs, what it measures, and how it judges.
+
+A check is pure. It builds SQL expressions and turns tallies into verdicts; it never connects,
+logs, sleeps or reads a clock. The runner does all that, and turns any failure into ``error``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, ClassVar, Generic, TypeVar
+
+from checks.baseline import Baseline
+from checks.dataset import Dataset, Role
+from checks.measure import Listing, Measure, Tally
+from checks.rows import Rows
+from checks.settings import CheckSettings
+from checks.window import Window
+
+
+class Outcome(StrEnum):
+    """How a check ended."""
+
+    GOOD = "good"
+    BAD = "bad"
+    UNKNOWN = "unknown"
+    ERROR = "error"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome of a check for one subject in one window.
+
+    The subject is the dataset as a whole, or one entity, feature or source of it.
+
+    Args:
+        check: Id of the check.
+        dataset: Name of the dataset.
+        window: What was judged.
+        outcome: Good, bad, unknown (could not judge) or error (could not run).
+        measure: Name of the value with its unit, such as ``lag_seconds``.
+        value: What was found; None where there is nothing to measure.
+        limit: The bound that the value was held against.
+        good: Good events or cells of the ratio; None where the check counts no events.
+        total: All events of the ratio.
+        reason: One sentence for a person.
+        details: Bounded supporting figures, never row-level data.
+    """
+
+    check: str
+    dataset: str
+    window: Window
+    outcome: Outcome
+    measure: str
+    value: float | None = None
+    limit: float | None = None
+    good: int | None = None
+    total: int | None = None
+    reason: str = ""
+    entity: str | None = None
+    feature: str | None = None
+    source: str | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def subject(self) -> dict[str, str]:
+        """What the verdict is about: entity, feature and source, each where it applies."""
+        named = {"entity": self.entity, "feature": self.feature, "source": self.source}
+        return {kind: name for kind, name in named.items() if name is not None}
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the verdict is about more than one source; these feed the objectives."""
+        return self.source is None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One value for Prometheus: a metric of ``checks/metrics.py`` with its labels.
+
+    For a counter the value is the increment of this window, for a gauge the value now.
+    """
+
+    metric: str
+    labels: Mapping[str, str]
+    value: float
+
+    @property
+    def key(self) -> tuple[str, tuple[tuple[str, str], ...]]:
+        """Identity of the series."""
+        return self.metric, tuple(sorted(self.labels.items()))
+
+
+# The settings of all checks on the same dataset, by check id; for checks that share a definition.
+Siblings = Mapping[str, Any]
+NO_SIBLINGS: Siblings = {}
+
+S = TypeVar("S", bound=CheckSettings)
+
+
+class Check(Generic[S]):
+    """One kind of defect of a dataset: what to count, and when the count is bad.
+
+    Subclasses set the class attributes and override ``measures`` and ``judge``. The docstring of
+    a subclass has the sections *Detects*, *Does not detect* and *When it fires*, which
+    ``recwatch explain`` prints.
+    """
+
+    id: ClassVar[str]
+    settings_type: ClassVar[type[CheckSettings]]
+    formula: ClassVar[str]
+    limit_setting: ClassVar[str]
+    needs: ClassVar[tuple[Role, ...]] = ()
+    # Roles that are read where they exist; if the data loses one of them, the check cannot go on.
+    uses: ClassVar[tuple[Role, ...]] = ()
+    # Whether missed windows are judged later. A check of the present moment has nothing to catch up.
+    catches_up: ClassVar[bool] = True
+    # Figures of a verdict's details that the store keeps as history, for bands.
+    history: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, settings: S, siblings: Siblings = NO_SIBLINGS) -> None:
+        self.settings = settings
+
+    def absent(self, dataset: Dataset) -> str | None:
+        """Return why the check cannot run on a dataset (a missing role), or None if it can."""
+        if dataset.clock is None:
+            return "needs the role event_time or ingested_at"
+        missing = [role.value for role in self.needs if role not in dataset.roles]
+        return f"needs the role {' and '.join(missing)}" if missing else None
+
+    def measures(self, rows: Rows, baseline: Baseline) -> Sequence[Measure | Listing]:
+        """Return what to count over the rows of one window."""
+        raise NotImplementedError
+
+    def judge(self, tally: Tally, baseline: Baseline) -> tuple[Verdict, ...]:
+        """Return the verdicts, the dataset as a whole first. Pure, and the same every time."""
+        raise NotImplementedError
+
+    def learns(self, rows: Rows) -> Sequence[Measure | Listing]:
+        """Return what to read of a reference window to freeze bins, a ranking or a contract."""
+        return ()
+
+    def freeze(self, tally: Tally, dataset: Dataset) -> Mapping[str, Any]:
+        """Return what the reference freezes, as plain values that JSON can hold."""
+        return {}
+
+    def carry(self, previous: Tally, tally: Tally) -> Tally:
+        """Return the tally with what it takes over from the one before; by default nothing."""
+        return tally
+
+    def counters(self, tally: Tally) -> tuple[Sample, ...]:
+        """Return how much this window adds to each counter, zeros included."""
+        return ()
+
+    def gauges(self, tally: Tally, verdicts: Sequence[Verdict]) -> tuple[Sample, ...]:
+        """Return the gauges that this window sets."""
+        return ()
+
+    def verdict(self, tally: Tally, outcome: Outcome, measure: str, **fields: Any) -> Verdict:
+        """Return a verdict of this check about a tally's window."""
+        return Verdict(self.id, tally.dataset, tally.window, outcome, measure, **fields)
+
+    def too_few(self, tally: Tally, measure: str, found: int, **fields: Any) -> Verdict | None:
+        """Return the verdict unknown when a window has fewer rows than ``min_rows``, else None."""
+        if found >= self.settings.min_rows:
+            return None
+        rows = "no rows" if found == 0 else f"only {found:,} rows"
+        reason = f"{rows} in the window, {self.settings.min_rows:,} are needed to judge"
+        return self.verdict(tally, Outcome.UNKNOWN, measure, reason=reason, **fields)
+
+
+def ratio_verdict(
+    check: Check[Any], tally: Tally, measure: str, bad: int, total: int, limit: float, **fields: Any
+) -> Verdict:
+    """Return good when bad/total is at most the limit, bad above it, unknown with too few rows.
+
+    Args:
+        check: Whose verdict it is.
+        tally: What was counted.
+        measure: Name of the ratio.
+        bad: Bad events, at most ``total``.
+        total: All events.
+        limit: Greatest ratio that is still good, from 0 to 1.
+        **fields: Subject, reason and details.
+    """
+    reason = fields.pop("reason", "")
+    parts = {"good": total - bad, "total": total, "limit": limit, **fields}
+    ratio = bad / total if total else None
+    few = check.too_few(tally, measure, total, value=ratio, **parts)
+    if few is not None or ratio is None:
+        return few or check.verdict(tally, Outcome.UNKNOWN, measure, reason="no rows", **parts)
+    outcome = Outcome.BAD if ratio > limit else Outcome.GOOD
+    return check.verdict(tally, outcome, measure, value=ratio, reason=reason, **parts)
+
+
+def percent(ratio: float) -> str:
+    """Return a ratio as people read it in a sentence.
+
+    Examples:
+        >>> percent(0.31), percent(0.00042), percent(0.0)
+        ('31 %', '0.042 %', '0 %')
+    """
+    return f"{100 * ratio:.3g} %"

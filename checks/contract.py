@@ -1,0 +1,221 @@
+"""The event contract: columns and types as recorded, and values that can be true."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from math import log
+from typing import Annotated, Any
+
+from sqlalchemy import BigInteger, ColumnElement, SmallInteger, Text, and_, case, cast, column, func, literal, or_
+
+from checks.baseline import Baseline
+from checks.check import Check, Outcome, Sample, Verdict, percent, ratio_verdict
+from checks.dataset import Dataset, Kind, Role
+from checks.dialect import count_if, is_not_finite, number_or_null
+from checks.measure import Aggregate, Counts, Listing, Measure, Tally
+from checks.rows import ALL_SOURCES, Rows
+from checks.settings import CheckSettings, Duration, Ratio, Setting, seconds
+from checks.window import micros
+
+CLOSED_SETS = (Role.EVENT_TYPE, Role.SOURCE)
+MOST_VALUES = 50
+# A value counts as vanished when chance would leave it out of the window less often than this.
+VANISHED_PROBABILITY = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContractSettings(CheckSettings):
+    """Settings of the contract check."""
+
+    max_invalid_ratio: Annotated[Ratio, Setting("Greatest share of invalid rows.", 0, 1)] = 0.001
+    epoch_floor: Annotated[datetime, Setting("No event can be older.")] = datetime(1990, 1, 1, tzinfo=UTC)
+    skew_tolerance: Annotated[Duration, Setting("How far ahead of the window's end a time may lie.", 0)] = seconds(60)
+    allow_negative_value: Annotated[bool, Setting("Whether the value role may be below zero.")] = False
+    ranges: Annotated[Mapping[str, tuple[float, float]], Setting("Least and greatest value of a numeric column.")] = (
+        field(default_factory=dict)
+    )
+    required: Annotated[tuple[str, ...], Setting("Columns that may not be null.")] = ()
+    allow_new_columns: Annotated[bool, Setting("Whether a new column keeps the contract.")] = False
+    allow_new_values: Annotated[bool, Setting("Whether new values of event_type and source keep the contract.")] = False
+
+
+def rules(rows: Rows, settings: ContractSettings) -> dict[str, ColumnElement[bool]]:
+    """Return the condition under which a row breaks each rule, in the order they are tried."""
+    broken: dict[str, ColumnElement[bool]] = {}
+    floor = micros(settings.epoch_floor)
+    latest = micros(rows.window.end + settings.skew_tolerance)
+    for role in (Role.EVENT_TIME, Role.INGESTED_AT):
+        if role in rows.dataset.roles:
+            at = rows.micros(role)
+            broken[f"{role}_missing"] = at.is_(None)
+            broken[f"{role}_before_floor"] = at < literal(floor, BigInteger)
+            broken[f"{role}_in_future"] = at > literal(latest, BigInteger)
+    if Role.VALUE in rows.dataset.roles:
+        broken.update(_value_rules(rows, settings))
+    for name in settings.required:
+        if name in rows.dataset.columns:
+            broken[f"{name}_null"] = rows.dataset.table.c[name].is_(None)
+    for name, (low, high) in settings.ranges.items():
+        if name in rows.dataset.columns:
+            value = number(rows.dataset, name)
+            broken[f"{name}_out_of_range"] = or_(value < low, value > high)
+    return broken
+
+
+def _value_rules(rows: Rows, settings: ContractSettings) -> dict[str, ColumnElement[bool]]:
+    name = rows.dataset.roles[Role.VALUE]
+    kind, raw, value = rows.dataset.columns[name].kind, rows.dataset.table.c[name], number(rows.dataset, name)
+    broken: dict[str, ColumnElement[bool]] = {}
+    if kind is Kind.TEXT:
+        broken["value_not_a_number"] = and_(raw.is_not(None), value.is_(None))
+    if kind is Kind.NUMBER:
+        broken["value_not_finite"] = is_not_finite(raw)
+    if not settings.allow_negative_value:
+        broken["value_negative"] = value < 0
+    return broken
+
+
+def number(dataset: Dataset, name: str) -> ColumnElement[float]:
+    """Return a column as a number, whatever its type; NULL where it spells none."""
+    raw: ColumnElement[Any] = dataset.table.c[name]
+    return number_or_null(raw) if dataset.columns[name].kind is Kind.TEXT else raw
+
+
+def validity(rows: Rows, settings: ContractSettings) -> dict[str, ColumnElement[int]]:
+    """Return the derived column ``broken_rule``: the number of the first broken rule, else null.
+
+    Shared by the contract and by ingestion, for which only valid rows have landed well.
+    """
+    conditions = rules(rows, settings).values()
+    whens = [(condition, literal(at, SmallInteger)) for at, condition in enumerate(conditions, start=1)]
+    return {"broken_rule": case(*whens) if whens else cast(None, SmallInteger)}
+
+
+class Contract(Check[ContractSettings]):
+    """Holds the columns, the closed sets of values and every row against what was agreed.
+
+    Detects:
+        Columns added, removed or retyped; new and vanished event types and sources; rows with
+        impossible values: times before ``epoch_floor`` or in the future, NaN, infinite or negative
+        values, values out of their range, text where a number should be.
+
+    Does not detect:
+        Values that are possible but unusual: see ``feature_drift``.
+
+    When it fires:
+        The share of invalid rows exceeds ``max_invalid_ratio``, or the schema differs from the
+        recorded contract. ``recwatch baseline build --only contract`` records a new one.
+    """
+
+    id = "contract"
+    settings_type = ContractSettings
+    formula = "invalid rows / rows; a row counts once, under the first rule that it breaks"
+    limit_setting = "max_invalid_ratio"
+
+    def measures(self, rows: Rows, baseline: Baseline) -> Sequence[Measure | Listing]:
+        """Return how many rows break each rule, and the values of the closed sets."""
+        broken: Any = column("broken_rule")
+        aggregates = {"rows": Aggregate(func.count())}
+        for at, name in enumerate(rules(rows, self.settings), start=1):
+            aggregates[name] = Aggregate(count_if(broken == at))
+        measure = Measure(rows, aggregates, validity(rows, self.settings))
+        return (measure, *(self._values(rows, role) for role in CLOSED_SETS if role in rows.dataset.roles))
+
+    def _values(self, rows: Rows, role: Role) -> Listing:
+        value = cast(rows.column(role), Text)
+        counted = func.count().label("n")
+        statement = rows.select(value, counted).group_by(value).order_by(counted.desc(), value)
+        return Listing(role.value, rows, statement.limit(MOST_VALUES), MOST_VALUES)
+
+    def learns(self, rows: Rows) -> Sequence[Measure | Listing]:
+        """Return what the contract is recorded from: the values of the closed sets."""
+        return self.measures(rows, Baseline())
+
+    def freeze(self, tally: Tally, dataset: Dataset) -> Mapping[str, Any]:
+        """Return the contract: every column with its type, every value with its share."""
+        columns = {name: column_type.declared for name, column_type in dataset.columns.items()}
+        total = tally.count("rows") or 1
+        values = {
+            role: {str(value): n / total for value, n in listing if value is not None}
+            for role, listing in tally.listings.items()
+        }
+        return {"columns": columns, "values": values}
+
+    def judge(self, tally: Tally, baseline: Baseline) -> tuple[Verdict, ...]:
+        """Return the verdict on the rows, on the schema, and on the rows of each source."""
+        whole = self._rows_verdict(tally, tally.counts, None)
+        sources = [
+            self._rows_verdict(tally, counts, source)
+            for source, counts in tally.by_source.items()
+            if source != ALL_SOURCES
+        ]
+        return (whole, self._schema_verdict(tally, baseline), *sources)
+
+    def _rows_verdict(self, tally: Tally, counts: Counts, source: str | None) -> Verdict:
+        broken = {name: int(n) for name, n in counts.items() if name != "rows" and n}
+        bad, total = sum(broken.values()), int(counts["rows"] or 0)
+        named = ", ".join(f"{name} {n:,}" for name, n in sorted(broken.items(), key=lambda rule: -rule[1]))
+        reason = f"{percent(bad / total)} of rows are invalid: {named}" if bad else "every row is valid"
+        limit = self.settings.max_invalid_ratio
+        return ratio_verdict(
+            self, tally, "invalid_ratio", bad, total, limit,
+            source=source, reason=reason if total else "no rows", details={"rules": broken},
+        )  # fmt: skip
+
+    def _schema_verdict(self, tally: Tally, baseline: Baseline) -> Verdict:
+        if baseline.frozen is None:
+            reason = "no contract recorded yet"
+            return self.verdict(tally, Outcome.UNKNOWN, "changes", feature="schema", reason=reason)
+        changes = {**self._column_changes(tally, baseline.frozen), **self._value_changes(tally, baseline.frozen)}
+        found = sum(len(names) for names in changes.values())
+        reason = "; ".join(f"{what.replace('_', ' ')}: {', '.join(names)}" for what, names in changes.items())
+        return self.verdict(
+            tally, Outcome.BAD if found else Outcome.GOOD, "changes", feature="schema", value=found, limit=0,
+            reason=reason or "columns and closed sets are as recorded", details=changes,
+        )  # fmt: skip
+
+    def _column_changes(self, tally: Tally, frozen: Mapping[str, Any]) -> dict[str, list[str]]:
+        recorded, seen = frozen["columns"], tally.columns
+        changes = {
+            "columns_removed": sorted(set(recorded) - set(seen)),
+            "columns_added": [] if self.settings.allow_new_columns else sorted(set(seen) - set(recorded)),
+            "columns_retyped": [
+                f"{name} {recorded[name]} to {seen[name]}"
+                for name in recorded
+                if name in seen and seen[name] != recorded[name]
+            ],
+        }
+        return {what: names for what, names in changes.items() if names}
+
+    def _value_changes(self, tally: Tally, frozen: Mapping[str, Any]) -> dict[str, list[str]]:
+        changes: dict[str, list[str]] = {}
+        rows = tally.count("rows")
+        for role, recorded in frozen["values"].items():
+            seen = {str(value) for value, _ in tally.listings.get(role, ()) if value is not None}
+            new = sorted(seen - set(recorded))
+            if new and len(recorded) < MOST_VALUES and not self.settings.allow_new_values:
+                changes[f"new_{role}_values"] = new
+            expected = -log(VANISHED_PROBABILITY)
+            gone = sorted(value for value, share in recorded.items() if value not in seen and share * rows >= expected)
+            if gone and len(seen) < MOST_VALUES:
+                changes[f"vanished_{role}_values"] = gone
+        return changes
+
+    def counters(self, tally: Tally) -> tuple[Sample, ...]:
+        """Return rows by whether they keep the contract, and by rule."""
+        total, dataset = tally.count("rows"), tally.dataset
+        broken = {name: tally.count(name) for name in tally.counts if name != "rows"}
+        invalid = sum(broken.values())
+        results = {"valid": total - invalid, "invalid": invalid}
+        return (
+            *(
+                Sample("recwatch_contract_rows_total", {"dataset": dataset, "result": result}, n)
+                for result, n in results.items()
+            ),
+            *(
+                Sample("recwatch_contract_broken_total", {"dataset": dataset, "rule": rule}, n)
+                for rule, n in broken.items()
+            ),
+        )

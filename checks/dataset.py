@@ -1,0 +1,118 @@
+"""Datasets: a table or a set of files, and the roles that its columns play.
+
+A dataset knows names and types only. Which rows of it are looked at is said by
+:class:`checks.rows.Rows`; how the engine reaches it is known to ``monitor`` alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from sqlalchemy import Column, TableClause, table
+from sqlalchemy.types import NullType
+
+
+class Role(StrEnum):
+    """What a column means to a recommender."""
+
+    EVENT_ID = "event_id"
+    USER = "user"
+    ITEM = "item"
+    EVENT_TYPE = "event_type"
+    EVENT_TIME = "event_time"
+    INGESTED_AT = "ingested_at"
+    VALUE = "value"
+    SOURCE = "source"
+    VALID_FROM = "valid_from"
+    VALID_TO = "valid_to"
+
+
+class Kind(StrEnum):
+    """The family of a column's type, as far as the checks care."""
+
+    INTEGER = "integer"
+    NUMBER = "number"
+    TEXT = "text"
+    BOOLEAN = "boolean"
+    TIMESTAMP = "timestamp"
+    DATE = "date"
+    OTHER = "other"
+
+    @property
+    def is_numeric(self) -> bool:
+        """Whether values of this kind can be added up."""
+        return self in (Kind.INTEGER, Kind.NUMBER)
+
+
+class TimeUnit(StrEnum):
+    """How a time column is written when its type does not say so itself."""
+
+    SECONDS = "s"
+    MILLISECONDS = "ms"
+    MICROSECONDS = "us"
+    NATIVE = "native"
+    TEXT = "text"
+
+    @property
+    def micros(self) -> int:
+        """Microseconds in one unit of a numeric time column."""
+        return {"s": 1_000_000, "ms": 1_000, "us": 1}[self.value]
+
+
+@dataclass(frozen=True)
+class ColumnType:
+    """A column's family, and its type in the engine's own words (for the event contract)."""
+
+    kind: Kind
+    declared: str
+
+
+# A dataset may point to others. Each link is optional; a check that needs one says so.
+LINKS = ("users", "items", "user_vocabulary", "item_vocabulary", "sent", "rejected")
+
+
+# Compared by identity: the resolver builds each dataset once, and scans are shared by it.
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A table, view or set of files with named roles.
+
+    Args:
+        name: Its name in the configuration.
+        table: What SQL selects from.
+        columns: Every column with its type, in the order of the engine.
+        roles: Which column plays which role; a column may play several.
+        time_units: For each time role, how the column is written.
+        features: Columns whose distribution is watched for drift.
+        links: Other datasets by what they are to this one (see ``LINKS``).
+        sources: The producers told apart; every other is counted as ``other``.
+        lost: Roles whose column the configuration names but the data no longer has.
+    """
+
+    name: str
+    table: TableClause
+    columns: Mapping[str, ColumnType]
+    roles: Mapping[Role, str] = field(default_factory=dict)
+    time_units: Mapping[Role, TimeUnit] = field(default_factory=dict)
+    features: tuple[str, ...] = ()
+    links: Mapping[str, Dataset] = field(default_factory=dict)
+    sources: tuple[str, ...] = ()
+    lost: Mapping[Role, str] = field(default_factory=dict)
+
+    def kind(self, role: Role) -> Kind:
+        """Return the type family of the column that plays a role."""
+        return self.columns[self.roles[role]].kind
+
+    @property
+    def clock(self) -> Role | None:
+        """The role by which rows belong to a window: ingestion time, else event time."""
+        for role in (Role.INGESTED_AT, Role.EVENT_TIME):
+            if role in self.roles:
+                return role
+        return None
+
+
+def dataset_table(name: str, columns: Mapping[str, ColumnType], schema: str | None = None) -> TableClause:
+    """Return the selectable of a table by this name, with its columns quoted where needed."""
+    return table(name, *(Column(column, NullType()) for column in columns), schema=schema)

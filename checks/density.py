@@ -1,0 +1,121 @@
+"""Matrix density: which part of the users-times-items matrix the window fills, with its context."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from checks.baseline import BandSettings, Baseline
+from checks.check import Check, Outcome, Sample, Verdict
+from checks.dataset import Role
+from checks.interactions import interactions, part
+from checks.measure import Listing, Measure, Tally
+from checks.rows import Rows
+from checks.settings import CheckSettings, Duration, Ratio, Setting, hours
+
+
+@dataclass(frozen=True, kw_only=True)
+class DensitySettings(CheckSettings):
+    """Settings of the density check."""
+
+    every: Annotated[Duration, Setting("How often the check runs.", 1)] = hours(1)
+    window: Annotated[Duration, Setting("How much time one run covers.", 1)] = hours(1)
+    look_back: Annotated[Duration, Setting("A user or item not seen for this long is counted as new (cold).", 0)] = (
+        hours(24)
+    )
+    min_history: Annotated[int, Setting("Fewest past windows to judge by.", 3)] = 8
+    deviations: Annotated[float, Setting("Robust deviations that density may be off.", 1)] = 6.0
+    relative_floor: Annotated[Ratio, Setting("Share of the usual density that it may always be off.", 0, 1)] = 0.3
+
+
+class Density(Check[DensitySettings]):
+    """Measures how full the user-item matrix of the window is.
+
+    Detects:
+        A matrix that thins out or thickens against its own history: users or items that vanish,
+        traffic that concentrates, ids that shatter into new ones.
+
+    Does not detect:
+        Its own cause; the context beside it (users, items, events per user, cold shares) tells.
+
+    When it fires:
+        The active density leaves the band of comparable windows. Without history it is ``unknown``.
+    """
+
+    id = "density"
+    settings_type = DensitySettings
+    formula = "cells / (users x items); cells = distinct (user, item) pairs with both ids present"
+    limit_setting = "deviations"
+    uses = (Role.USER, Role.ITEM)
+    needs = (Role.USER, Role.ITEM)
+    history = ("density",)
+
+    def measures(self, rows: Rows, baseline: Baseline) -> Sequence[Measure | Listing]:
+        """Return the listing of the matrix."""
+        return (interactions(rows, self.settings.look_back),)
+
+    def judge(self, tally: Tally, baseline: Baseline) -> tuple[Verdict, ...]:
+        """Return the verdict on the active density."""
+        details = figures(tally)
+        density, events = details["density"], int((part(tally, "items") or {}).get("events") or 0)
+        few = self.too_few(tally, "density", events, value=density, details=details)
+        if few is not None or density is None:
+            return (few or self.verdict(tally, Outcome.UNKNOWN, "density", reason="no pair", details=details),)
+        settings = self.settings
+        width = BandSettings(settings.min_history, settings.deviations, settings.relative_floor, 0.0)
+        band = baseline.band("density", tally.window, width)
+        found = f"{details['cells']:,} cells of {details['users']:,} users and {details['items']:,} items"
+        fields: dict[str, Any] = {"value": density, "details": details}
+        if band is None:
+            reason = f"{found}; no baseline yet, {settings.min_history} past windows are needed"
+            return (self.verdict(tally, Outcome.UNKNOWN, "density", reason=reason, **fields),)
+        details.update(expected=band.centre, low=band.low, high=band.high, limit_origin=band.origin)
+        outcome = Outcome.GOOD if density in band else Outcome.BAD
+        limit = band.low if density < band.centre else band.high
+        reason = f"{found}; {density:.4g} against a usual {band.centre:.4g}"
+        return (self.verdict(tally, outcome, "density", limit=limit, reason=reason, **fields),)
+
+    def gauges(self, tally: Tally, verdicts: Sequence[Verdict]) -> tuple[Sample, ...]:
+        """Return the matrix and its size, over active and over catalogue users and items."""
+        details, samples = verdicts[0].details, []
+        names = {
+            "density": "recwatch_matrix_density_ratio",
+            "users": "recwatch_matrix_users",
+            "items": "recwatch_matrix_items",
+            "cells": "recwatch_matrix_cells",
+        }
+        for matrix, prefix in (("active", ""), ("catalogue", "catalogue_")):
+            for name, metric in names.items():
+                value = details.get(prefix + name if name != "cells" else name)
+                if value is not None:
+                    labels = {"dataset": tally.dataset, "matrix": matrix}
+                    samples.append(Sample(metric, labels, float(value)))
+        return tuple(samples)
+
+
+def figures(tally: Tally) -> dict[str, Any]:
+    """Return density over both denominators, and the context that explains it."""
+    cells, users, items = (part(tally, name) or {} for name in ("cells", "users", "items"))
+    numbers = {name: None if value is None else int(value) for name, value in cells.items()}
+    figures: dict[str, Any] = {
+        "density": _density(numbers.get("cells"), numbers.get("users"), numbers.get("items")),
+        "catalogue_density": _density(
+            numbers.get("cells"), numbers.get("catalogue_users"), numbers.get("catalogue_items")
+        ),
+        **numbers,
+        "events_per_user_p50": users.get("p50"),
+        "events_per_user_p90": users.get("p90"),
+        "cold_user_share": None,
+        "cold_item_share": None,
+    }
+    if users.get("has_before") and numbers.get("users") and items.get("items"):
+        figures["cold_user_share"] = 1 - (users["known_before"] or 0) / (numbers["users"] or 1)
+        figures["cold_item_share"] = 1 - (items["known_before"] or 0) / (items["items"] or 1)
+    return figures
+
+
+def _density(cells: int | None, users: int | None, items: int | None) -> float | None:
+    if not cells or not users or not items:
+        return None
+    return cells / (users * items)

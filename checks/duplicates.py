@@ -1,0 +1,223 @@
+"""Duplicates: surplus copies of an event, in the window and against what came before it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from sqlalchemy import ColumnElement, Text, and_, case, column, func, literal, or_, select, union_all
+
+from checks.baseline import Baseline
+from checks.check import Check, Sample, Verdict, percent, ratio_verdict
+from checks.dataset import Dataset, Role
+from checks.dialect import count_if, row_key
+from checks.measure import Aggregate, Listing, Measure, Tally
+from checks.rows import ALL_SOURCES, Rows
+from checks.settings import CheckSettings, Duration, Ratio, Setting, hours, minutes, seconds
+from checks.window import Window, micros
+
+SPLITS = ("same_window", "retry", "replay")
+# Rows are searched for semantic repeats in grid cells of this length, and again around its lines.
+GRID_MICROS = 60_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class DuplicatesSettings(CheckSettings):
+    """Settings of the duplicates check."""
+
+    max_ratio: Annotated[Ratio, Setting("Greatest share of surplus copies.", 0, 1)] = 0.005
+    max_semantic_ratio: Annotated[Ratio, Setting("Greatest share of semantic repeats.", 0, 1)] = 0.02
+    look_back: Annotated[Duration, Setting("How far back earlier copies are looked for.", 0)] = hours(24)
+    retry_lag: Annotated[
+        Duration, Setting("A copy within this of the first one is a retry, a later one a replay.", 0)
+    ] = minutes(15)
+    semantic_within: Annotated[
+        Duration, Setting("Two events with different ids are one act within this time.", 0, 30)
+    ] = seconds(2)
+
+
+class Duplicates(Check[DuplicatesSettings]):
+    """Counts surplus copies: rows whose event was seen before, here or in the look-back.
+
+    Detects:
+        Copies within the window, retries, replays; and, where events have ids, semantic repeats: one
+        act of one user sent again under a new id.
+
+    Does not detect:
+        Copies older than ``look_back``. Rows without a key are counted apart, not as duplicates.
+
+    When it fires:
+        Surplus copies exceed ``max_ratio`` of the rows with a key, or semantic repeats exceed
+        ``max_semantic_ratio``. The first copy is never surplus: (a, a, a, b) holds two in four.
+    """
+
+    id = "duplicates"
+    settings_type = DuplicatesSettings
+    formula = "surplus copies / rows with a key; the key is event_id, else user, item, type and time"
+    limit_setting = "max_ratio"
+    uses = (Role.EVENT_ID, Role.USER, Role.ITEM, Role.EVENT_TYPE)
+
+    def absent(self, dataset: Dataset) -> str | None:
+        """Return why the check cannot run: no event id, and not enough roles for the other key."""
+        if Role.EVENT_ID not in dataset.roles:
+            missing = [role for role in _FALLBACK if role not in dataset.roles and role is not Role.EVENT_TYPE]
+            if missing:
+                return f"needs the role event_id, or else {' and '.join(missing)}"
+        return super().absent(dataset)
+
+    def measures(self, rows: Rows, baseline: Baseline) -> Sequence[Measure | Listing]:
+        """Return the rows with a key, and the surplus copies by source and split."""
+        keyed = _has_key(rows)
+        measure = Measure(
+            rows,
+            {"rows": Aggregate(func.count()), "keyed": Aggregate(count_if(column("has_key").is_(True)))},
+            {"has_key": keyed},
+        )
+        copies = Listing(
+            "copies", rows, self._copies(rows), (len(rows.dataset.sources) + 2) * len(SPLITS),
+            only_if=lambda tally: tally.count("keyed") > 0,
+        )  # fmt: skip
+        if not _can_repeat(rows.dataset):
+            return (measure, copies)
+        semantic = Listing("semantic", rows, self._semantic(rows), 1, only_if=lambda tally: tally.count("rows") > 1)
+        return (measure, copies, semantic)
+
+    def _copies(self, rows: Rows) -> Any:
+        """Return surplus copies by source and split.
+
+        A 64-bit key finds the few rows that may be copies; only these are compared exactly.
+        """
+        whole = rows.since(rows.window.start - self.settings.look_back) if self.settings.look_back else rows
+        start = micros(rows.window.start)
+        keys, at = _key(rows), rows.micros(rows.clock_role).label("at")
+        repeated = self._repeated(rows, whole)
+        parts = [part.label(f"k{place}") for place, part in enumerate(keys)]
+        copies = (
+            select(rows.source.label("source"), at, *parts)
+            .where(and_(whole.belongs, _has_key(rows), row_key(*keys).in_(select(repeated.c.k))))
+            .cte("copies")
+        )
+        same = [copies.c[part.name] for part in parts]
+        first = func.min(copies.c.at).over(partition_by=same).label("first")
+        place = func.row_number().over(partition_by=same, order_by=(copies.c.at, copies.c.source)).label("place")
+        ranked = select(copies.c.source, copies.c.at, first, place).cte("ranked")
+        retry_lag = int(self.settings.retry_lag.total_seconds() * 1e6)
+        split = case(
+            (ranked.c.first >= start, literal("same_window", Text)),
+            (ranked.c.at - ranked.c.first <= retry_lag, literal("retry", Text)),
+            else_=literal("replay", Text),
+        ).label("split")
+        surplus = select(ranked.c.source, split).where(and_(ranked.c.at >= start, ranked.c.place > 1)).subquery()
+        return select(surplus.c.source, surplus.c.split, func.count()).group_by(surplus.c.source, surplus.c.split)
+
+    def _repeated(self, rows: Rows, whole: Rows) -> Any:
+        """Return the keys that may stand for more than one row, at least one in the window."""
+        key = row_key(*_key(rows)).label("k")
+        start = micros(rows.window.start)
+        if whole.window.duration <= 2 * rows.window.duration:
+            newest = func.max(rows.micros(rows.clock_role))
+            statement = select(key).where(and_(whole.belongs, _has_key(rows))).group_by(key)
+            return statement.having(and_(func.count() > 1, newest >= start)).cte("repeated")
+        counted = func.count().label("n")
+        inside = select(key, counted).where(and_(rows.belongs, _has_key(rows))).group_by(key).cte("inside")
+        before = Rows(rows.dataset, Window(whole.window.start, rows.window.start), rows.clock)
+        earlier = select(key).where(and_(before.belongs, _has_key(rows), key.in_(select(inside.c.k))))
+        return union_all(select(inside.c.k).where(inside.c.n > 1), earlier).cte("repeated")
+
+    def _semantic(self, rows: Rows) -> Any:
+        """Return the number of rows that repeat the act before them under a new id.
+
+        Two rows within ``semantic_within`` share a cell of the grid, or lie on either side of one
+        of its lines; so one grouping of all rows and one of the few near a line find every pair.
+        """
+        within = int(self.settings.semantic_within.total_seconds() * 1e6)
+        wide = rows.since(rows.window.start - self.settings.semantic_within)
+        at: Any = rows.micros(Role.EVENT_TIME)
+        act = [rows.column(role) for role in (Role.USER, Role.ITEM, Role.EVENT_TYPE) if role in rows.dataset.roles]
+        usable = and_(wide.belongs, rows.present(Role.USER), rows.present(Role.ITEM))
+        cell = row_key(*act, at // GRID_MICROS)
+        line = row_key(*act, (at + GRID_MICROS // 2) // GRID_MICROS)
+        near_line = or_(at % GRID_MICROS < within, at % GRID_MICROS >= GRID_MICROS - within)
+        cells = select(cell.label("k")).where(usable).group_by(cell).having(func.count() > 1).cte("cells")
+        lines = select(line.label("k")).where(and_(usable, near_line)).group_by(line).having(func.count() > 1)
+        lines = lines.cte("lines")
+        suspect = or_(cell.in_(select(cells.c.k)), and_(near_line, line.in_(select(lines.c.k))))
+        parts = [part.label(f"a{place}") for place, part in enumerate(act)]
+        acts = select(
+            at.label("at"), rows.micros(rows.clock_role).label("clock"), rows.column(Role.EVENT_ID).label("id"), *parts
+        ).where(and_(usable, suspect)).cte("acts")  # fmt: skip
+        order = {"partition_by": [acts.c[part.name] for part in parts], "order_by": (acts.c.at, acts.c.id)}
+        pairs = select(
+            acts.c.at, acts.c.clock, acts.c.id,
+            func.lag(acts.c.at).over(**order).label("at_before"), func.lag(acts.c.id).over(**order).label("id_before"),
+        ).subquery()  # fmt: skip
+        repeats = and_(
+            pairs.c.at - pairs.c.at_before <= within,
+            pairs.c.id != pairs.c.id_before,
+            pairs.c.clock >= micros(rows.window.start),
+        )
+        return select(func.count()).select_from(pairs).where(repeats)
+
+    def judge(self, tally: Tally, baseline: Baseline) -> tuple[Verdict, ...]:
+        """Return the verdict on all rows, on semantic repeats, and on each source."""
+        copies: dict[str, dict[str, int]] = {}
+        for source, split, n in tally.listings.get("copies", ()):
+            copies.setdefault(source, dict.fromkeys(SPLITS, 0))[split] = int(n)
+        splits = {split: sum(found[split] for found in copies.values()) for split in SPLITS}
+        verdicts = [self._verdict(tally, splits, None)]
+        if "semantic" in tally.listings:
+            verdicts.append(self._semantic_verdict(tally))
+        for source in tally.by_source:
+            if source != ALL_SOURCES:
+                verdicts.append(self._verdict(tally, copies.get(source, dict.fromkeys(SPLITS, 0)), source))
+        return tuple(verdicts)
+
+    def _verdict(self, tally: Tally, splits: dict[str, int], source: str | None) -> Verdict:
+        counts = tally.by_source[source] if source else tally.counts
+        surplus, keyed = sum(splits.values()), int(counts.get("keyed") or 0)
+        named = ", ".join(f"{split.replace('_', ' ')} {n:,}" for split, n in splits.items() if n)
+        reason = f"{surplus:,} surplus copies of {keyed:,} rows: {named}" if surplus else "no surplus copy"
+        details = {**splits, "surplus": surplus, "no_event_id": int(counts.get("rows") or 0) - keyed}
+        return ratio_verdict(
+            self, tally, "duplicate_ratio", surplus, keyed, self.settings.max_ratio,
+            source=source, reason=reason, details=details,
+        )  # fmt: skip
+
+    def _semantic_verdict(self, tally: Tally) -> Verdict:
+        found = int((tally.listings["semantic"] or [(0,)])[0][0])
+        rows = tally.count("rows")
+        reason = f"{percent(found / rows)} of rows repeat an act under a new id" if found else "no semantic repeat"
+        return ratio_verdict(
+            self, tally, "semantic_ratio", found, rows, self.settings.max_semantic_ratio,
+            feature="semantic", reason=reason, details={"semantic": found},
+        )  # fmt: skip
+
+    def counters(self, tally: Tally) -> tuple[Sample, ...]:
+        """Return rows with a key by whether they are a first or a surplus copy."""
+        splits = dict.fromkeys(SPLITS, 0)
+        for _source, split, n in tally.listings.get("copies", ()):
+            splits[split] += int(n)
+        results = {"first": tally.count("keyed") - sum(splits.values()), **splits}
+        return tuple(
+            Sample("recwatch_dedup_events_total", {"dataset": tally.dataset, "result": result}, n)
+            for result, n in results.items()
+        )
+
+
+_FALLBACK = (Role.USER, Role.ITEM, Role.EVENT_TYPE, Role.EVENT_TIME)
+
+
+def _key(rows: Rows) -> list[ColumnElement[Any]]:
+    if Role.EVENT_ID in rows.dataset.roles:
+        return [rows.column(Role.EVENT_ID)]
+    return [rows.column(role) for role in _FALLBACK if role in rows.dataset.roles]
+
+
+def _has_key(rows: Rows) -> ColumnElement[bool]:
+    roles = (Role.EVENT_ID,) if Role.EVENT_ID in rows.dataset.roles else (Role.USER, Role.ITEM)
+    return and_(*(rows.present(role) for role in roles))
+
+
+def _can_repeat(dataset: Dataset) -> bool:
+    return all(role in dataset.roles for role in (Role.EVENT_ID, Role.USER, Role.ITEM, Role.EVENT_TIME))

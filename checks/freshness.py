@@ -1,0 +1,210 @@
+"""Freshness: how old the newest row is, by event time and by ingestion time, per source."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Annotated, Any
+
+from sqlalchemy import case, column, func, select
+
+from checks.baseline import Baseline
+from checks.check import Check, Outcome, Sample, Verdict
+from checks.dataset import Role
+from checks.measure import Aggregate, Counts, Listing, Measure, Merge, Tally
+from checks.rows import ALL_SOURCES, Rows
+from checks.settings import CheckSettings, Duration, Setting, hours, minutes, seconds
+from checks.window import micros
+
+_TIMES = {Role.EVENT_TIME: "newest_event", Role.INGESTED_AT: "newest_ingest"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FreshnessSettings(CheckSettings):
+    """Settings of the freshness check."""
+
+    every: Annotated[Duration, Setting("How often the check runs.", 1)] = seconds(30)
+    window: Annotated[
+        Duration, Setting("How far back a tick looks; a feed older than that is searched for once.", 1)
+    ] = hours(1)
+    settle: Annotated[Duration, Setting("Unused: freshness is about the present.", 0)] = seconds(0)
+    min_rows: Annotated[int, Setting("Unused: one row is enough to tell the age.", 1)] = 1
+    max_age: Annotated[Duration, Setting("Greatest lag that is still fresh.", 1)] = minutes(5)
+    max_age_by_source: Annotated[Mapping[str, Duration], Setting("Other limits for single sources.")] = field(
+        default_factory=dict
+    )
+    skew_tolerance: Annotated[
+        Duration, Setting("Rows dated later than now plus this are counted as future, not as fresh.", 0)
+    ] = seconds(60)
+    forget_source: Annotated[Duration, Setting("A source that was silent for longer is no longer expected.", 60)] = (
+        hours(24)
+    )
+
+
+class Freshness(Check[FreshnessSettings]):
+    """Tells how long ago the newest event happened and arrived.
+
+    Detects:
+        A feed that stalls, as a whole or for one source; producers whose clock runs ahead.
+
+    Does not detect:
+        A feed that still delivers, but less than it should: see ``ingestion``.
+
+    When it fires:
+        The lag of the dataset, or of a source that is frequent enough to tell, exceeds
+        ``max_age``. A table without any row is ``unknown``, not very stale.
+    """
+
+    id = "freshness"
+    settings_type = FreshnessSettings
+    formula = "lag = now - newest event_time not later than now + skew_tolerance; never below 0"
+    limit_setting = "max_age"
+    uses = (Role.EVENT_TIME, Role.INGESTED_AT)
+    catches_up = False
+
+    def measures(self, rows: Rows, baseline: Baseline) -> Sequence[Measure | Listing]:
+        """Return the newest times and the number of rows dated ahead, per source."""
+        rows = _visible(rows)
+        latest = micros(rows.window.end + self.settings.skew_tolerance)
+        derived, aggregates = {}, {"rows": Aggregate(func.count())}
+        for role, name in _TIMES.items():
+            if role in rows.dataset.roles:
+                derived[f"{name}_us"] = rows.micros(role)
+                at: Any = column(f"{name}_us")
+                aggregates[name] = Aggregate(func.max(case((at <= latest, at))), Merge.MAX)
+                aggregates[f"{name}_future"] = Aggregate(func.count(case((at > latest, 1))))
+        measure = Measure(rows, aggregates, derived)
+        return (measure, self._search(rows, latest))
+
+    def _search(self, rows: Rows, latest: int) -> Listing:
+        """Return the search through everything older, for a feed that is silent since long."""
+        columns = []
+        for role in _TIMES:
+            if role in rows.dataset.roles:
+                at = rows.micros(role)
+                columns.append(func.max(case((at <= latest, at))).label(_TIMES[role]))
+        older = rows.within(rows.clock_role, None, rows.window.end)
+        statement = select(*columns).select_from(rows.dataset.table).where(older)
+        return Listing("older", rows, statement, 1, only_if=lambda tally: tally.count("rows") == 0)
+
+    def carry(self, previous: Tally, tally: Tally) -> Tally:
+        """Return the tally with the newest times of sources that are silent now."""
+        horizon = micros(tally.window.end - self.settings.forget_source)
+        by_source = {}
+        for source in {**previous.by_source, **tally.by_source}:
+            counts = _later(previous.by_source.get(source, {}), tally.by_source.get(source, {}))
+            if (_newest(counts) or 0) >= horizon:
+                by_source[source] = counts
+        counts = _later(previous.counts, tally.counts)
+        return replace(tally, counts=counts, by_source=by_source)
+
+    def judge(self, tally: Tally, baseline: Baseline) -> tuple[Verdict, ...]:
+        """Return the verdict on the dataset, then on each source, worst first."""
+        counts = dict(tally.counts)
+        if tally.count("rows") == 0 and tally.listings.get("older"):
+            found = dict(zip(self._times(tally), tally.listings["older"][0], strict=False))
+            counts = _later(counts, found)
+        sources = [
+            self._verdict(tally, source_counts, source)
+            for source, source_counts in tally.by_source.items()
+            if source != ALL_SOURCES
+        ]
+        sources.sort(key=lambda verdict: -(verdict.value or 0))
+        whole = self._verdict(tally, counts, None)
+        if sources:
+            slowest = {str(verdict.source): verdict.value for verdict in sources}
+            whole = replace(whole, details={**whole.details, "lag_seconds_by_source": slowest})
+        return (whole, *sources)
+
+    def _times(self, tally: Tally) -> tuple[str, ...]:
+        return tuple(name for name in _TIMES.values() if name in tally.merges)
+
+    def _verdict(self, tally: Tally, counts: Counts, source: str | None) -> Verdict:
+        limit = self.settings.max_age_by_source.get(source or "", self.settings.max_age)
+        now, newest = micros(tally.window.end), _newest(counts)
+        future = int(sum(value or 0 for name, value in counts.items() if name.endswith("_future")))
+        details: dict[str, Any] = {"future": future}
+        for name in self._times(tally):
+            at = counts.get(name)
+            kind = "event" if name == "newest_event" else "ingest"
+            details[f"{kind}_lag_seconds"] = None if at is None else max(0.0, (now - at) / 1e6)
+        fields: dict[str, Any] = {"source": source, "limit": limit.total_seconds(), "details": details}
+        if newest is None:
+            reason = "empty: no row at all" if not future else f"all {future:,} rows are dated in the future"
+            return self.verdict(tally, Outcome.UNKNOWN, "lag_seconds", reason=reason, **fields)
+        lag = max(0.0, (now - newest) / 1e6)
+        ahead = f"; {future:,} rows dated in the future" if future else ""
+        reason = f"newest event is {age(lag)} old{ahead}"
+        if source and not self._is_frequent(counts, limit):
+            reason += "; too rare to expect one within the limit"
+            return self.verdict(tally, Outcome.UNKNOWN, "lag_seconds", value=lag, reason=reason, **fields)
+        outcome = Outcome.GOOD if lag <= limit.total_seconds() else Outcome.BAD
+        return self.verdict(tally, outcome, "lag_seconds", value=lag, reason=reason, **fields)
+
+    def _is_frequent(self, counts: Counts, limit: timedelta) -> bool:
+        """Return whether a source sends so often that a gap of ``limit`` is no chance.
+
+        At a mean of r rows per limit, chance leaves such a gap with probability exp(-r); at 7
+        that is one in a thousand.
+        """
+        usual = max(counts.get("usual_rows") or 0, counts.get("rows") or 0)
+        return usual * (limit / self.settings.window) >= 7
+
+    def gauges(self, tally: Tally, verdicts: Sequence[Verdict]) -> tuple[Sample, ...]:
+        """Return the newest times as timestamps, so that they keep ageing if anything stops."""
+        metrics = {
+            "newest_event": "recwatch_newest_event_timestamp_seconds",
+            "newest_ingest": "recwatch_newest_ingest_timestamp_seconds",
+        }
+        samples = []
+        for source, counts in {**tally.by_source, ALL_SOURCES: tally.counts}.items():
+            for name, metric in metrics.items():
+                at = counts.get(name)
+                if at is not None:
+                    labels = {"dataset": tally.dataset, "source": source}
+                    samples.append(Sample(metric, labels, at / 1e6))
+        return tuple(samples)
+
+
+def _visible(rows: Rows) -> Rows:
+    """Return the rows that could be seen at the window's end.
+
+    By ingestion time these are the rows ingested before it. Without that role nothing tells
+    when a row became visible, so rows dated ahead are looked at too, and counted as future.
+    """
+    if Role.INGESTED_AT in rows.dataset.roles:
+        return rows
+    far = replace(rows.window, end=rows.window.end + timedelta(days=36525))
+    return replace(rows, window=far)
+
+
+def _newest(counts: Counts) -> float | None:
+    """Return the newest event time; the newest ingestion time where there is no event time."""
+    at = counts.get("newest_event", counts.get("newest_ingest"))
+    return None if at is None else float(at)
+
+
+def _later(previous: Counts, counts: Counts) -> dict[str, Any]:
+    """Return counts with the later of both newest times, and the usual number of rows."""
+    merged: dict[str, Any] = {name: 0 for name in previous if name not in _TIMES.values()}
+    merged.update(counts)
+    for name in _TIMES.values():
+        if name in previous or name in counts:
+            merged[name] = Merge.MAX(previous.get(name), counts.get(name))
+    usual = [previous.get("usual_rows"), previous.get("rows"), counts.get("rows")]
+    merged["usual_rows"] = max(value or 0 for value in usual)
+    return merged
+
+
+def age(lag_seconds: float) -> str:
+    """Return a lag as people say it.
+
+    Examples:
+        >>> age(42), age(400), age(90000)
+        ('42 s', '6.7 min', '1.0 d')
+    """
+    for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if lag_seconds >= size:
+            return f"{lag_seconds / size:.1f} {unit}"
+    return f"{lag_seconds:.0f} s"

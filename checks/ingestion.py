@@ -1,0 +1,193 @@
+"""Ingestion success: what the producers sent, held against what landed well."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+from sqlalchemy import ColumnElement, column, func
+
+from checks.baseline import Band, BandSettings, Baseline
+from checks.check import NO_SIBLINGS, Check, Outcome, Sample, Siblings, Verdict, ratio_verdict
+from checks.contract import ContractSettings, validity
+from checks.dataset import Dataset, Role
+from checks.dialect import count_if
+from checks.measure import Aggregate, Counts, Listing, Measure, Tally
+from checks.rows import ALL_SOURCES, Rows
+from checks.settings import CheckSettings, Duration, Ratio, Setting, minutes
+
+SENT, REJECTED = "sent", "rejected"
+
+
+@dataclass(frozen=True, kw_only=True)
+class IngestionSettings(CheckSettings):
+    """Settings of the ingestion check."""
+
+    settle: Annotated[Duration, Setting("How long after its end a window waits for late rows.", 0)] = minutes(2)
+    max_failed_ratio: Annotated[Ratio, Setting("Greatest share of sent events that may fail to land well.", 0, 1)] = (
+        0.001
+    )
+    min_history: Annotated[int, Setting("Fewest past windows to judge volume by.", 3)] = 8
+    deviations: Annotated[float, Setting("Robust deviations that volume may be off.", 1)] = 6.0
+    relative_floor: Annotated[Ratio, Setting("Share of the usual volume that it may always be off.", 0, 1)] = 0.5
+
+
+class Ingestion(Check[IngestionSettings]):
+    """Counts how much of what was sent has landed and keeps the event contract.
+
+    Detects:
+        Rejected events, events lost without a word, invalid rows, by source; a surplus that points
+        to duplicates; where nobody counts sends, a volume unlike that of the same hour.
+
+    Does not detect:
+        Events that a producer never sent; late events, as long as they come within ``settle``.
+
+    When it fires:
+        The failed share of sent events exceeds ``max_failed_ratio``. With neither sends nor rejects
+        known, when the volume leaves its band.
+    """
+
+    id = "ingestion"
+    settings_type = IngestionSettings
+    formula = "good / total; good = landed and valid, total = sent, or landed + rejected"
+    limit_setting = "max_failed_ratio"
+    uses = (Role.EVENT_TIME,)
+    history = ("landed",)
+
+    def __init__(self, settings: IngestionSettings, siblings: Siblings = NO_SIBLINGS) -> None:
+        super().__init__(settings, siblings)
+        # Only rows that keep the event contract have landed well.
+        self.contract = siblings.get("contract", ContractSettings())
+
+    def measures(self, rows: Rows, baseline: Baseline) -> Sequence[Measure | Listing]:
+        """Return the rows of each stage by event time, the one clock that all stages share."""
+        stages = [(rows.dataset, "landed")]
+        stages += [(rows.dataset.links[link], link) for link in (SENT, REJECTED) if link in rows.dataset.links]
+        by_event = len(stages) > 1 and all(Role.EVENT_TIME in dataset.roles for dataset, _ in stages)
+        measures = []
+        for dataset, stage in stages:
+            clock = Role.EVENT_TIME if by_event else None
+            stage_rows = Rows(replace_sources(dataset, rows.dataset), rows.window, clock)
+            measures.append(self._stage(stage_rows, stage))
+        return measures
+
+    def _stage(self, rows: Rows, stage: str) -> Measure:
+        if stage == "landed":
+            broken: Any = column("broken_rule")
+            aggregates = {
+                "landed": Aggregate(func.count()),
+                "invalid": Aggregate(count_if(broken.is_not(None))),
+            }
+            return Measure(rows, aggregates, validity(rows, self.contract))
+        counted: ColumnElement[Any] = func.count()
+        if Role.VALUE in rows.dataset.roles:
+            # A stage that was counted beforehand: one row a bucket, with the number of events.
+            return Measure(
+                rows,
+                {stage: Aggregate(func.sum(column(f"{stage}_events")))},
+                {f"{stage}_events": rows.column(Role.VALUE)},
+            )
+        return Measure(rows, {stage: Aggregate(counted)})
+
+    def judge(self, tally: Tally, baseline: Baseline) -> tuple[Verdict, ...]:
+        """Return the verdict on all sources, then on each."""
+        if SENT not in tally.counts and REJECTED not in tally.counts:
+            return (self._volume_verdict(tally, baseline),)
+        sources = [
+            self._ratio_verdict(tally, counts, source)
+            for source, counts in tally.by_source.items()
+            if source != ALL_SOURCES
+        ]
+        return (self._ratio_verdict(tally, tally.counts, None), *sources)
+
+    def _ratio_verdict(self, tally: Tally, counts: Counts, source: str | None) -> Verdict:
+        parts = stages(counts)
+        good, total = parts["good"], parts["total"]
+        details = {name: n for name, n in parts.items() if name not in ("good", "total")}
+        failed = ", ".join(
+            f"{details[name]:,} {words}"
+            for name, words in (
+                ("rejected", "rejected"),
+                ("silent_drop", "lost without a word"),
+                ("invalid", "invalid"),
+            )
+            if details.get(name)
+        )
+        reason = f"{good:,} of {total:,} landed well" + (f"; {failed}" if failed else "")
+        if details.get("surplus"):
+            reason += f"; {details['surplus']:,} more landed than were sent, see duplicates"
+        return ratio_verdict(
+            self, tally, "failed_ratio", total - good, total, self.settings.max_failed_ratio,
+            source=source, reason=reason, details=details,
+        )  # fmt: skip
+
+    def _volume_verdict(self, tally: Tally, baseline: Baseline) -> Verdict:
+        landed = tally.count("landed")
+        details: dict[str, Any] = {"landed": landed, "invalid": tally.count("invalid")}
+        settings = self.settings
+        width = BandSettings(settings.min_history, settings.deviations, settings.relative_floor, 0.0)
+        band = baseline.band("landed", tally.window, width)
+        fields: dict[str, Any] = {"value": landed, "details": details}
+        if band is None:
+            reason = f"nobody counts sends, and fewer than {settings.min_history} past windows tell the usual volume"
+            return self.verdict(tally, Outcome.UNKNOWN, "rows", reason=reason, **fields)
+        details.update(expected=band.centre, low=band.low, high=band.high, limit_origin=band.origin)
+        if band.centre < settings.min_rows:
+            reason = f"{band.centre:,.0f} rows are usual, {settings.min_rows:,} are needed to judge"
+            return self.verdict(tally, Outcome.UNKNOWN, "rows", reason=reason, **fields)
+        outcome = Outcome.GOOD if landed in band else Outcome.BAD
+        return self.verdict(
+            tally, outcome, "rows", limit=_nearest(band, landed),
+            reason=f"{landed:,} rows, {band.centre:,.0f} are usual", **fields,
+        )  # fmt: skip
+
+    def counters(self, tally: Tally) -> tuple[Sample, ...]:
+        """Return events by source and result."""
+        samples = []
+        for source, counts in {**tally.by_source}.items():
+            parts = stages(counts)
+            results = {"ok": parts["good"], "failed": parts["total"] - parts["good"]}
+            for result, n in results.items():
+                labels = {"dataset": tally.dataset, "source": source, "result": result}
+                samples.append(Sample("recwatch_ingest_events_total", labels, n))
+        return tuple(samples)
+
+
+def stages(counts: Counts) -> dict[str, int]:
+    """Return good, total and the losses between the stages, from the counts of each stage.
+
+    Examples:
+        >>> parts = stages({"sent": 1000, "landed": 985, "invalid": 3, "rejected": 10})
+        >>> parts["good"], parts["total"], parts["silent_drop"]
+        (982, 1000, 5)
+    """
+    landed, invalid = int(counts.get("landed") or 0), int(counts.get("invalid") or 0)
+    rejected = int(counts.get(REJECTED) or 0)
+    parts = {"landed": landed, "invalid": invalid, "rejected": rejected}
+    arrived = landed + rejected
+    if SENT not in counts:
+        return {**parts, "good": landed - invalid, "total": arrived}
+    sent = int(counts[SENT] or 0)
+    surplus = max(0, arrived - sent)
+    # A surplus copy is no success: good can't exceed what was sent less what failed.
+    good = max(0, min(landed - invalid, sent - rejected - invalid))
+    return {
+        **parts,
+        "sent": sent,
+        "silent_drop": max(0, sent - arrived),
+        "surplus": surplus,
+        "good": good,
+        "total": sent,
+    }
+
+
+def replace_sources(dataset: Dataset, like: Dataset) -> Dataset:
+    """Return a stage that tells apart the same sources as the dataset it belongs to."""
+    if dataset is like or dataset.sources == like.sources:
+        return dataset
+    return replace(dataset, sources=like.sources)
+
+
+def _nearest(band: Band, value: float) -> float:
+    return band.low if value < band.centre else band.high

@@ -1,0 +1,154 @@
+"""What to count, and what was counted.
+
+A :class:`Measure` is a set of aggregates over the rows of a window; measures over the same rows
+are fused into one scan (``checks/fuse.py``). A :class:`Listing` is a statement of its own with a
+bounded number of rows, for what no plain aggregate can say. Both end in a :class:`Tally`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select
+
+from checks.rows import Catalogue, Rows
+from checks.window import Window
+
+Number = int | float
+Counts = Mapping[str, Number | None]
+Row = tuple[Any, ...]
+
+
+class Merge(StrEnum):
+    """How the same count of two disjoint sets of rows becomes the count of both."""
+
+    SUM = "sum"
+    MAX = "max"
+    MIN = "min"
+    NEVER = "never"
+
+    def __call__(self, left: Number | None, right: Number | None) -> Number | None:
+        """Return the merged count; None stands for "no row had a value"."""
+        if self is Merge.NEVER:
+            raise ValueError("a distinct count does not add up; read both windows as one")
+        if left is None or right is None:
+            return right if left is None else left
+        return {Merge.SUM: left + right, Merge.MAX: max(left, right), Merge.MIN: min(left, right)}[self]
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """One aggregate expression, and how its values of two disjoint windows merge."""
+
+    expression: ColumnElement[Any]
+    merge: Merge = Merge.SUM
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Aggregates over the rows of one window, told apart by source.
+
+    Args:
+        rows: Which rows.
+        aggregates: By name; they may refer to the dataset's columns and to ``derived`` ones.
+        derived: Per-row expressions that several aggregates share, computed once a row.
+        catalogues: Tables of known ids that the derived expressions refer to.
+    """
+
+    rows: Rows
+    aggregates: Mapping[str, Aggregate]
+    derived: Mapping[str, ColumnElement[Any]] = field(default_factory=dict)
+    catalogues: tuple[Catalogue, ...] = ()
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A statement with at most ``row_limit`` rows; equal names over equal rows run once.
+
+    Args:
+        name: What the listing is called in the tally.
+        rows: Which rows it reads (the unit of sharing).
+        statement: The SELECT.
+        row_limit: Bound on the rows that may come back; more is an error, not a cut.
+        only_if: Given the counts of the measures, whether it is worth running at all; where it
+            is not, the tally holds an empty listing.
+    """
+
+    name: str
+    rows: Rows
+    statement: Select[Any]
+    row_limit: int
+    only_if: Callable[[Tally], bool] | None = None
+
+
+@dataclass(frozen=True)
+class Tally:
+    """The counts of one check on one dataset and window.
+
+    ``counts`` are over all sources, ``by_source`` the same apart; ``listings`` hold the rows of
+    each listing. Tallies of disjoint windows add up where every count says how; where one
+    does not (a distinct count, a listing), adding raises.
+    """
+
+    dataset: str
+    window: Window
+    counts: Counts = field(default_factory=dict)
+    by_source: Mapping[str, Counts] = field(default_factory=dict)
+    listings: Mapping[str, Sequence[Row]] = field(default_factory=dict)
+    merges: Mapping[str, Merge] = field(default_factory=dict)
+    # Columns and their types as they were when this was counted; not kept with the tally.
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+    def count(self, name: str) -> int:
+        """Return a count as an integer; 0 where no row had a value."""
+        return int(self.counts.get(name) or 0)
+
+    def __add__(self, other: Tally) -> Tally:
+        """Return the tally of both sets of rows.
+
+        Raises:
+            ValueError: The tallies are of different datasets or hold something that does not
+                add up.
+        """
+        if self.dataset != other.dataset:
+            raise ValueError(f"tallies of {self.dataset} and {other.dataset} do not add up")
+        if self.listings or other.listings:
+            raise ValueError(f"listings do not add up, got {', '.join({**self.listings, **other.listings})}")
+        merges = {**self.merges, **other.merges}
+        sources = {**self.by_source, **other.by_source}
+        span = Window(min(self.window.start, other.window.start), max(self.window.end, other.window.end))
+        by_source = {
+            source: merged(merges, [self.by_source.get(source, {}), other.by_source.get(source, {})])
+            for source in sources
+        }
+        counts = merged(merges, [self.counts, other.counts])
+        return replace(self, window=span, counts=counts, by_source=by_source, merges=merges)
+
+
+def combined(tallies: Sequence[Tally]) -> Tally:
+    """Return tallies of different measures of one check and window as one.
+
+    A source that one measure saw and another did not has 0 in the latter's counts.
+    """
+    merges = {name: merge for tally in tallies for name, merge in tally.merges.items()}
+    zeros: dict[str, Number | None] = {name: 0 if merge is Merge.SUM else None for name, merge in merges.items()}
+    sources = {source for tally in tallies for source in tally.by_source}
+    by_source = {source: dict(zeros) for source in sorted(sources)}
+    counts = dict(zeros)
+    for tally in tallies:
+        counts.update(tally.counts)
+        for source, found in tally.by_source.items():
+            by_source[source].update(found)
+    return replace(tallies[0], counts=counts, by_source=by_source, merges=merges)
+
+
+def merged(merges: Mapping[str, Merge], parts: Sequence[Counts]) -> dict[str, Number | None]:
+    """Return the counts of several disjoint sets of rows taken together."""
+    total: dict[str, Number | None] = {}
+    for part in parts:
+        for name, value in part.items():
+            total[name] = merges[name](total[name], value) if name in total else value
+    return total

@@ -1,0 +1,194 @@
+"""Popularity drift: how events spread over the items, against a reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from sqlalchemy import column, func
+
+from checks import concentration as spread
+from checks import stats
+from checks.baseline import Baseline
+from checks.check import NO_SIBLINGS, Check, Outcome, Sample, Siblings, Verdict, percent
+from checks.dataset import Dataset, Role
+from checks.density import DensitySettings
+from checks.dialect import count_if
+from checks.interactions import interactions, part, top_items
+from checks.measure import Aggregate, Listing, Measure, Tally
+from checks.rows import Rows
+from checks.settings import CheckSettings, Duration, Ratio, Setting, hours
+
+MOVERS = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class PopularitySettings(CheckSettings):
+    """Settings of the popularity check."""
+
+    every: Annotated[Duration, Setting("How often the check runs.", 1)] = hours(1)
+    window: Annotated[Duration, Setting("How much time one run covers.", 1)] = hours(1)
+    min_rows: Annotated[int, Setting("Fewer rows in the window end in unknown.", 1)] = 500
+    ranking_size: Annotated[int, Setting("Items of the reference that are told apart.", 10, 10_000)] = 1_000
+    head_share: Annotated[Ratio, Setting("Share of the reference events on head items.", 0, 1)] = 0.5
+    torso_share: Annotated[Ratio, Setting("Share of the reference events on head and torso.", 0, 1)] = 0.8
+    min_js_distance: Annotated[Ratio, Setting("Least JS distance that matters.", 0, 1)] = 0.1
+    min_l_infinity: Annotated[Ratio, Setting("Least change of one item's share that matters.", 0, 1)] = 0.02
+
+
+class Popularity(Check[PopularitySettings]):
+    """Compares which items get the events with a reference, and says how concentrated they are.
+
+    Detects:
+        One item that takes over (L-infinity, by name); a catalogue that narrows or a ranking that
+        turns over (JS distance); the Gini coefficient over the whole catalogue, its effective size
+        and its coverage are reported beside them.
+
+    Does not detect:
+        Why: a campaign, a feedback loop and a broken cache look alike here.
+
+    When it fires:
+        The JS distance or the L-infinity distance exceeds both its minimum effect and the 99.9 %
+        point of what chance alone gives at this number of events. Without a reference: unknown.
+    """
+
+    id = "popularity"
+    settings_type = PopularitySettings
+    formula = "JS distance (base 2) and max |q - p| over item shares, against the frozen ranking"
+    limit_setting = "min_js_distance"
+    uses = (Role.ITEM,)
+    needs = (Role.ITEM,)
+
+    def __init__(self, settings: PopularitySettings, siblings: Siblings = NO_SIBLINGS) -> None:
+        super().__init__(settings, siblings)
+        # The matrix is read once for both checks, so both look back equally far.
+        self.look_back = siblings.get("density", DensitySettings()).look_back
+
+    def measures(self, rows: Rows, baseline: Baseline) -> Sequence[Measure | Listing]:
+        """Return the matrix of the window, and the events on each item of the ranking."""
+        matrix = interactions(rows, self.look_back)
+        if baseline.frozen is None:
+            return (matrix,)
+        item = rows.column(Role.ITEM)
+        ranked = [key for key, _count in baseline.frozen["ranking"]]
+        statement = rows.select(item, func.count()).where(item.in_(ranked)).group_by(item)
+        return (matrix, Listing("ranked", rows, statement, len(ranked)))
+
+    def learns(self, rows: Rows) -> Sequence[Measure | Listing]:
+        """Return the ranking of the reference."""
+        item, counted, present = rows.column(Role.ITEM), func.count(), rows.present(Role.ITEM)
+        statement = rows.select(item, counted).where(present).group_by(item)
+        statement = statement.order_by(counted.desc(), item).limit(self.settings.ranking_size)
+        total = Measure(rows, {"events": Aggregate(count_if(column("has_item").is_(True)))}, {"has_item": present})
+        return (total, Listing("ranking", rows, statement, self.settings.ranking_size))
+
+    def freeze(self, tally: Tally, dataset: Dataset) -> Mapping[str, Any]:
+        """Return the ranking, most frequent first, and how far chance moves its largest share."""
+        ranking = [[key, int(count)] for key, count in tally.listings["ranking"]]
+        counts = [count for _key, count in ranking]
+        rest = max(0, tally.count("events") - sum(counts))
+        factor = stats.null_quantiles([*counts, rest]).l_infinity if sum(counts) else 0.0
+        return {"ranking": ranking, "l_infinity_factor": factor}
+
+    def judge(self, tally: Tally, baseline: Baseline) -> tuple[Verdict, ...]:
+        """Return the verdict on the window's item shares."""
+        details = concentration(tally)
+        events = int(details["events"])
+        few = self.too_few(tally, "js_distance", events, details=details)
+        if few is not None:
+            return (few,)
+        if baseline.frozen is None or baseline.reference is None:
+            reason = "no reference yet; build one with: recwatch baseline build"
+            return (self.verdict(tally, Outcome.UNKNOWN, "js_distance", reason=reason, details=details),)
+        return (self._against(tally, baseline, details),)
+
+    def _against(self, tally: Tally, baseline: Baseline, details: dict[str, Any]) -> Verdict:
+        frozen, reference = baseline.frozen or {}, baseline.reference or tally
+        total = int(concentration(reference)["events"])
+        p = [count for _key, count in frozen["ranking"]]
+        found = {key: int(count) for key, count in tally.listings.get("ranked", ())}
+        q = [found.get(key, 0) for key, _count in frozen["ranking"]]
+        p, q = [*p, max(0, total - sum(p))], [*q, max(0, int(details["events"]) - sum(q))]
+        n, m = sum(q), sum(p)
+        movers = self._movers(tally, frozen["ranking"], (p, q))
+        spike = max(abs(change) for _item, change in movers) if movers else 0.0
+        js = stats.js_distance(p, q)
+        js_limit = stats.effect_limit(self.settings.min_js_distance, stats.js_limit(n, m, len(p)))
+        factor = frozen.get("l_infinity_factor", 0.0)
+        spike_limit = stats.effect_limit(self.settings.min_l_infinity, stats.scaled_limit(factor, n, m))
+        details.update(
+            js_distance=js, js_limit=js_limit.value, js_limit_origin=js_limit.origin,
+            l_infinity=spike, l_infinity_limit=spike_limit.value, l_infinity_limit_origin=spike_limit.origin,
+            **self._shares(p, q), movers=[[str(item), change] for item, change in movers],
+        )  # fmt: skip
+        name, value, limit = "js_distance", js, js_limit
+        if spike / spike_limit.value > js / js_limit.value:
+            name, value, limit = "l_infinity", spike, spike_limit
+        outcome = Outcome.BAD if value > limit.value else Outcome.GOOD
+        top = f"; {movers[0][0]} moved by {100 * movers[0][1]:+.2f} points" if movers else ""
+        shares = f"head {percent(details['head_share'])}, was {percent(details['head_share_reference'])}"
+        return self.verdict(tally, outcome, name, value=value, limit=limit.value, reason=shares + top, details=details)
+
+    def _movers(self, tally: Tally, ranking: Any, counts: Any) -> list[tuple[Any, float]]:
+        """Return the items whose share changed most; newcomers outside the ranking included."""
+        p, q = counts
+        m, n = sum(p) or 1, sum(q) or 1
+        changes = {str(key): q[at] / n - p[at] / m for at, (key, _count) in enumerate(ranking)}
+        for key, count in top_items(tally):
+            changes.setdefault(key, count / n)
+        return sorted(changes.items(), key=lambda change: (-abs(change[1]), change[0]))[:MOVERS]
+
+    def _shares(self, p: Sequence[int], q: Sequence[int]) -> dict[str, float]:
+        """Return the shares of head, torso and tail, by the reference's ranking."""
+        m, n = sum(p) or 1, sum(q) or 1
+        shares = dict.fromkeys(
+            (f"{name}_share{of}" for name in ("head", "torso", "tail") for of in ("", "_reference")), 0.0
+        )
+        seen = 0.0
+        for at, count in enumerate(p):
+            name = "tail"
+            if at < len(p) - 1 and seen < self.settings.torso_share:
+                name = "head" if seen < self.settings.head_share else "torso"
+            seen += count / m
+            shares[f"{name}_share"] += q[at] / n
+            shares[f"{name}_share_reference"] += count / m
+        return shares
+
+    def gauges(self, tally: Tally, verdicts: Sequence[Verdict]) -> tuple[Sample, ...]:
+        """Return concentration, and the drift scores where there is a reference."""
+        details, labels = verdicts[0].details, {"dataset": tally.dataset}
+        named = {
+            "gini": "recwatch_popularity_gini_ratio",
+            "coverage": "recwatch_catalogue_coverage_ratio",
+            "effective_items": "recwatch_catalogue_effective_items",
+            "top_share": "recwatch_popularity_top_share_ratio",
+        }
+        samples = [
+            Sample(metric, labels, details[name]) for name, metric in named.items() if details.get(name) is not None
+        ]
+        for method, limit in (("js_distance", "js_limit"), ("l_infinity", "l_infinity_limit")):
+            if method in details:
+                scored = {**labels, "method": method}
+                samples.append(Sample("recwatch_popularity_drift_score", scored, details[method]))
+                samples.append(Sample("recwatch_popularity_drift_threshold", scored, details[limit]))
+        return tuple(samples)
+
+
+def concentration(tally: Tally) -> dict[str, Any]:
+    """Return events, items, and how the events concentrate on the catalogue.
+
+    Without a table of items the catalogue is the items seen, and coverage is unknown.
+    """
+    items = part(tally, "items") or {}
+    events, seen = items.get("events") or 0, int(items.get("items") or 0)
+    size = items.get("catalogue")
+    catalogue = max(int(size), seen) if size else seen
+    found: dict[str, Any] = {"events": int(events), "items": seen, "catalogue_items": catalogue}
+    if not seen:
+        return found
+    found["gini"] = spread.gini(items["rank_weighted"] or 0, events, seen, catalogue)
+    found["effective_items"] = spread.effective_size(events, items["n_log_n"] or 0.0)
+    found["coverage"] = spread.coverage(seen, catalogue) if size else None
+    found["top_share"] = (items["top_events"] or 0) / events
+    return found

@@ -1,0 +1,190 @@
+"""Where data lies and how statements run there: one session, bounded rows, bounded time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import make_url
+
+from checks.dataset import ColumnType, Kind
+from checks.measure import Row
+from monitor.errors import EngineError
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where a dataset lies: files of a glob, or a table of the engine's database."""
+
+    name: str
+    files: str | None = None
+    table: str | None = None
+    schema: str | None = None
+
+    @property
+    def said(self) -> str:
+        """The location as a person would name it."""
+        if self.files:
+            return f"files {self.files}"
+        return f"table {self.schema + '.' if self.schema else ''}{self.table}"
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """What one kind of engine does differently; one instance in each file of ``monitor/engines``.
+
+    Args:
+        name: SQLAlchemy's name of the dialect.
+        create: Makes the SQLAlchemy engine from a URL and options.
+        prepare: Sets up a fresh connection (time zone, limits, functions).
+        open: Makes a location selectable on a connection and returns its columns.
+        cancel: Stops the statement that runs on a driver connection; called from another thread.
+        has_native_time: Whether timestamps are a type of their own.
+    """
+
+    name: str
+    create: Callable[[str, Mapping[str, Any]], sa.Engine]
+    prepare: Callable[[sa.Connection, Mapping[str, Any]], None]
+    open: Callable[[sa.Connection, Location], dict[str, ColumnType]]
+    cancel: Callable[[Any], None]
+    has_native_time: bool = True
+
+
+class Session:
+    """One connection, for the time of one run."""
+
+    def __init__(self, engine: Engine, connection: sa.Connection) -> None:
+        self.engine = engine
+        self._connection = connection
+
+    def open(self, location: Location) -> dict[str, ColumnType]:
+        """Return the columns of a location, and make it selectable by its dataset's name.
+
+        Raises:
+            EngineError: There is no such file or table, or it cannot be read.
+        """
+        return self._guard(lambda: self.engine.dialect.open(self._connection, location), location.said)
+
+    def run(self, statement: sa.Executable, row_limit: int, what: str = "query") -> Sequence[Row]:
+        """Return the rows of a statement.
+
+        Args:
+            statement: A SELECT whose result is bounded by construction.
+            row_limit: The bound; more rows are an error, never cut.
+            what: What is asked, for error texts.
+
+        Raises:
+            EngineError: The engine failed, took longer than its time limit, or returned too much.
+        """
+        rows = self._guard(lambda: self._connection.execute(statement).fetchmany(row_limit + 1), what)
+        if len(rows) > row_limit:
+            raise EngineError(f"engine {self.engine.name}: {what} returned more than {row_limit:,} rows")
+        return [tuple(row) for row in rows]
+
+    def _guard(self, call: Callable[[], Any], what: str) -> Any:
+        """Return what a call returns; cancel it in the engine when it takes too long."""
+        limit, expired = self.engine.timeout_seconds, threading.Event()
+        driver = self._connection.connection.dbapi_connection
+
+        def expire() -> None:
+            expired.set()
+            self.engine.dialect.cancel(driver)
+
+        timer = threading.Timer(limit, expire)
+        timer.daemon = True
+        timer.start()
+        try:
+            result = call()
+            self._connection.commit()
+            return result
+        except EngineError:
+            raise
+        except Exception as error:
+            if expired.is_set():
+                raise EngineError(f"engine {self.engine.name} timed out after {limit:g} s: {what}") from error
+            raise EngineError(f"engine {self.engine.name}: {what}: {first_line(error)}") from error
+        finally:
+            timer.cancel()
+            if self._connection.in_transaction():
+                self._connection.rollback()
+
+
+class Engine:
+    """A place where statements run.
+
+    Args:
+        name: Its name in the configuration.
+        url: SQLAlchemy URL; never shown with its password.
+        dialect: What this kind of engine does differently.
+        timeout_seconds: Bound on one statement.
+        options: Engine options of the configuration (memory limit, threads).
+    """
+
+    def __init__(
+        self, name: str, url: str, dialect: Dialect, timeout_seconds: float, options: Mapping[str, Any]
+    ) -> None:
+        self.name, self.dialect, self.timeout_seconds = name, dialect, timeout_seconds
+        self.where = make_url(url).render_as_string(hide_password=True)
+        self._options = options
+        self._engine = dialect.create(url, options)
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """Open a connection for the time of one run.
+
+        Raises:
+            EngineError: The engine cannot be reached.
+        """
+        try:
+            connection = self._engine.connect()
+            self.dialect.prepare(connection, self._options)
+        except Exception as error:
+            text = f"engine {self.name} ({self.where}) cannot be reached: {first_line(error)}"
+            raise EngineError(text, unreachable=True) from error
+        with connection:
+            yield Session(self, connection)
+
+    def compile(self, statement: sa.Executable) -> str:
+        """Return a statement as this engine would get it, with its values written in."""
+        compiled = statement.compile(self._engine, compile_kwargs={"literal_binds": True})
+        return str(compiled)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+
+def first_line(error: BaseException) -> str:
+    """Return the driver's own words, without the statement and its values."""
+    text = str(getattr(error, "orig", None) or error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+_KINDS = (
+    (Kind.BOOLEAN, ("BOOL",)),
+    (Kind.TIMESTAMP, ("TIMESTAMP", "DATETIME")),
+    (Kind.DATE, ("DATE",)),
+    (Kind.INTEGER, ("INT", "SERIAL")),
+    (Kind.NUMBER, ("DOUBLE", "FLOAT", "REAL", "DECIMAL", "NUMERIC")),
+    (Kind.TEXT, ("CHAR", "TEXT", "STRING", "UUID", "ENUM", "CLOB")),
+)
+
+
+def kind_of(declared: str) -> Kind:
+    """Return the family of a type by its name in SQL.
+
+    Examples:
+        >>> kind_of("BIGINT"), kind_of("timestamp with time zone"), kind_of("INTEGER[]")
+        (<Kind.INTEGER: 'integer'>, <Kind.TIMESTAMP: 'timestamp'>, <Kind.OTHER: 'other'>)
+    """
+    upper = declared.upper()
+    if upper.endswith("]") or upper.startswith(("STRUCT", "MAP", "LIST", "INTERVAL")):
+        return Kind.OTHER
+    for kind, words in _KINDS:
+        if any(word in upper for word in words):
+            return kind
+    return Kind.OTHER

@@ -1,0 +1,29 @@
+"""The kinds of engine, one small file each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy.engine import make_url
+
+from monitor.engine import Dialect, Engine
+from monitor.engines.duckdb import DUCKDB
+from monitor.engines.postgres import POSTGRES
+from monitor.engines.sqlite import SQLITE
+
+DIALECTS: tuple[Dialect, ...] = (DUCKDB, SQLITE, POSTGRES)
+
+
+def connect(name: str, url: str, timeout_seconds: float = 60.0, options: Mapping[str, Any] | None = None) -> Engine:
+    """Return the engine for a URL; nothing is connected yet.
+
+    Raises:
+        ValueError: No engine knows this kind of URL.
+    """
+    backend = make_url(url).get_backend_name()
+    for dialect in DIALECTS:
+        if dialect.name == backend:
+            return Engine(name, url, dialect, timeout_seconds, options or {})
+    known = ", ".join(dialect.name for dialect in DIALECTS)
+    raise ValueError(f"engine {name}: no support for {backend}; use one of {known}")

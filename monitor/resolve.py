@@ -1,0 +1,177 @@
+"""Builds the nouns from a valid configuration: engines, checks, and datasets as the data is now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from sqlalchemy import case, func, select
+
+from checks import CATALOGUE, Check
+from checks.dataset import ColumnType, Dataset, Kind, Role, TimeUnit, dataset_table
+from checks.rows import Rows
+from checks.window import Window
+from monitor.config import EMBEDDED, Config, DatasetConfig, TimeColumn
+from monitor.engine import Engine, Location, Session
+from monitor.engines import connect
+from monitor.errors import EngineError
+
+TIME_ROLES = (Role.EVENT_TIME, Role.INGESTED_AT, Role.VALID_FROM, Role.VALID_TO)
+# A number below the bound of its unit lies before the year 5138; the smallest unit that fits wins.
+_UNIT_BOUNDS = {TimeUnit.SECONDS: 1e11, TimeUnit.MILLISECONDS: 1e14, TimeUnit.MICROSECONDS: 1e17}
+
+
+@dataclass
+class Pipeline:
+    """A configuration brought to life: engines, and the checks of every watched dataset."""
+
+    config: Config
+    engines: Mapping[str, Engine]
+    checks: Mapping[str, Sequence[Check[Any]]]
+    units: dict[tuple[str, Role], TimeUnit] = field(default_factory=dict)
+
+    def close(self) -> None:
+        """Close all engines."""
+        for engine in self.engines.values():
+            engine.close()
+
+
+def build(config: Config) -> Pipeline:
+    """Return the pipeline of a configuration; nothing is connected yet."""
+    engines = {
+        name: connect(
+            name,
+            engine.url.get_secret_value(),
+            engine.timeout.total_seconds(),
+            {"memory_limit": engine.memory_limit, "threads": engine.threads},
+        )
+        for name, engine in config.engines.items()
+    }
+    if any(engine_name(config, dataset) == EMBEDDED for dataset in config.datasets.values()):
+        engines.setdefault(EMBEDDED, connect(EMBEDDED, "duckdb:///:memory:"))
+    checks = {name: _checks(config, name) for name in config.watched()}
+    return Pipeline(config, engines, checks)
+
+
+def _checks(config: Config, dataset: str) -> list[Check[Any]]:
+    settings = {check.id: config.settings(dataset, check.id, check.settings_type) for check in CATALOGUE}
+    return [check(settings[check.id], settings) for check in CATALOGUE if settings[check.id].enabled]
+
+
+def engine_name(config: Config, dataset: DatasetConfig) -> str:
+    """Return which engine a dataset is read from: its own, else DuckDB for files, else the only one."""
+    if dataset.engine:
+        return dataset.engine
+    return EMBEDDED if dataset.files else next(iter(config.engines), EMBEDDED)
+
+
+class Resolver:
+    """Describes datasets as they are at this moment, over one set of sessions.
+
+    Args:
+        pipeline: What is described.
+        stack: Holds the sessions that are opened on the way, and closes them.
+    """
+
+    def __init__(self, pipeline: Pipeline, stack: ExitStack) -> None:
+        self._pipeline, self._stack = pipeline, stack
+        self._sessions: dict[str, Session] = {}
+        self._datasets: dict[str, Dataset] = {}
+        self._engines: dict[str, str] = {}
+
+    def session(self, dataset: str) -> Session:
+        """Return the session on which a dataset is read."""
+        config = self._pipeline.config
+        name = engine_name(config, config.datasets[dataset])
+        if name not in self._sessions:
+            self._sessions[name] = self._stack.enter_context(self._pipeline.engines[name].session())
+        return self._sessions[name]
+
+    def dataset(self, name: str) -> Dataset:
+        """Return a dataset with its columns, roles and links.
+
+        Raises:
+            EngineError: The dataset or one that it points to cannot be read.
+        """
+        if name not in self._datasets:
+            self._datasets[name] = self._describe(name)
+        return self._datasets[name]
+
+    def _describe(self, name: str) -> Dataset:
+        config, session = self._pipeline.config.datasets[name], self.session(name)
+        location = locate(name, config)
+        columns = session.open(location)
+        named = {
+            role: column.column if isinstance(column, TimeColumn) else column for role, column in config.roles.items()
+        }
+        roles = {role: column for role, column in named.items() if column in columns}
+        lost = {role: column for role, column in named.items() if column not in columns}
+        is_view = session.engine.dialect.name == "duckdb"
+        table = dataset_table(name if is_view else str(location.table), columns, None if is_view else location.schema)
+        links = {link: self.dataset(target) for link, target in config.links.items()}
+        dataset = Dataset(name, table, columns, roles, {}, config.features, links, config.sources or (), lost)
+        return replace(dataset, time_units=self._units(dataset, session))
+
+    def _units(self, dataset: Dataset, session: Session) -> dict[Role, TimeUnit]:
+        """Return how each time column is written."""
+        units = {}
+        for role in TIME_ROLES:
+            if role not in dataset.roles:
+                continue
+            known = self._pipeline.units.get((dataset.name, role))
+            declared = self._pipeline.config.datasets[dataset.name].roles[role]
+            kind = dataset.columns[dataset.roles[role]].kind
+            if kind.is_numeric:
+                said = declared.unit if isinstance(declared, TimeColumn) else "auto"
+                unit = TimeUnit(said) if said != "auto" else known or time_unit(session, dataset, role)
+                if unit is not None:
+                    self._pipeline.units[dataset.name, role] = unit
+                units[role] = unit or TimeUnit.SECONDS
+            else:
+                units[role] = _typed_unit(dataset, role, kind, session)
+        return units
+
+
+def locate(name: str, config: DatasetConfig) -> Location:
+    """Return where a dataset lies."""
+    if config.files is not None:
+        return Location(name, files=config.files)
+    schema, _, table = str(config.table).rpartition(".")
+    return Location(name, table=table, schema=schema or None)
+
+
+def _typed_unit(dataset: Dataset, role: Role, kind: Kind, session: Session) -> TimeUnit:
+    if kind in (Kind.TIMESTAMP, Kind.DATE):
+        return TimeUnit.NATIVE if session.engine.dialect.has_native_time else TimeUnit.TEXT
+    if kind is Kind.TEXT:
+        return TimeUnit.TEXT
+    column = dataset.roles[role]
+    declared: ColumnType = dataset.columns[column]
+    raise EngineError(f"dataset {dataset.name}: column {column} ({role}) is no time, got {declared.declared}")
+
+
+def time_unit(session: Session, dataset: Dataset, role: Role) -> TimeUnit | None:
+    """Return the unit of a numeric time column by the size of its values; None if it has none.
+
+    The majority of a sample decides, so that a few corrupt values do no harm.
+    """
+    column = dataset.table.c[dataset.roles[role]]
+    sample = select(func.abs(column).label("x")).where(column.is_not(None)).limit(1_000).subquery()
+    votes, low = [], 0.0
+    for high in _UNIT_BOUNDS.values():
+        votes.append(func.count(case(((sample.c.x >= low) & (sample.c.x < high), 1))))
+        low = high
+    counted = session.run(select(*votes).select_from(sample), 1, f"unit of {dataset.name}.{column.name}")[0]
+    best = max(range(len(votes)), key=lambda at: counted[at])
+    return tuple(_UNIT_BOUNDS)[best] if counted[best] else None
+
+
+def largest_sources(session: Session, dataset: Dataset, window: Window, most: int) -> tuple[str, ...]:
+    """Return the producers with the most rows in a window, at most this many."""
+    rows = Rows(dataset, window)
+    source, counted = rows.column(Role.SOURCE), func.count()
+    statement = rows.select(source).where(source.is_not(None)).group_by(source)
+    statement = statement.order_by(counted.desc(), source).limit(most)
+    return tuple(str(row[0]) for row in session.run(statement, most, f"sources of {dataset.name}"))

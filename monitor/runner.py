@@ -1,0 +1,251 @@
+"""Runs checks: the only place that asks an engine, and where any failure becomes ``error``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+from checks.baseline import Baseline
+from checks.check import Check, Outcome, Sample, Verdict
+from checks.dataset import Dataset, Role
+from checks.fuse import Scan, fuse
+from checks.measure import Listing, Measure, Row, Tally, combined
+from checks.rows import Rows
+from checks.window import Window
+from monitor.clock import Clock
+from monitor.errors import EngineError
+from monitor.resolve import Pipeline, Resolver, largest_sources
+from monitor.store import Judged, Store
+
+SOURCES_REFRESH = timedelta(hours=1)
+
+
+@dataclass
+class Task:
+    """One check on one window, and what became of it."""
+
+    check: Check[Any]
+    window: Window
+    baseline: Baseline = field(default_factory=Baseline)
+    measures: list[Measure] = field(default_factory=list)
+    listings: list[Listing] = field(default_factory=list)
+    tallies: list[Tally] = field(default_factory=list)
+    found: dict[str, Sequence[Row]] = field(default_factory=dict)
+    error: str | None = None
+    duration_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Disabled:
+    """A check that cannot run on a dataset because a role is missing."""
+
+    check: str
+    dataset: str
+    reason: str
+
+
+class Runner:
+    """Runs checks of a pipeline.
+
+    Args:
+        pipeline: Engines and checks.
+        store: Where baselines come from; None for a run without any memory.
+        clock: Tells when a run finished.
+    """
+
+    def __init__(self, pipeline: Pipeline, store: Store | None, clock: Clock) -> None:
+        self.pipeline, self.store, self.clock = pipeline, store, clock
+        self.disabled: dict[tuple[str, str], Disabled] = {}
+        self._sources: dict[str, tuple[str, ...]] = {}
+        self._sources_at: dict[str, Any] = {}
+
+    def run(self, dataset: str, due: Iterable[tuple[Check[Any], Window]]) -> list[Judged]:
+        """Run checks on one dataset, sharing scans between those on the same window.
+
+        Every failure is contained: it ends as a verdict ``error`` of the checks that it concerns.
+
+        Args:
+            dataset: Name of a watched dataset.
+            due: Checks, each with its window.
+
+        Returns:
+            What each check found, in the order given; checks that are disabled by a missing role
+            are left out and listed in ``disabled``.
+        """
+        tasks = [Task(check, window) for check, window in due]
+        with ExitStack() as stack:
+            try:
+                resolver = Resolver(self.pipeline, stack)
+                described = self.describe(resolver, dataset, tasks)
+                tasks = [task for task in tasks if not self._is_disabled(described, task)]
+                self._prepare(described, tasks)
+                self._scan(resolver, tasks)
+                self._list(resolver, tasks)
+            except EngineError as error:
+                _fail(tasks, str(error))
+                return [self._judged(dataset, task, {}) for task in tasks]
+        columns = {name: column.declared for name, column in described.columns.items()}
+        return [self._judged(dataset, task, columns) for task in tasks]
+
+    # -- what to ask -----------------------------------------------------------------------------
+
+    def describe(self, resolver: Resolver, name: str, tasks: Sequence[Task]) -> Dataset:
+        """Return the dataset as it is now, with the sources to tell apart."""
+        dataset = resolver.dataset(name)
+        config = self.pipeline.config.datasets[name]
+        if Role.SOURCE not in dataset.roles or config.sources is not None or dataset.clock is None:
+            return dataset
+        now = max(task.window.end for task in tasks) if tasks else self.clock.now()
+        checked = self._sources_at.get(name)
+        if checked is None or abs(now - checked) >= SOURCES_REFRESH:
+            widest = min((task.window.start for task in tasks), default=now)
+            window = Window(min(widest, now - timedelta(days=1)), now)
+            largest = largest_sources(resolver.session(name), dataset, window, config.most_sources)
+            known = self._sources.get(name) or tuple(self._note(f"sources:{name}") or ())
+            # Known sources stay, so that a series never changes its meaning.
+            kept = (*known, *(source for source in largest if source not in known))[: config.most_sources]
+            self._sources[name], self._sources_at[name] = kept, now
+            if self.store is not None and kept != known:
+                self.store.set_note(f"sources:{name}", kept)
+        return replace(dataset, sources=self._sources.get(name, ()))
+
+    def _note(self, key: str) -> Any:
+        return self.store.note(key) if self.store is not None else None
+
+    def _is_disabled(self, dataset: Dataset, task: Task) -> bool:
+        key = (dataset.name, task.check.id)
+        self.disabled.pop(key, None)
+        lost = [role for role in task.check.uses if role in dataset.lost]
+        if lost:
+            role = lost[0]
+            task.error = f"column {dataset.lost[role]} (role {role}) is not in the data any more"
+            return False
+        reason = task.check.absent(dataset)
+        if reason is not None:
+            self.disabled[key] = Disabled(task.check.id, dataset.name, reason)
+        return reason is not None
+
+    def _prepare(self, dataset: Dataset, tasks: Sequence[Task]) -> None:
+        for task in tasks:
+            if task.error:
+                continue
+            try:
+                if self.store is not None:
+                    task.baseline = self.store.baseline(dataset.name, task.check.id, task.window)
+                asked = task.check.measures(Rows(dataset, task.window), task.baseline)
+            except Exception as error:
+                task.error = said(error)
+                continue
+            task.measures = [part for part in asked if isinstance(part, Measure)]
+            task.listings = [part for part in asked if isinstance(part, Listing)]
+
+    # -- asking ----------------------------------------------------------------------------------
+
+    def _scan(self, resolver: Resolver, tasks: Sequence[Task]) -> None:
+        """Run the fused scans; where one fails, run each check's own part of it alone."""
+        owners = [(task, measure) for task in tasks for measure in task.measures]
+        for scan in fuse([measure for _task, measure in owners]):
+            sharing = {id(owners[at][0]) for at in scan.places}
+            try:
+                self._run_scan(resolver, scan, owners)
+            except EngineError as error:
+                if error.unreachable or len(sharing) == 1:
+                    _fail([owners[at][0] for at in scan.places], str(error))
+                    continue
+                for at in scan.places:
+                    self._scan_alone(resolver, *owners[at])
+
+    def _scan_alone(self, resolver: Resolver, task: Task, measure: Measure) -> None:
+        try:
+            self._run_scan(resolver, fuse([measure])[0], [(task, measure)])
+        except EngineError as error:
+            _fail([task], str(error))
+
+    def _run_scan(self, resolver: Resolver, scan: Scan, owners: Sequence[tuple[Task, Measure]]) -> None:
+        started = time.perf_counter()
+        name = scan.rows.dataset.name
+        what = f"{name}, window {scan.rows.window}"
+        result = resolver.session(name).run(scan.statement, scan.row_limit, what)
+        took = time.perf_counter() - started
+        for at in scan.places:
+            task = owners[at][0]
+            task.tallies.append(scan.tally(at, result))
+            task.duration_seconds += took
+
+    def _list(self, resolver: Resolver, tasks: Sequence[Task]) -> None:
+        """Run the listings, each once however many checks want it."""
+        ran: dict[tuple[str, Rows, str], Sequence[Row]] = {}
+        for task in tasks:
+            for listing in task.listings:
+                if task.error:
+                    break
+                counted = _tally(task, {})
+                if listing.only_if is not None and not listing.only_if(counted):
+                    task.found[listing.name] = ()
+                    continue
+                key = (listing.name, listing.rows, str(listing.statement))
+                started = time.perf_counter()
+                name = listing.rows.dataset.name
+                what = f"{task.check.id} on {name}, window {listing.rows.window}"
+                try:
+                    if key not in ran:
+                        ran[key] = resolver.session(name).run(listing.statement, listing.row_limit, what)
+                    task.found[listing.name] = ran[key]
+                except EngineError as error:
+                    _fail([task], str(error))
+                task.duration_seconds += time.perf_counter() - started
+
+    # -- judging ---------------------------------------------------------------------------------
+
+    def _judged(self, dataset: str, task: Task, columns: Mapping[str, str]) -> Judged:
+        check = task.check
+        if task.error is None:
+            try:
+                tally = _tally(task, columns)
+                if task.baseline.previous is not None:
+                    tally = check.carry(task.baseline.previous, tally)
+                verdicts = check.judge(tally, task.baseline)
+                figures = {name: verdicts[0].details.get(name) for name in check.history}
+                return Judged(
+                    check.id, dataset, task.window, verdicts, self.clock.now(), task.duration_seconds, tally,
+                    check.counters(tally), check.gauges(tally, verdicts), figures,
+                )  # fmt: skip
+            except Exception as error:
+                task.error = said(error)
+        verdict = Verdict(check.id, dataset, task.window, Outcome.ERROR, "none", reason=task.error)
+        return Judged(
+            check.id, dataset, task.window, (verdict,), self.clock.now(), task.duration_seconds, advances=False
+        )
+
+
+def _tally(task: Task, columns: Mapping[str, str]) -> Tally:
+    dataset = (task.measures or task.listings)[0].rows.dataset.name
+    whole = combined(task.tallies) if task.tallies else Tally(dataset, task.window)
+    return replace(whole, dataset=dataset, window=task.window, listings=dict(task.found), columns=columns)
+
+
+def _fail(tasks: Iterable[Task], reason: str) -> None:
+    for task in tasks:
+        task.error = task.error or reason
+
+
+def said(error: BaseException) -> str:
+    """Return what an unexpected error says, with its type, on one line."""
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+
+
+def run_samples(judged: Judged) -> list[Sample]:
+    """Return what a run adds to the counters about runs themselves."""
+    outcomes = {verdict.outcome for verdict in judged.verdicts}
+    order = (Outcome.ERROR, Outcome.BAD, Outcome.UNKNOWN, Outcome.GOOD)
+    worst = next(outcome for outcome in order if outcome in outcomes)
+    labels = {"dataset": judged.dataset, "check": judged.check}
+    return [
+        Sample("recwatch_check_runs_total", {**labels, "outcome": outcome.value}, int(outcome is worst))
+        for outcome in Outcome
+    ]

@@ -1,0 +1,139 @@
+"""Tables of the state database, and how an older state is brought up to date."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Connection,
+    Double,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    select,
+)
+
+from monitor.errors import StateError
+
+VERSION = 1
+
+metadata = MetaData()
+
+# Times are whole microseconds since the Unix epoch: exact, and the same on every database.
+meta = Table("meta", metadata, Column("key", String(64), primary_key=True), Column("value", Text, nullable=False))
+
+_OF_CHECK = ("pipeline", "dataset", "check_id")
+
+
+def _of_check() -> list[Column[str]]:
+    return [Column(name, String(128), primary_key=True) for name in _OF_CHECK]
+
+
+windows = Table(
+    "windows",
+    metadata,
+    *_of_check(),
+    Column("start_us", BigInteger, primary_key=True),
+    Column("end_us", BigInteger, primary_key=True),
+    Column("version", Integer, nullable=False),
+    # Accepted windows make up baselines: judged without a bad verdict, and not excluded by hand.
+    Column("accepted", Boolean, nullable=False),
+    Column("tally", Text, nullable=False),
+    Column("figures", Text, nullable=False),
+    Column("increments", Text, nullable=False),
+)
+
+verdicts = Table(
+    "verdicts",
+    metadata,
+    *_of_check(),
+    Column("subject", String(256), primary_key=True),
+    Column("start_us", BigInteger, primary_key=True),
+    Column("end_us", BigInteger, primary_key=True),
+    Column("outcome", String(16), nullable=False),
+    Column("measure", String(64), nullable=False),
+    Column("value", Double),
+    Column("bound", Double),
+    Column("good", BigInteger),
+    Column("total", BigInteger),
+    Column("reason", Text, nullable=False),
+    Column("details", Text, nullable=False),
+    Column("finished_us", BigInteger, nullable=False),
+)
+
+counters = Table(
+    "counters",
+    metadata,
+    Column("pipeline", String(128), primary_key=True),
+    Column("metric", String(128), primary_key=True),
+    Column("labels", String(512), primary_key=True),
+    Column("value", BigInteger, nullable=False),
+    # What a series that is new to Prometheus holds back until its first value, 0, was exposed.
+    Column("held", BigInteger, nullable=False),
+)
+
+gauges = Table(
+    "gauges",
+    metadata,
+    *_of_check(),
+    Column("metric", String(128), primary_key=True),
+    Column("labels", String(512), primary_key=True),
+    Column("value", Double, nullable=False),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    *_of_check(),
+    # The end of the newest window that was judged; null until one was.
+    Column("watermark_us", BigInteger),
+    Column("finished_us", BigInteger, nullable=False),
+    Column("succeeded_us", BigInteger),
+    Column("duration_seconds", Double, nullable=False),
+    Column("error", Text),
+)
+
+baselines = Table(
+    "baselines",
+    metadata,
+    *_of_check(),
+    Column("start_us", BigInteger, nullable=False),
+    Column("end_us", BigInteger, nullable=False),
+    Column("built_us", BigInteger, nullable=False),
+    Column("pinned", Boolean, nullable=False),
+    Column("frozen", Text, nullable=False),
+    Column("reference", Text, nullable=False),
+)
+
+# One step for each version that a state may be at: what makes version n+1 out of version n.
+MIGRATIONS: dict[int, Callable[[Connection], None]] = {}
+
+
+def migrate(connection: Connection, where: str) -> None:
+    """Create the tables, or bring an older state up to ``VERSION``, in the caller's transaction.
+
+    Raises:
+        StateError: The state was written by a newer recwatch, or an older one without a migration.
+    """
+    metadata.create_all(connection)
+    found = connection.execute(select(meta.c.value).where(meta.c.key == "schema_version")).scalar()
+    if found is None:
+        connection.execute(meta.insert().values(key="schema_version", value=str(VERSION)))
+        return
+    version = int(found)
+    if version > VERSION:
+        raise StateError(
+            f"state {where}: written by a newer recwatch (schema {version}), this one knows {VERSION};"
+            " upgrade recwatch, or point state at another database"
+        )
+    while version < VERSION:
+        if version not in MIGRATIONS:
+            raise StateError(f"state {where}: no migration from schema {version}; start with a new state")
+        MIGRATIONS[version](connection)
+        version += 1
+    connection.execute(meta.update().where(meta.c.key == "schema_version").values(value=str(VERSION)))

@@ -1,0 +1,459 @@
+"""The state: windows, verdicts, counters, gauges, watermarks and baselines, in one database.
+
+A window's tally, verdicts, counters and watermark are written in one transaction. Killed at any
+instant, either all of a window is there or nothing; judged again, it replaces itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection, Table, and_, select
+from sqlalchemy.engine import make_url
+
+from checks.baseline import Baseline, Past
+from checks.check import Outcome, Sample, Verdict
+from checks.measure import Merge, Tally
+from checks.window import Window, micros, moment
+from monitor import schema
+from monitor.errors import StateError
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Everything that one run of a check on one window leaves behind."""
+
+    check: str
+    dataset: str
+    window: Window
+    verdicts: Sequence[Verdict]
+    finished_at: datetime
+    duration_seconds: float
+    tally: Tally | None = None
+    increments: Sequence[Sample] = ()
+    gauges: Sequence[Sample] = ()
+    figures: Mapping[str, float | None] = field(default_factory=dict)
+    advances: bool = True
+
+    @property
+    def failed(self) -> bool:
+        """Whether the check could not run."""
+        return any(verdict.outcome is Outcome.ERROR for verdict in self.verdicts)
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a check last ran: for health, metrics and the status page. Times are UTC."""
+
+    dataset: str
+    check: str
+    watermark: datetime | None
+    finished_at: datetime
+    succeeded_at: datetime | None
+    duration_seconds: float
+    error: str | None
+
+
+@dataclass(frozen=True)
+class SavedBaseline:
+    """A reference as it was built: over which span, when, and whether it is pinned."""
+
+    dataset: str
+    check: str
+    window: Window
+    built_at: datetime
+    pinned: bool
+    frozen: Mapping[str, Any]
+    reference: Tally
+
+
+class Store:
+    """The state of one pipeline.
+
+    Args:
+        url: SQLAlchemy URL of the state database; SQLite and PostgreSQL are supported.
+        pipeline: Which pipeline's rows are read and written.
+
+    Raises:
+        StateError: The database cannot be opened, or its schema is of another age.
+    """
+
+    def __init__(self, url: str, pipeline: str) -> None:
+        self.pipeline = pipeline
+        self._where = make_url(url).render_as_string(hide_password=True)
+        self._engine = sa.create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+        if self._engine.dialect.name == "sqlite":
+            sa.event.listen(self._engine, "connect", _prepare_sqlite)
+        try:
+            with self._engine.begin() as connection:
+                schema.migrate(connection, self._where)
+        except sa.exc.SQLAlchemyError as error:
+            raise StateError(
+                f"state {self._where}: cannot be opened: {_short(error)}; check the path, its rights and the disk"
+            ) from error
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _write(self) -> Iterator[Connection]:
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except sa.exc.SQLAlchemyError as error:
+            raise StateError(f"state {self._where}: cannot be written: {_short(error)}") from error
+
+    @contextmanager
+    def _read(self) -> Iterator[Connection]:
+        try:
+            with self._engine.connect() as connection:
+                yield connection
+        except sa.exc.SQLAlchemyError as error:
+            raise StateError(f"state {self._where}: cannot be read: {_short(error)}") from error
+
+    def _is(self, table: Table, dataset: str, check: str) -> Any:
+        of = table.c
+        return and_(of.pipeline == self.pipeline, of.dataset == dataset, of.check_id == check)
+
+    def _key(self, dataset: str, check: str) -> dict[str, str]:
+        return {"pipeline": self.pipeline, "dataset": dataset, "check_id": check}
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def commit(self, judged: Judged) -> None:
+        """Write all of a judged window, or nothing of it."""
+        key = self._key(judged.dataset, judged.check)
+        span = {"start_us": micros(judged.window.start), "end_us": micros(judged.window.end)}
+        with self._write() as connection:
+            self._replace_verdicts(connection, judged, key, span)
+            if judged.tally is not None:
+                self._replace_window(connection, judged, key, span)
+                self._replace_gauges(connection, judged, key)
+            self._touch_run(connection, judged, key)
+
+    def _replace_verdicts(
+        self, connection: Connection, judged: Judged, key: dict[str, str], span: dict[str, int]
+    ) -> None:
+        table = schema.verdicts
+        here = self._is(table, judged.dataset, judged.check)
+        connection.execute(
+            table.delete().where(here, table.c.start_us == span["start_us"], table.c.end_us == span["end_us"])
+        )
+        finished = micros(judged.finished_at)
+        rows = [
+            {
+                **key, **span, "subject": _dump(verdict.subject), "outcome": verdict.outcome.value,
+                "measure": verdict.measure, "value": verdict.value, "bound": verdict.limit,
+                "good": verdict.good, "total": verdict.total, "reason": verdict.reason,
+                "details": _dump(verdict.details), "finished_us": finished,
+            }
+            for verdict in judged.verdicts
+        ]  # fmt: skip
+        connection.execute(table.insert(), rows)
+
+    def _replace_window(
+        self, connection: Connection, judged: Judged, key: dict[str, str], span: dict[str, int]
+    ) -> None:
+        table = schema.windows
+        here = and_(
+            self._is(table, judged.dataset, judged.check),
+            table.c.start_us == span["start_us"],
+            table.c.end_us == span["end_us"],
+        )
+        old = connection.execute(select(table.c.increments, table.c.version).where(here)).first()
+        counted = {_labels(sample): int(sample.value) for sample in judged.increments}
+        before: dict[str, int] = json.loads(old.increments) if old else {}
+        self._count(connection, counted, before)
+        connection.execute(table.delete().where(here))
+        # A counter never falls: where a re-run counts less than before, the difference stays counted.
+        kept = {name: max(n, before.get(name, 0)) for name, n in counted.items()}
+        bad = any(verdict.outcome is Outcome.BAD for verdict in judged.verdicts)
+        assert judged.tally is not None
+        row = {
+            **key, **span, "version": (old.version if old else 0) + 1, "accepted": not bad,
+            "tally": dump_tally(judged.tally), "figures": _dump(judged.figures), "increments": _dump(kept),
+        }  # fmt: skip
+        connection.execute(table.insert().values(row))
+
+    def _count(self, connection: Connection, counted: Mapping[str, int], before: Mapping[str, int]) -> None:
+        """Add what is new of a window to the counters; a new series starts at 0."""
+        table = schema.counters
+        for name, n in counted.items():
+            metric, labels = name.split(" ", 1)
+            here = and_(table.c.pipeline == self.pipeline, table.c.metric == metric, table.c.labels == labels)
+            added = max(0, n - before.get(name, 0))
+            changed = connection.execute(
+                table.update().where(here).values(value=table.c.value + table.c.held + added, held=0)
+            )
+            if changed.rowcount == 0:
+                row = {"pipeline": self.pipeline, "metric": metric, "labels": labels, "value": 0, "held": added}
+                connection.execute(table.insert().values(row))
+
+    def _replace_gauges(self, connection: Connection, judged: Judged, key: dict[str, str]) -> None:
+        table = schema.gauges
+        connection.execute(table.delete().where(self._is(table, judged.dataset, judged.check)))
+        rows = [
+            {**key, "metric": sample.metric, "labels": _dump(sample.labels), "value": float(sample.value)}
+            for sample in judged.gauges
+        ]
+        if rows:
+            connection.execute(table.insert(), rows)
+
+    def _touch_run(self, connection: Connection, judged: Judged, key: dict[str, str]) -> None:
+        table = schema.runs
+        here = self._is(table, judged.dataset, judged.check)
+        old = connection.execute(select(table).where(here)).first()
+        finished = micros(judged.finished_at)
+        watermark = old.watermark_us if old else None
+        if judged.advances:
+            watermark = max(watermark or 0, micros(judged.window.end))
+        error = next((v.reason for v in judged.verdicts if v.outcome is Outcome.ERROR), None)
+        values = {
+            "watermark_us": watermark,
+            "finished_us": finished,
+            "succeeded_us": (old.succeeded_us if old else None) if error else finished,
+            "duration_seconds": judged.duration_seconds,
+            "error": error,
+        }
+        connection.execute(table.update().where(here).values(values) if old else table.insert().values(**key, **values))
+
+    def announce(self, increments: Iterable[Sample]) -> None:
+        """Make sure that these counters exist, at 0 if they are new."""
+        with self._write() as connection:
+            self._count(connection, {_labels(sample): 0 for sample in increments}, {})
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def watermark(self, dataset: str, check: str) -> datetime | None:
+        """Return the end of the newest window that a check has judged."""
+        table = schema.runs
+        with self._read() as connection:
+            found = connection.execute(select(table.c.watermark_us).where(self._is(table, dataset, check))).scalar()
+        return None if found is None else moment(found)
+
+    def runs(self) -> list[Run]:
+        """Return how each check last ran."""
+        table = schema.runs
+        with self._read() as connection:
+            rows = connection.execute(select(table).where(table.c.pipeline == self.pipeline)).all()
+        return [
+            Run(
+                row.dataset, row.check_id, _when(row.watermark_us), moment(row.finished_us),
+                _when(row.succeeded_us), row.duration_seconds, row.error,
+            )
+            for row in rows
+        ]  # fmt: skip
+
+    def latest(self) -> list[Verdict]:
+        """Return the verdicts of the newest window of each check."""
+        table = schema.verdicts
+        newest = (
+            select(table.c.dataset, table.c.check_id, sa.func.max(table.c.end_us).label("end_us"))
+            .where(table.c.pipeline == self.pipeline)
+            .group_by(table.c.dataset, table.c.check_id)
+            .subquery()
+        )
+        joined = table.join(
+            newest,
+            and_(
+                table.c.dataset == newest.c.dataset,
+                table.c.check_id == newest.c.check_id,
+                table.c.end_us == newest.c.end_us,
+                table.c.pipeline == self.pipeline,
+            ),
+        )
+        with self._read() as connection:
+            rows = connection.execute(
+                select(table).select_from(joined).order_by(table.c.dataset, table.c.check_id)
+            ).all()
+        return [_verdict(row) for row in rows]
+
+    def history(self, dataset: str, check: str, subject: Mapping[str, str], at_most: int) -> list[Verdict]:
+        """Return the last verdicts about one subject, oldest first."""
+        table = schema.verdicts
+        statement = (
+            select(table)
+            .where(self._is(table, dataset, check), table.c.subject == _dump(subject))
+            .order_by(table.c.end_us.desc())
+            .limit(at_most)
+        )
+        with self._read() as connection:
+            rows = connection.execute(statement).all()
+        return [_verdict(row) for row in reversed(rows)]
+
+    def counters(self) -> list[Sample]:
+        """Return every counter with its labels."""
+        table = schema.counters
+        with self._read() as connection:
+            rows = connection.execute(select(table).where(table.c.pipeline == self.pipeline)).all()
+        return [Sample(row.metric, json.loads(row.labels), row.value) for row in rows]
+
+    def gauges(self) -> list[Sample]:
+        """Return every gauge that a check has set."""
+        table = schema.gauges
+        with self._read() as connection:
+            rows = connection.execute(select(table).where(table.c.pipeline == self.pipeline)).all()
+        return [Sample(row.metric, json.loads(row.labels), row.value) for row in rows]
+
+    def baseline(self, dataset: str, check: str, window: Window, span_windows: int = 2_000) -> Baseline:
+        """Return what a check may know of the time before a window; at most this many past windows."""
+        table, saved = schema.windows, self.saved_baseline(dataset, check)
+        before = and_(self._is(table, dataset, check), table.c.end_us <= micros(window.end))
+        earlier = and_(before, table.c.start_us < micros(window.start))
+        newest_first = table.c.end_us.desc()
+        accepted = select(table.c.end_us, table.c.figures).where(before, table.c.accepted).order_by(newest_first)
+        with self._read() as connection:
+            past = connection.execute(accepted.limit(span_windows)).all()
+            previous = connection.execute(select(table).where(earlier).order_by(newest_first).limit(1)).first()
+        past.reverse()
+        figures = [json.loads(row.figures) for row in past]
+        names = {name for row in figures for name in row}
+        values = {name: [row.get(name) for row in figures] for name in names}
+        return Baseline(
+            Past([moment(row.end_us) for row in past], values),
+            load_tally(dataset, previous) if previous else None,
+            saved.frozen if saved else None,
+            saved.reference if saved else None,
+        )
+
+    # -- baselines -------------------------------------------------------------------------------
+
+    def save_baseline(self, saved: SavedBaseline) -> None:
+        """Replace the reference of a check."""
+        table = schema.baselines
+        row = {
+            **self._key(saved.dataset, saved.check),
+            "start_us": micros(saved.window.start), "end_us": micros(saved.window.end),
+            "built_us": micros(saved.built_at), "pinned": saved.pinned,
+            "frozen": _dump(saved.frozen), "reference": dump_tally(saved.reference),
+        }  # fmt: skip
+        with self._write() as connection:
+            connection.execute(table.delete().where(self._is(table, saved.dataset, saved.check)))
+            connection.execute(table.insert().values(row))
+
+    def saved_baseline(self, dataset: str, check: str) -> SavedBaseline | None:
+        """Return the reference of a check, or None before it is built."""
+        found = [saved for saved in self.saved_baselines() if (saved.dataset, saved.check) == (dataset, check)]
+        return found[0] if found else None
+
+    def saved_baselines(self) -> list[SavedBaseline]:
+        """Return every reference."""
+        table = schema.baselines
+        with self._read() as connection:
+            rows = connection.execute(select(table).where(table.c.pipeline == self.pipeline)).all()
+        return [
+            SavedBaseline(
+                row.dataset, row.check_id, Window(moment(row.start_us), moment(row.end_us)),
+                moment(row.built_us), row.pinned, json.loads(row.frozen), _load(row.dataset, row, row.reference),
+            )
+            for row in rows
+        ]  # fmt: skip
+
+    def pin_baseline(self, dataset: str, check: str, pinned: bool) -> bool:
+        """Pin or unpin a reference; return whether there is one."""
+        table = schema.baselines
+        with self._write() as connection:
+            here = self._is(table, dataset, check)
+            return connection.execute(table.update().where(here).values(pinned=pinned)).rowcount > 0
+
+    def drop_baseline(self, dataset: str, check: str) -> bool:
+        """Forget a reference and the accepted history of a check; return whether there was any."""
+        with self._write() as connection:
+            saved, past = schema.baselines, schema.windows
+            dropped = connection.execute(saved.delete().where(self._is(saved, dataset, check))).rowcount
+            here = and_(self._is(past, dataset, check), past.c.accepted)
+            return dropped + connection.execute(past.update().where(here).values(accepted=False)).rowcount > 0
+
+    # -- small notes -----------------------------------------------------------------------------
+
+    def note(self, key: str) -> Any:
+        """Return a small value kept under a key, or None."""
+        with self._read() as connection:
+            key = f"{self.pipeline}:{key}"
+            found = connection.execute(select(schema.meta.c.value).where(schema.meta.c.key == key)).scalar()
+        return None if found is None else json.loads(found)
+
+    def set_note(self, key: str, value: Any) -> None:
+        """Keep a small value under a key."""
+        key = f"{self.pipeline}:{key}"
+        with self._write() as connection:
+            connection.execute(schema.meta.delete().where(schema.meta.c.key == key))
+            connection.execute(schema.meta.insert().values(key=key, value=_dump(value)))
+
+    def prune(self, before: datetime) -> int:
+        """Forget windows and verdicts that ended before a moment; return how many rows that were."""
+        with self._write() as connection:
+            return sum(
+                connection.execute(
+                    table.delete().where(table.c.pipeline == self.pipeline, table.c.end_us < micros(before))
+                ).rowcount
+                for table in (schema.windows, schema.verdicts)
+            )
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    # WAL lets scrapes read while a window is written, and survives a kill at any instant.
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=NORMAL")
+    connection.execute("PRAGMA busy_timeout=10000")
+
+
+def _when(epoch_micros: int | None) -> datetime | None:
+    return None if epoch_micros is None else moment(epoch_micros)
+
+
+def _short(error: Exception) -> str:
+    """Return the driver's own words without the statement and its parameters."""
+    return str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+
+
+def _labels(sample: Sample) -> str:
+    return f"{sample.metric} {_dump(sample.labels)}"
+
+
+def dump_tally(tally: Tally) -> str:
+    """Return a tally as JSON."""
+    return _dump(
+        {
+            "counts": tally.counts,
+            "by_source": tally.by_source,
+            "listings": {name: [list(row) for row in rows] for name, rows in tally.listings.items()},
+            "merges": tally.merges,
+        }
+    )
+
+
+def load_tally(dataset: str, row: Any) -> Tally:
+    """Return the tally of a row of the table of windows."""
+    return _load(dataset, row, row.tally)
+
+
+def _load(dataset: str, row: Any, saved: str) -> Tally:
+    found = json.loads(saved)
+    return Tally(
+        dataset,
+        Window(moment(row.start_us), moment(row.end_us)),
+        found["counts"],
+        found["by_source"],
+        {name: [tuple(entry) for entry in rows] for name, rows in found["listings"].items()},
+        {name: Merge(merge) for name, merge in found["merges"].items()},
+    )
+
+
+def _verdict(row: Any) -> Verdict:
+    subject = json.loads(row.subject)
+    return Verdict(
+        row.check_id, row.dataset, Window(moment(row.start_us), moment(row.end_us)), Outcome(row.outcome),
+        row.measure, row.value, row.bound, row.good, row.total, row.reason, details=json.loads(row.details), **subject,
+    )  # fmt: skip
