@@ -13,6 +13,8 @@ from checks.unknown_ids import UnknownIds
 # The launcher compares this mark to make sure that the package found is ours.
 OWNER = "recwatch"
 
+__all__ = ["CATALOGUE", "OWNER", "Check"]
+
 # Every built-in check, in the order in which people look for the cause of an incident.
 CATALOGUE: tuple[type[Check], ...] = (  # type: ignore[type-arg]
     Freshness,

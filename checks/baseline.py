@@ -116,4 +116,5 @@ def _band(values: Sequence[float], settings: BandSettings, comparable: str) -> B
         settings.relative_floor * abs(centre),
         settings.absolute_floor,
     )
-    return Band(centre, centre - half, centre + half, len(values), comparable)
+    # What has a band (a number of rows, a density) is never below 0.
+    return Band(centre, max(0.0, centre - half), centre + half, len(values), comparable)

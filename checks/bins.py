@@ -94,7 +94,7 @@ def bin_of(dataset: Dataset, name: str, bins: Bins) -> ColumnElement[int]:
         known = case(whens, value=text, else_=literal(1, SmallInteger)) if whens else literal(1, SmallInteger)
         return case((raw.is_(None), literal(0, SmallInteger)), else_=known)
     value = number(dataset, name)
-    is_null = value.is_(None)
+    is_null: ColumnElement[bool] = value.is_(None)
     if dataset.columns[name].kind is Kind.NUMBER:
         is_null = or_(is_null, is_not_finite(raw))
     inner = _tree(cast(value, Double), bins.edges[1:], 2)

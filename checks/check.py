@@ -6,6 +6,7 @@ logs, sleeps or reads a clock. The runner does all that, and turns any failure i
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -99,7 +100,7 @@ NO_SIBLINGS: Siblings = {}
 S = TypeVar("S", bound=CheckSettings)
 
 
-class Check(Generic[S]):
+class Check(ABC, Generic[S]):
     """One kind of defect of a dataset: what to count, and when the count is bad.
 
     Subclasses set the class attributes and override ``measures`` and ``judge``. The docstring of
@@ -116,7 +117,11 @@ class Check(Generic[S]):
     uses: ClassVar[tuple[Role, ...]] = ()
     # Whether missed windows are judged later. A check of the present moment has nothing to catch up.
     catches_up: ClassVar[bool] = True
-    # Figures of a verdict's details that the store keeps as history, for bands.
+    # Whether the check holds windows against a reference that was read once; and whether that
+    # reference may be read anew by itself, from newer data.
+    has_reference: ClassVar[bool] = False
+    renews_reference: ClassVar[bool] = True
+    # Names of the figures that make up the history behind a band.
     history: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, settings: S, siblings: Siblings = NO_SIBLINGS) -> None:
@@ -129,25 +134,40 @@ class Check(Generic[S]):
         missing = [role.value for role in self.needs if role not in dataset.roles]
         return f"needs the role {' and '.join(missing)}" if missing else None
 
+    @abstractmethod
     def measures(self, rows: Rows, baseline: Baseline) -> Sequence[Measure | Listing]:
         """Return what to count over the rows of one window."""
-        raise NotImplementedError
 
+    @abstractmethod
     def judge(self, tally: Tally, baseline: Baseline) -> tuple[Verdict, ...]:
         """Return the verdicts, the dataset as a whole first. Pure, and the same every time."""
-        raise NotImplementedError
 
     def learns(self, rows: Rows) -> Sequence[Measure | Listing]:
         """Return what to read of a reference window to freeze bins, a ranking or a contract."""
         return ()
 
     def freeze(self, tally: Tally, dataset: Dataset) -> Mapping[str, Any]:
-        """Return what the reference freezes, as plain values that JSON can hold."""
+        """Return what the reference freezes, as plain values that JSON can hold.
+
+        Raises:
+            ValueError: The reference holds fewer rows than ``min_rows``.
+        """
         return {}
+
+    def enough(self, found: int) -> None:
+        """Raise ValueError when a reference has fewer rows than ``min_rows``."""
+        if found < self.settings.min_rows:
+            raise ValueError(
+                f"the reference has {found:,} rows, {self.settings.min_rows:,} are needed; choose a longer span"
+            )
 
     def carry(self, previous: Tally, tally: Tally) -> Tally:
         """Return the tally with what it takes over from the one before; by default nothing."""
         return tally
+
+    def figures(self, tally: Tally) -> Mapping[str, float | None]:
+        """Return the figures of ``history``; None where the window is too small to tell."""
+        return {}
 
     def counters(self, tally: Tally) -> tuple[Sample, ...]:
         """Return how much this window adds to each counter, zeros included."""

@@ -113,6 +113,9 @@ class Contract(Check[ContractSettings]):
     settings_type = ContractSettings
     formula = "invalid rows / rows; a row counts once, under the first rule that it breaks"
     limit_setting = "max_invalid_ratio"
+    has_reference = True
+    # A contract that renewed itself would accept every change after a day.
+    renews_reference = False
 
     def measures(self, rows: Rows, baseline: Baseline) -> Sequence[Measure | Listing]:
         """Return how many rows break each rule, and the values of the closed sets."""
@@ -135,6 +138,7 @@ class Contract(Check[ContractSettings]):
 
     def freeze(self, tally: Tally, dataset: Dataset) -> Mapping[str, Any]:
         """Return the contract: every column with its type, every value with its share."""
+        self.enough(tally.count("rows"))
         columns = {name: column_type.declared for name, column_type in dataset.columns.items()}
         total = tally.count("rows") or 1
         values = {

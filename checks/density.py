@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -57,7 +57,7 @@ class Density(Check[DensitySettings]):
 
     def judge(self, tally: Tally, baseline: Baseline) -> tuple[Verdict, ...]:
         """Return the verdict on the active density."""
-        details = figures(tally)
+        details = matrix(tally)
         density, events = details["density"], int((part(tally, "items") or {}).get("events") or 0)
         few = self.too_few(tally, "density", events, value=density, details=details)
         if few is not None or density is None:
@@ -75,6 +75,11 @@ class Density(Check[DensitySettings]):
         limit = band.low if density < band.centre else band.high
         reason = f"{found}; {density:.4g} against a usual {band.centre:.4g}"
         return (self.verdict(tally, outcome, "density", limit=limit, reason=reason, **fields),)
+
+    def figures(self, tally: Tally) -> Mapping[str, float | None]:
+        """Return the active density, for the band of later windows."""
+        events = int((part(tally, "items") or {}).get("events") or 0)
+        return {"density": matrix(tally)["density"] if events >= self.settings.min_rows else None}
 
     def gauges(self, tally: Tally, verdicts: Sequence[Verdict]) -> tuple[Sample, ...]:
         """Return the matrix and its size, over active and over catalogue users and items."""
@@ -94,11 +99,11 @@ class Density(Check[DensitySettings]):
         return tuple(samples)
 
 
-def figures(tally: Tally) -> dict[str, Any]:
+def matrix(tally: Tally) -> dict[str, Any]:
     """Return density over both denominators, and the context that explains it."""
     cells, users, items = (part(tally, name) or {} for name in ("cells", "users", "items"))
     numbers = {name: None if value is None else int(value) for name, value in cells.items()}
-    figures: dict[str, Any] = {
+    found: dict[str, Any] = {
         "density": _density(numbers.get("cells"), numbers.get("users"), numbers.get("items")),
         "catalogue_density": _density(
             numbers.get("cells"), numbers.get("catalogue_users"), numbers.get("catalogue_items")
@@ -110,9 +115,9 @@ def figures(tally: Tally) -> dict[str, Any]:
         "cold_item_share": None,
     }
     if users.get("has_before") and numbers.get("users") and items.get("items"):
-        figures["cold_user_share"] = 1 - (users["known_before"] or 0) / (numbers["users"] or 1)
-        figures["cold_item_share"] = 1 - (items["known_before"] or 0) / (items["items"] or 1)
-    return figures
+        found["cold_user_share"] = 1 - (users["known_before"] or 0) / (numbers["users"] or 1)
+        found["cold_item_share"] = 1 - (items["known_before"] or 0) / (items["items"] or 1)
+    return found
 
 
 def _density(cells: int | None, users: int | None, items: int | None) -> float | None:

@@ -67,6 +67,7 @@ class FeatureDrift(Check[FeatureDriftSettings]):
     settings_type = FeatureDriftSettings
     formula = "PSI = sum (q - p) ln(q / p) over frozen bins, 0.5 added to each count"
     limit_setting = "min_effect"
+    has_reference = True
 
     def absent(self, dataset: Dataset) -> str | None:
         """Return why the check cannot run: no features are named."""
@@ -88,7 +89,7 @@ class FeatureDrift(Check[FeatureDriftSettings]):
 
     def learns(self, rows: Rows) -> Sequence[Measure | Listing]:
         """Return quantiles and moments of numeric features, and the frequent values of every one."""
-        listings: list[Measure | Listing] = []
+        listings: list[Measure | Listing] = [Measure(rows, {"rows": Aggregate(func.count())})]
         for name in rows.dataset.features:
             if name not in rows.dataset.columns:
                 continue
@@ -104,6 +105,7 @@ class FeatureDrift(Check[FeatureDriftSettings]):
 
     def freeze(self, tally: Tally, dataset: Dataset) -> Mapping[str, Any]:
         """Return the bins of each feature; a number with few values is treated as a category."""
+        self.enough(tally.count("rows"))
         frozen = {}
         for listing, values in tally.listings.items():
             what, _, name = listing.partition(":")
@@ -160,20 +162,24 @@ class FeatureDrift(Check[FeatureDriftSettings]):
                 scores["wasserstein"] = stats.normed_wasserstein(
                     bins.closed_edges, p[ordered], q[ordered], bins.deviation
                 )
-        chance = {
-            "psi": lambda: stats.psi_limit(n, m, size),
-            "js_distance": lambda: stats.js_limit(n, m, size),
-            "l_infinity": lambda: stats.scaled_limit(stats.null_quantiles(p).l_infinity, n, m),
-        }[self.settings.method]
+        chance = self._chance(p, n, m)
         least = self.settings.min_effect
         floor = stats.MINIMUM_EFFECTS[self.settings.method] if least is None else least
-        limit = stats.effect_limit(floor, chance())
+        limit = stats.effect_limit(floor, chance)
         moved = sorted(zip(bins.labels, p, q, strict=True), key=lambda row: -abs(row[2] / n - row[1] / m))
         return {
             "scores": scores, "limit": limit, "rows": n, "reference_rows": m,
             "p_value": stats.psi_p_value(psi, n, m, size), "kind": "numeric" if bins.edges else "categorical",
             "moved": [[label, before / m, now / n] for label, before, now in moved[:MOVED_BINS]],
         }  # fmt: skip
+
+    def _chance(self, p: Sequence[int], n: int, m: int) -> float:
+        """Return the 99.9 % point of the deciding statistic when nothing has changed."""
+        if self.settings.method == "psi":
+            return stats.psi_limit(n, m, len(p))
+        if self.settings.method == "js_distance":
+            return stats.js_limit(n, m, len(p))
+        return stats.scaled_limit(stats.null_quantiles(p).l_infinity, n, m)
 
     def _verdict(self, tally: Tally, name: str, score: Mapping[str, Any], is_significant: bool) -> Verdict:
         value, limit = score["scores"][self.settings.method], score["limit"]
@@ -206,7 +212,8 @@ class FeatureDrift(Check[FeatureDriftSettings]):
 
 
 def _frozen(baseline: Baseline) -> dict[str, Bins]:
-    return {name: Bins.load(saved) for name, saved in (baseline.frozen or {}).items()}
+    # Sorted, since the place of a feature is its number in the listing, whatever JSON did to the order.
+    return {name: Bins.load(saved) for name, saved in sorted((baseline.frozen or {}).items())}
 
 
 def _counts(tally: Tally, frozen: Mapping[str, Bins]) -> dict[str, list[int]]:
@@ -230,8 +237,8 @@ def _quantiles(rows: Rows, name: str, bins: int) -> Any:
     """Return the values at the ends of equally filled bins, the last of them the maximum."""
     raw = cast(rows.dataset.table.c[name], Double)
     place = func.row_number().over(order_by=raw).label("place")
-    ordered = rows.select(raw.label("x"), place, func.count().over().label("n")).where(_finite(rows, name))
-    ordered = ordered.subquery()
+    inner = rows.select(raw.label("x"), place, func.count().over().label("n")).where(_finite(rows, name))
+    ordered = inner.subquery()
     bin_now = func.floor(cast(ordered.c.place * bins, Double) / ordered.c.n)
     bin_before = func.floor(cast((ordered.c.place - 1) * bins, Double) / ordered.c.n)
     return select(ordered.c.x).where(bin_now != bin_before).order_by(ordered.c.place)

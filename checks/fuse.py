@@ -90,7 +90,7 @@ def _scan(rows: Rows, measures: Mapping[int, Measure]) -> Scan:
             places[at][name] = columns[spelt]
     inner = _inner(rows, measures.values())
     labelled = [expression.label(f"c{at}") for at, expression in enumerate(expressions, start=1)]
-    source = literal_column(SOURCE)
+    source: Any = literal_column(SOURCE)
     statement = select(source, *labelled).select_from(inner).group_by(source)
     merges = {
         at: {name: aggregate.merge for name, aggregate in measure.aggregates.items()}

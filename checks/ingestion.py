@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
@@ -142,10 +142,14 @@ class Ingestion(Check[IngestionSettings]):
             reason=f"{landed:,} rows, {band.centre:,.0f} are usual", **fields,
         )  # fmt: skip
 
+    def figures(self, tally: Tally) -> Mapping[str, float | None]:
+        """Return the volume, for the band of later windows."""
+        return {"landed": tally.count("landed")}
+
     def counters(self, tally: Tally) -> tuple[Sample, ...]:
         """Return events by source and result."""
         samples = []
-        for source, counts in {**tally.by_source}.items():
+        for source, counts in tally.by_source.items():
             parts = stages(counts)
             results = {"ok": parts["good"], "failed": parts["total"] - parts["good"]}
             for result, n in results.items():

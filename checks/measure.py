@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select
+from sqlalchemy import ColumnElement, CompoundSelect, Select
 
 from checks.rows import Catalogue, Rows
 from checks.window import Window
@@ -20,6 +20,7 @@ from checks.window import Window
 Number = int | float
 Counts = Mapping[str, Number | None]
 Row = tuple[Any, ...]
+Statement = Select[Any] | CompoundSelect[Any]
 
 
 class Merge(StrEnum):
@@ -79,7 +80,7 @@ class Listing:
 
     name: str
     rows: Rows
-    statement: Select[Any]
+    statement: Statement
     row_limit: int
     only_if: Callable[[Tally], bool] | None = None
 

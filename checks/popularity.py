@@ -57,6 +57,7 @@ class Popularity(Check[PopularitySettings]):
     settings_type = PopularitySettings
     formula = "JS distance (base 2) and max |q - p| over item shares, against the frozen ranking"
     limit_setting = "min_js_distance"
+    has_reference = True
     uses = (Role.ITEM,)
     needs = (Role.ITEM,)
 
@@ -85,6 +86,7 @@ class Popularity(Check[PopularitySettings]):
 
     def freeze(self, tally: Tally, dataset: Dataset) -> Mapping[str, Any]:
         """Return the ranking, most frequent first, and how far chance moves its largest share."""
+        self.enough(tally.count("events"))
         ranking = [[key, int(count)] for key, count in tally.listings["ranking"]]
         counts = [count for _key, count in ranking]
         rest = max(0, tally.count("events") - sum(counts))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -85,7 +86,7 @@ class Rows:
             return cast(column, BigInteger) * unit.micros
         return cast(func.round(column * unit.micros), BigInteger)
 
-    def _bound(self, role: Role, bound: datetime) -> tuple[ColumnElement[object], ColumnElement[object]]:
+    def _bound(self, role: Role, bound: datetime) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
         """Return the raw column and the bound in the column's own terms, so that engines can prune."""
         column, unit, kind = self.column(role), self.dataset.time_units[role], self.dataset.kind(role)
         if unit is TimeUnit.NATIVE and kind is Kind.TIMESTAMP:
@@ -125,7 +126,7 @@ class Rows:
             else_=OTHER_SOURCE,
         )
 
-    def select(self, *columns: ColumnElement[object]) -> Select[tuple[object, ...]]:
+    def select(self, *columns: Any) -> Select[Any]:
         """Return a SELECT of these columns over the rows of the window."""
         return select(*columns).select_from(self.dataset.table).where(self.belongs)
 
@@ -141,7 +142,7 @@ class Rows:
         id_column, own = rows.column(role), self.column(role)
         if known.kind(role) is not self.dataset.kind(role):
             id_column, own = cast(id_column, Text), cast(own, Text)
-        columns = [id_column.label("id")]
+        columns: list[Any] = [id_column.label("id")]
         if Role.VALID_FROM in known.roles:
             columns.append(func.min(rows.micros(Role.VALID_FROM)).label("valid_from"))
         if Role.VALID_TO in known.roles:

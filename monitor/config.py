@@ -131,6 +131,14 @@ class ServerConfig(Section):
     port: int = Field(9464, ge=0, le=65535, description="Port; 0 takes a free one.")
 
 
+class BaselinesConfig(Section):
+    """How references are kept up to date by the daemon."""
+
+    auto: bool = Field(True, description="Whether the daemon builds a missing reference by itself.")
+    span: Duration = Field(timedelta(days=7), description="How much history a reference covers.")
+    refresh: Duration = Field(timedelta(days=1), description="How often an unpinned reference is built anew.")
+
+
 class LimitsConfig(Section):
     """Bounds on what the daemon uses."""
 
@@ -149,6 +157,7 @@ class Config(Section):
     )
     server: ServerConfig = Field(default_factory=ServerConfig)
     limits: LimitsConfig = Field(default_factory=LimitsConfig)
+    baselines: BaselinesConfig = Field(default_factory=BaselinesConfig)
     engines: dict[str, EngineConfig] = Field(default_factory=dict)
     datasets: dict[str, DatasetConfig] = Field(min_length=1)
     checks: ChecksConfig = Field(default_factory=ChecksConfig)  # type: ignore[valid-type]

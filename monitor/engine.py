@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
 from checks.dataset import ColumnType, Kind
-from checks.measure import Row
+from checks.measure import Row, Statement
 from monitor.errors import EngineError
 
 
@@ -67,9 +67,12 @@ class Session:
         Raises:
             EngineError: There is no such file or table, or it cannot be read.
         """
-        return self._guard(lambda: self.engine.dialect.open(self._connection, location), location.said)
+        columns: dict[str, ColumnType] = self._guard(
+            lambda: self.engine.dialect.open(self._connection, location), location.said
+        )
+        return columns
 
-    def run(self, statement: sa.Executable, row_limit: int, what: str = "query") -> Sequence[Row]:
+    def run(self, statement: Statement, row_limit: int, what: str = "query") -> Sequence[Row]:
         """Return the rows of a statement.
 
         Args:
@@ -148,7 +151,7 @@ class Engine:
         with connection:
             yield Session(self, connection)
 
-    def compile(self, statement: sa.Executable) -> str:
+    def compile(self, statement: Statement) -> str:
         """Return a statement as this engine would get it, with its values written in."""
         compiled = statement.compile(self._engine, compile_kwargs={"literal_binds": True})
         return str(compiled)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -18,10 +18,15 @@ from checks.rows import Rows
 from checks.window import Window
 from monitor.clock import Clock
 from monitor.errors import EngineError
+from monitor.records import Judged
 from monitor.resolve import Pipeline, Resolver, largest_sources
-from monitor.store import Judged, Store
+from monitor.store import Store
 
 SOURCES_REFRESH = timedelta(hours=1)
+WORST_FIRST = (Outcome.ERROR, Outcome.BAD, Outcome.UNKNOWN, Outcome.GOOD)
+
+
+Asked = Callable[[Check[Any], Rows, Baseline], Sequence[Measure | Listing]]
 
 
 @dataclass
@@ -55,10 +60,16 @@ class Runner:
         pipeline: Engines and checks.
         store: Where baselines come from; None for a run without any memory.
         clock: Tells when a run finished.
+        on_step: Called with what is asked next, before each statement; for progress.
     """
 
-    def __init__(self, pipeline: Pipeline, store: Store | None, clock: Clock) -> None:
+    def __init__(
+        self, pipeline: Pipeline, store: Store | None, clock: Clock, on_step: Callable[[str], None] | None = None
+    ) -> None:
         self.pipeline, self.store, self.clock = pipeline, store, clock
+        self._on_step = on_step or (lambda _what: None)
+        # Whether what is found out on the way is noted in the store; a one-off check leaves no trace.
+        self.remembers = True
         self.disabled: dict[tuple[str, str], Disabled] = {}
         self._sources: dict[str, tuple[str, ...]] = {}
         self._sources_at: dict[str, Any] = {}
@@ -77,19 +88,45 @@ class Runner:
             are left out and listed in ``disabled``.
         """
         tasks = [Task(check, window) for check, window in due]
+        described, tasks = self._ask(dataset, tasks, _measured)
+        columns = {name: column.declared for name, column in described.columns.items()} if described else {}
+        return [self._judged(dataset, task, columns) for task in tasks]
+
+    def learn(self, dataset: str, check: Check[Any], window: Window) -> tuple[Mapping[str, Any], Tally]:
+        """Return what a reference window freezes for a check, and the tally under it.
+
+        Raises:
+            EngineError: The reference cannot be read, or has fewer rows than the check needs.
+        """
+        described, tasks = self._ask(dataset, [Task(check, window)], _learnt)
+        if described is None or not tasks or tasks[0].error:
+            reason = tasks[0].error if tasks else self.disabled[dataset, check.id].reason
+            raise EngineError(f"baseline of {check.id} on {dataset}: {reason}")
+        learnt = _tally(tasks[0], {})
+        try:
+            frozen = check.freeze(learnt, described)
+        except ValueError as error:
+            raise EngineError(f"baseline of {check.id} on {dataset}: {error}") from error
+        again = Task(check, window, baseline=Baseline(frozen=frozen))
+        _described, tasks = self._ask(dataset, [again], _measured)
+        if tasks[0].error:
+            raise EngineError(f"baseline of {check.id} on {dataset}: {tasks[0].error}")
+        return frozen, _tally(tasks[0], {})
+
+    def _ask(self, dataset: str, tasks: list[Task], asked: Asked) -> tuple[Dataset | None, list[Task]]:
+        """Return the dataset as it was found, and the tasks that it allows with their answers."""
         with ExitStack() as stack:
             try:
                 resolver = Resolver(self.pipeline, stack)
                 described = self.describe(resolver, dataset, tasks)
                 tasks = [task for task in tasks if not self._is_disabled(described, task)]
-                self._prepare(described, tasks)
+                self._prepare(described, tasks, asked)
                 self._scan(resolver, tasks)
                 self._list(resolver, tasks)
             except EngineError as error:
                 _fail(tasks, str(error))
-                return [self._judged(dataset, task, {}) for task in tasks]
-        columns = {name: column.declared for name, column in described.columns.items()}
-        return [self._judged(dataset, task, columns) for task in tasks]
+                return None, tasks
+        return described, tasks
 
     # -- what to ask -----------------------------------------------------------------------------
 
@@ -109,7 +146,7 @@ class Runner:
             # Known sources stay, so that a series never changes its meaning.
             kept = (*known, *(source for source in largest if source not in known))[: config.most_sources]
             self._sources[name], self._sources_at[name] = kept, now
-            if self.store is not None and kept != known:
+            if self.remembers and self.store is not None and kept != known:
                 self.store.set_note(f"sources:{name}", kept)
         return replace(dataset, sources=self._sources.get(name, ()))
 
@@ -129,19 +166,19 @@ class Runner:
             self.disabled[key] = Disabled(task.check.id, dataset.name, reason)
         return reason is not None
 
-    def _prepare(self, dataset: Dataset, tasks: Sequence[Task]) -> None:
+    def _prepare(self, dataset: Dataset, tasks: Sequence[Task], asked: Asked) -> None:
         for task in tasks:
             if task.error:
                 continue
             try:
-                if self.store is not None:
+                if self.store is not None and task.baseline.frozen is None:
                     task.baseline = self.store.baseline(dataset.name, task.check.id, task.window)
-                asked = task.check.measures(Rows(dataset, task.window), task.baseline)
+                parts = asked(task.check, Rows(dataset, task.window), task.baseline)
             except Exception as error:
                 task.error = said(error)
                 continue
-            task.measures = [part for part in asked if isinstance(part, Measure)]
-            task.listings = [part for part in asked if isinstance(part, Listing)]
+            task.measures = [part for part in parts if isinstance(part, Measure)]
+            task.listings = [part for part in parts if isinstance(part, Listing)]
 
     # -- asking ----------------------------------------------------------------------------------
 
@@ -169,6 +206,7 @@ class Runner:
         started = time.perf_counter()
         name = scan.rows.dataset.name
         what = f"{name}, window {scan.rows.window}"
+        self._on_step(", ".join(sorted({owners[at][0].check.id for at in scan.places})))
         result = resolver.session(name).run(scan.statement, scan.row_limit, what)
         took = time.perf_counter() - started
         for at in scan.places:
@@ -193,6 +231,7 @@ class Runner:
                 what = f"{task.check.id} on {name}, window {listing.rows.window}"
                 try:
                     if key not in ran:
+                        self._on_step(f"{task.check.id} ({listing.name})")
                         ran[key] = resolver.session(name).run(listing.statement, listing.row_limit, what)
                     task.found[listing.name] = ran[key]
                 except EngineError as error:
@@ -209,17 +248,27 @@ class Runner:
                 if task.baseline.previous is not None:
                     tally = check.carry(task.baseline.previous, tally)
                 verdicts = check.judge(tally, task.baseline)
-                figures = {name: verdicts[0].details.get(name) for name in check.history}
+                increments = (*check.counters(tally), *run_samples(check.id, dataset, verdicts))
                 return Judged(
                     check.id, dataset, task.window, verdicts, self.clock.now(), task.duration_seconds, tally,
-                    check.counters(tally), check.gauges(tally, verdicts), figures,
+                    increments, check.gauges(tally, verdicts), check.figures(tally),
                 )  # fmt: skip
             except Exception as error:
                 task.error = said(error)
-        verdict = Verdict(check.id, dataset, task.window, Outcome.ERROR, "none", reason=task.error)
+        verdicts = (Verdict(check.id, dataset, task.window, Outcome.ERROR, "none", reason=task.error),)
+        increments = run_samples(check.id, dataset, verdicts)
         return Judged(
-            check.id, dataset, task.window, (verdict,), self.clock.now(), task.duration_seconds, advances=False
-        )
+            check.id, dataset, task.window, verdicts, self.clock.now(), task.duration_seconds,
+            increments=increments, advances=False,
+        )  # fmt: skip
+
+
+def _measured(check: Check[Any], rows: Rows, baseline: Baseline) -> Sequence[Measure | Listing]:
+    return check.measures(rows, baseline)
+
+
+def _learnt(check: Check[Any], rows: Rows, _baseline: Baseline) -> Sequence[Measure | Listing]:
+    return check.learns(rows)
 
 
 def _tally(task: Task, columns: Mapping[str, str]) -> Tally:
@@ -239,13 +288,12 @@ def said(error: BaseException) -> str:
     return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
 
 
-def run_samples(judged: Judged) -> list[Sample]:
-    """Return what a run adds to the counters about runs themselves."""
-    outcomes = {verdict.outcome for verdict in judged.verdicts}
-    order = (Outcome.ERROR, Outcome.BAD, Outcome.UNKNOWN, Outcome.GOOD)
-    worst = next(outcome for outcome in order if outcome in outcomes)
-    labels = {"dataset": judged.dataset, "check": judged.check}
-    return [
+def run_samples(check: str, dataset: str, verdicts: Sequence[Verdict]) -> tuple[Sample, ...]:
+    """Return what a run adds to the counter of runs: one, under the worst of its outcomes."""
+    outcomes = {verdict.outcome for verdict in verdicts}
+    worst = next(outcome for outcome in WORST_FIRST if outcome in outcomes)
+    labels = {"dataset": dataset, "check": check}
+    return tuple(
         Sample("recwatch_check_runs_total", {**labels, "outcome": outcome.value}, int(outcome is worst))
         for outcome in Outcome
-    ]
+    )

@@ -7,9 +7,8 @@ instant, either all of a window is there or nothing; judged again, it replaces i
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -19,58 +18,21 @@ from sqlalchemy.engine import make_url
 
 from checks.baseline import Baseline, Past
 from checks.check import Outcome, Sample, Verdict
-from checks.measure import Merge, Tally
+from checks.measure import Tally
 from checks.window import Window, micros, moment
 from monitor import schema
 from monitor.errors import StateError
-
-
-@dataclass(frozen=True)
-class Judged:
-    """Everything that one run of a check on one window leaves behind."""
-
-    check: str
-    dataset: str
-    window: Window
-    verdicts: Sequence[Verdict]
-    finished_at: datetime
-    duration_seconds: float
-    tally: Tally | None = None
-    increments: Sequence[Sample] = ()
-    gauges: Sequence[Sample] = ()
-    figures: Mapping[str, float | None] = field(default_factory=dict)
-    advances: bool = True
-
-    @property
-    def failed(self) -> bool:
-        """Whether the check could not run."""
-        return any(verdict.outcome is Outcome.ERROR for verdict in self.verdicts)
-
-
-@dataclass(frozen=True)
-class Run:
-    """How a check last ran: for health, metrics and the status page. Times are UTC."""
-
-    dataset: str
-    check: str
-    watermark: datetime | None
-    finished_at: datetime
-    succeeded_at: datetime | None
-    duration_seconds: float
-    error: str | None
-
-
-@dataclass(frozen=True)
-class SavedBaseline:
-    """A reference as it was built: over which span, when, and whether it is pinned."""
-
-    dataset: str
-    check: str
-    window: Window
-    built_at: datetime
-    pinned: bool
-    frozen: Mapping[str, Any]
-    reference: Tally
+from monitor.records import (
+    Judged,
+    Run,
+    SavedBaseline,
+    dump,
+    dump_tally,
+    load_tally,
+    load_verdict,
+    series_name,
+    when,
+)
 
 
 class Store:
@@ -90,8 +52,9 @@ class Store:
         self._engine = sa.create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
         if self._engine.dialect.name == "sqlite":
             sa.event.listen(self._engine, "connect", _prepare_sqlite)
+            sa.event.listen(self._engine, "begin", _begin_sqlite)
         try:
-            with self._engine.begin() as connection:
+            with self._engine.connect().execution_options(writes=True) as connection, connection.begin():
                 schema.migrate(connection, self._where)
         except sa.exc.SQLAlchemyError as error:
             raise StateError(
@@ -105,8 +68,10 @@ class Store:
     @contextmanager
     def _write(self) -> Iterator[Connection]:
         try:
-            with self._engine.begin() as connection:
-                yield connection
+            with self._engine.connect() as connection:
+                connection = connection.execution_options(writes=True)
+                with connection.begin():
+                    yield connection
         except sa.exc.SQLAlchemyError as error:
             raise StateError(f"state {self._where}: cannot be written: {_short(error)}") from error
 
@@ -133,10 +98,22 @@ class Store:
         span = {"start_us": micros(judged.window.start), "end_us": micros(judged.window.end)}
         with self._write() as connection:
             self._replace_verdicts(connection, judged, key, span)
-            if judged.tally is not None:
-                self._replace_window(connection, judged, key, span)
+            if judged.tally is None:
+                # No window to replace: every failed run counts.
+                self._count(connection, _by_series(judged.increments), {})
+            else:
+                self._replace_window(connection, judged, judged.tally, {**key, **span})
                 self._replace_gauges(connection, judged, key)
             self._touch_run(connection, judged, key)
+
+    def commit_past(self, judged: Judged) -> None:
+        """Write a window of history for baselines: nothing is counted, and no run is noted."""
+        key = self._key(judged.dataset, judged.check)
+        span = {"start_us": micros(judged.window.start), "end_us": micros(judged.window.end)}
+        with self._write() as connection:
+            self._replace_verdicts(connection, judged, key, span)
+            if judged.tally is not None:
+                self._replace_window(connection, judged, judged.tally, {**key, **span})
 
     def _replace_verdicts(
         self, connection: Connection, judged: Judged, key: dict[str, str], span: dict[str, int]
@@ -149,36 +126,29 @@ class Store:
         finished = micros(judged.finished_at)
         rows = [
             {
-                **key, **span, "subject": _dump(verdict.subject), "outcome": verdict.outcome.value,
+                **key, **span, "subject": dump(verdict.subject), "outcome": verdict.outcome.value,
                 "measure": verdict.measure, "value": verdict.value, "bound": verdict.limit,
                 "good": verdict.good, "total": verdict.total, "reason": verdict.reason,
-                "details": _dump(verdict.details), "finished_us": finished,
+                "details": dump(verdict.details), "finished_us": finished,
             }
             for verdict in judged.verdicts
         ]  # fmt: skip
         connection.execute(table.insert(), rows)
 
-    def _replace_window(
-        self, connection: Connection, judged: Judged, key: dict[str, str], span: dict[str, int]
-    ) -> None:
+    def _replace_window(self, connection: Connection, judged: Judged, tally: Tally, key: Mapping[str, Any]) -> None:
         table = schema.windows
-        here = and_(
-            self._is(table, judged.dataset, judged.check),
-            table.c.start_us == span["start_us"],
-            table.c.end_us == span["end_us"],
-        )
+        here = and_(*(table.c[name] == value for name, value in key.items()))
         old = connection.execute(select(table.c.increments, table.c.version).where(here)).first()
-        counted = {_labels(sample): int(sample.value) for sample in judged.increments}
+        counted = _by_series(judged.increments)
         before: dict[str, int] = json.loads(old.increments) if old else {}
         self._count(connection, counted, before)
         connection.execute(table.delete().where(here))
         # A counter never falls: where a re-run counts less than before, the difference stays counted.
-        kept = {name: max(n, before.get(name, 0)) for name, n in counted.items()}
+        kept = {**before, **{name: max(n, before.get(name, 0)) for name, n in counted.items()}}
         bad = any(verdict.outcome is Outcome.BAD for verdict in judged.verdicts)
-        assert judged.tally is not None
         row = {
-            **key, **span, "version": (old.version if old else 0) + 1, "accepted": not bad,
-            "tally": dump_tally(judged.tally), "figures": _dump(judged.figures), "increments": _dump(kept),
+            **key, "version": (old.version if old else 0) + 1, "accepted": not bad,
+            "tally": dump_tally(tally), "figures": dump(judged.figures), "increments": dump(kept),
         }  # fmt: skip
         connection.execute(table.insert().values(row))
 
@@ -200,7 +170,7 @@ class Store:
         table = schema.gauges
         connection.execute(table.delete().where(self._is(table, judged.dataset, judged.check)))
         rows = [
-            {**key, "metric": sample.metric, "labels": _dump(sample.labels), "value": float(sample.value)}
+            {**key, "metric": sample.metric, "labels": dump(sample.labels), "value": float(sample.value)}
             for sample in judged.gauges
         ]
         if rows:
@@ -224,11 +194,6 @@ class Store:
         }
         connection.execute(table.update().where(here).values(values) if old else table.insert().values(**key, **values))
 
-    def announce(self, increments: Iterable[Sample]) -> None:
-        """Make sure that these counters exist, at 0 if they are new."""
-        with self._write() as connection:
-            self._count(connection, {_labels(sample): 0 for sample in increments}, {})
-
     # -- reading ---------------------------------------------------------------------------------
 
     def watermark(self, dataset: str, check: str) -> datetime | None:
@@ -245,8 +210,8 @@ class Store:
             rows = connection.execute(select(table).where(table.c.pipeline == self.pipeline)).all()
         return [
             Run(
-                row.dataset, row.check_id, _when(row.watermark_us), moment(row.finished_us),
-                _when(row.succeeded_us), row.duration_seconds, row.error,
+                row.dataset, row.check_id, when(row.watermark_us), moment(row.finished_us),
+                when(row.succeeded_us), row.duration_seconds, row.error,
             )
             for row in rows
         ]  # fmt: skip
@@ -273,20 +238,35 @@ class Store:
             rows = connection.execute(
                 select(table).select_from(joined).order_by(table.c.dataset, table.c.check_id)
             ).all()
-        return [_verdict(row) for row in rows]
+        return [load_verdict(row) for row in rows]
 
     def history(self, dataset: str, check: str, subject: Mapping[str, str], at_most: int) -> list[Verdict]:
         """Return the last verdicts about one subject, oldest first."""
         table = schema.verdicts
         statement = (
             select(table)
-            .where(self._is(table, dataset, check), table.c.subject == _dump(subject))
+            .where(self._is(table, dataset, check), table.c.subject == dump(subject))
             .order_by(table.c.end_us.desc())
             .limit(at_most)
         )
         with self._read() as connection:
             rows = connection.execute(statement).all()
-        return [_verdict(row) for row in reversed(rows)]
+        return [load_verdict(row) for row in reversed(rows)]
+
+    def window_ends(self, dataset: str, check: str, span: Window) -> set[datetime]:
+        """Return the ends of the windows of a check that are kept and lie in a span."""
+        table = schema.windows
+        inside = and_(table.c.start_us >= micros(span.start), table.c.end_us <= micros(span.end))
+        with self._read() as connection:
+            rows = connection.execute(select(table.c.end_us).where(self._is(table, dataset, check), inside)).all()
+        return {moment(row.end_us) for row in rows}
+
+    def accepted_windows(self, dataset: str, check: str) -> int:
+        """Return how many past windows may make up a band."""
+        table = schema.windows
+        statement = select(sa.func.count()).where(self._is(table, dataset, check), table.c.accepted)
+        with self._read() as connection:
+            return int(connection.execute(statement).scalar_one())
 
     def counters(self) -> list[Sample]:
         """Return every counter with its labels."""
@@ -312,13 +292,13 @@ class Store:
         with self._read() as connection:
             past = connection.execute(accepted.limit(span_windows)).all()
             previous = connection.execute(select(table).where(earlier).order_by(newest_first).limit(1)).first()
-        past.reverse()
+        past = past[::-1]
         figures = [json.loads(row.figures) for row in past]
         names = {name for row in figures for name in row}
         values = {name: [row.get(name) for row in figures] for name in names}
         return Baseline(
             Past([moment(row.end_us) for row in past], values),
-            load_tally(dataset, previous) if previous else None,
+            load_tally(dataset, previous, previous.tally) if previous else None,
             saved.frozen if saved else None,
             saved.reference if saved else None,
         )
@@ -332,7 +312,7 @@ class Store:
             **self._key(saved.dataset, saved.check),
             "start_us": micros(saved.window.start), "end_us": micros(saved.window.end),
             "built_us": micros(saved.built_at), "pinned": saved.pinned,
-            "frozen": _dump(saved.frozen), "reference": dump_tally(saved.reference),
+            "frozen": dump(saved.frozen), "reference": dump_tally(saved.reference),
         }  # fmt: skip
         with self._write() as connection:
             connection.execute(table.delete().where(self._is(table, saved.dataset, saved.check)))
@@ -351,7 +331,7 @@ class Store:
         return [
             SavedBaseline(
                 row.dataset, row.check_id, Window(moment(row.start_us), moment(row.end_us)),
-                moment(row.built_us), row.pinned, json.loads(row.frozen), _load(row.dataset, row, row.reference),
+                moment(row.built_us), row.pinned, json.loads(row.frozen), load_tally(row.dataset, row, row.reference),
             )
             for row in rows
         ]  # fmt: skip
@@ -385,7 +365,7 @@ class Store:
         key = f"{self.pipeline}:{key}"
         with self._write() as connection:
             connection.execute(schema.meta.delete().where(schema.meta.c.key == key))
-            connection.execute(schema.meta.insert().values(key=key, value=_dump(value)))
+            connection.execute(schema.meta.insert().values(key=key, value=dump(value)))
 
     def prune(self, before: datetime) -> int:
         """Forget windows and verdicts that ended before a moment; return how many rows that were."""
@@ -398,15 +378,8 @@ class Store:
             )
 
 
-def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    # WAL lets scrapes read while a window is written, and survives a kill at any instant.
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=NORMAL")
-    connection.execute("PRAGMA busy_timeout=10000")
-
-
-def _when(epoch_micros: int | None) -> datetime | None:
-    return None if epoch_micros is None else moment(epoch_micros)
+def _by_series(samples: Iterable[Sample]) -> dict[str, int]:
+    return {series_name(sample): int(sample.value) for sample in samples}
 
 
 def _short(error: Exception) -> str:
@@ -414,46 +387,16 @@ def _short(error: Exception) -> str:
     return str(getattr(error, "orig", None) or error).strip().splitlines()[0]
 
 
-def _dump(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    # Transactions are begun below, by hand: the driver would begin them too late, after a read.
+    connection.isolation_level = None
+    # WAL lets scrapes read while a window is written, and survives a kill at any instant.
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=NORMAL")
+    connection.execute("PRAGMA busy_timeout=10000")
 
 
-def _labels(sample: Sample) -> str:
-    return f"{sample.metric} {_dump(sample.labels)}"
-
-
-def dump_tally(tally: Tally) -> str:
-    """Return a tally as JSON."""
-    return _dump(
-        {
-            "counts": tally.counts,
-            "by_source": tally.by_source,
-            "listings": {name: [list(row) for row in rows] for name, rows in tally.listings.items()},
-            "merges": tally.merges,
-        }
-    )
-
-
-def load_tally(dataset: str, row: Any) -> Tally:
-    """Return the tally of a row of the table of windows."""
-    return _load(dataset, row, row.tally)
-
-
-def _load(dataset: str, row: Any, saved: str) -> Tally:
-    found = json.loads(saved)
-    return Tally(
-        dataset,
-        Window(moment(row.start_us), moment(row.end_us)),
-        found["counts"],
-        found["by_source"],
-        {name: [tuple(entry) for entry in rows] for name, rows in found["listings"].items()},
-        {name: Merge(merge) for name, merge in found["merges"].items()},
-    )
-
-
-def _verdict(row: Any) -> Verdict:
-    subject = json.loads(row.subject)
-    return Verdict(
-        row.check_id, row.dataset, Window(moment(row.start_us), moment(row.end_us)), Outcome(row.outcome),
-        row.measure, row.value, row.bound, row.good, row.total, row.reason, details=json.loads(row.details), **subject,
-    )  # fmt: skip
+def _begin_sqlite(connection: Connection) -> None:
+    # A writer takes its lock at once and waits for it; a later upgrade would fail without waiting.
+    writes = connection.get_execution_options().get("writes")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -1,0 +1,31 @@
+"""``recwatch run``: the daemon."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from monitor import log
+from monitor.clock import SystemClock
+from monitor.commands import config_option
+from monitor.daemon import Daemon
+from monitor.server import serve
+
+
+@click.command()
+@config_option
+@click.option("--verbose", is_flag=True, help="Log more.")
+def command(path: Path, verbose: bool) -> None:
+    """Run the daemon until SIGTERM or Ctrl-C; SIGHUP or a changed file reloads the configuration."""
+    log.set_up(verbose)
+    daemon = Daemon(path, SystemClock())
+    daemon.handle_signals()
+    server = serve(daemon)
+    daemon.start()
+    log.info("serving", url=server.url)
+    try:
+        daemon.wait()
+    finally:
+        daemon.stop()
+        server.close()

@@ -1,0 +1,86 @@
+"""Verdicts as a table that a person likes to read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from checks.check import Outcome, Verdict
+from monitor.runner import Disabled
+from monitor.wording import value_text
+
+# A sign beside the colour, so that the state can be told without it.
+MARKS = {
+    Outcome.GOOD: ("✓ good", "green"),
+    Outcome.BAD: ("✗ bad", "bold red"),
+    Outcome.UNKNOWN: ("? unknown", "yellow"),
+    Outcome.ERROR: ("! error", "bold magenta"),
+}
+MOST_SOURCES = 5
+
+
+def show(verdicts: Sequence[Verdict], disabled: Sequence[Disabled], console: Console | None = None) -> None:
+    """Print verdicts by dataset, then what is disabled, then one sentence that sums up."""
+    console = console or Console()
+    for dataset, group in groupby(verdicts, key=lambda verdict: verdict.dataset):
+        found = list(group)
+        console.print(_table(dataset, found))
+    for entry in disabled:
+        console.print(Text(f"{entry.check} on {entry.dataset} is disabled: it {entry.reason}", style="dim"))
+    console.print(summary(verdicts))
+
+
+def _table(dataset: str, verdicts: Sequence[Verdict]) -> Table:
+    # The two names of one span: windows of several lengths are named in the reason's place.
+    windows = {verdict.window for verdict in verdicts}
+    title = f"{dataset}, {next(iter(windows))}" if len(windows) == 1 else dataset
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name, options in (
+        ("check", {"no_wrap": True}),
+        ("verdict", {"no_wrap": True}),
+        ("value", {"justify": "right", "no_wrap": True}),
+        ("limit", {"justify": "right", "no_wrap": True}),
+        ("what was found", {"overflow": "fold"}),
+    ):
+        table.add_column(name, header_style="dim", **options)
+    for verdict in _bounded(verdicts):
+        mark, style = MARKS[verdict.outcome]
+        indent = "  " if verdict.subject else ""
+        subject = " ".join(verdict.subject.values())
+        name = f"{verdict.check} {subject}" if subject and not verdict.source else indent + (subject or verdict.check)
+        table.add_row(
+            name,
+            Text(mark, style=style),
+            value_text(verdict.measure, verdict.value),
+            value_text(verdict.measure, verdict.limit),
+            verdict.reason,
+        )
+    return table
+
+
+def _bounded(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """Return all but the good and unknown sources beyond the first few of each check."""
+    kept: list[Verdict] = []
+    seen: dict[tuple[str, str | None], int] = {}
+    for verdict in verdicts:
+        if verdict.source is not None and verdict.outcome not in (Outcome.BAD, Outcome.ERROR):
+            key = (verdict.check, verdict.entity)
+            seen[key] = seen.get(key, 0) + 1
+            if seen[key] > MOST_SOURCES:
+                continue
+        kept.append(verdict)
+    return kept
+
+
+def summary(verdicts: Sequence[Verdict]) -> Text:
+    """Return one sentence: how many verdicts of each kind, and what is bad."""
+    counts = {outcome: sum(verdict.outcome is outcome for verdict in verdicts) for outcome in Outcome}
+    said = ", ".join(f"{count} {outcome.value}" for outcome, count in counts.items() if count)
+    bad = sorted({verdict.check for verdict in verdicts if verdict.outcome is Outcome.BAD})
+    if bad:
+        return Text(f"{said}. Look at: {', '.join(bad)}", style="bold red")
+    return Text(f"{said or 'nothing was judged'}.", style="bold")

@@ -1,0 +1,39 @@
+"""Log lines: a constant event name and keys, on standard error."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+
+_LOGGER = logging.getLogger("recwatch")
+
+
+def set_up(verbose: bool = False) -> None:
+    """Send log lines to standard error, in UTC."""
+    formatter = logging.Formatter("%(asctime)sZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
+    formatter.converter = time.gmtime
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    _LOGGER.handlers[:] = [handler]
+    _LOGGER.setLevel(logging.DEBUG if verbose else logging.INFO)
+    _LOGGER.propagate = False
+
+
+def info(event: str, **keys: object) -> None:
+    """Log something worth knowing."""
+    _LOGGER.info(_line(event, keys))
+
+
+def error(event: str, **keys: object) -> None:
+    """Log something that went wrong."""
+    _LOGGER.error(_line(event, keys))
+
+
+def _line(event: str, keys: dict[str, object]) -> str:
+    parts = [event]
+    for key, value in keys.items():
+        text = str(value)
+        parts.append(f"{key}={text if text.isprintable() and ' ' not in text and text else json.dumps(text)}")
+    return " ".join(parts)
