@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any, ClassVar, Generic, TypeVar
 
 from checks.baseline import Baseline
+from checks.chance import chance_limit
 from checks.dataset import Dataset, Role
 from checks.measure import Listing, Measure, Tally
 from checks.rows import Rows
@@ -193,7 +194,10 @@ class Check(ABC, Generic[S]):
 def ratio_verdict(
     check: Check[Any], tally: Tally, measure: str, bad: int, total: int, limit: float, **fields: Any
 ) -> Verdict:
-    """Return good when bad/total is at most the limit, bad above it, unknown with too few rows.
+    """Return good when bad/total is within its limit, bad above it, unknown with too few rows.
+
+    The limit of the verdict is the configured one, or what chance alone reaches at this number
+    of events, whichever is larger; ``details`` says which. A limit of 0 makes no allowance.
 
     Args:
         check: Whose verdict it is.
@@ -201,16 +205,18 @@ def ratio_verdict(
         measure: Name of the ratio.
         bad: Bad events, at most ``total``.
         total: All events.
-        limit: Greatest ratio that is still good, from 0 to 1.
+        limit: Greatest true ratio that is still good, from 0 to 1.
         **fields: Subject, reason and details.
     """
-    reason = fields.pop("reason", "")
-    parts = {"good": total - bad, "total": total, "limit": limit, **fields}
+    reason, details = fields.pop("reason", ""), dict(fields.pop("details", {}))
+    reached = chance_limit(limit, total)
+    details["limit_origin"] = f"chance at {total:,} events" if reached > limit else check.limit_setting
+    parts = {"good": total - bad, "total": total, "limit": reached, "details": details, **fields}
     ratio = bad / total if total else None
     few = check.too_few(tally, measure, total, value=ratio, **parts)
     if few is not None or ratio is None:
         return few or check.verdict(tally, Outcome.UNKNOWN, measure, reason="no rows", **parts)
-    outcome = Outcome.BAD if ratio > limit else Outcome.GOOD
+    outcome = Outcome.BAD if ratio > reached else Outcome.GOOD
     return check.verdict(tally, outcome, measure, value=ratio, reason=reason, **parts)
 
 

@@ -31,7 +31,7 @@ class ContractSettings(CheckSettings):
 
     max_invalid_ratio: Annotated[Ratio, Setting("Greatest share of invalid rows.", 0, 1)] = 0.001
     epoch_floor: Annotated[datetime, Setting("No event can be older.")] = datetime(1990, 1, 1, tzinfo=UTC)
-    skew_tolerance: Annotated[Duration, Setting("How far ahead of the window's end a time may lie.", 0)] = seconds(60)
+    skew_tolerance: Annotated[Duration, Setting("How far an event may be dated after its arrival.", 0)] = seconds(60)
     allow_negative_value: Annotated[bool, Setting("Whether the value role may be below zero.")] = False
     ranges: Annotated[Mapping[str, tuple[float, float]], Setting("Least and greatest value of a numeric column.")] = (
         field(default_factory=dict)
@@ -44,14 +44,15 @@ class ContractSettings(CheckSettings):
 def rules(rows: Rows, settings: ContractSettings) -> dict[str, ColumnElement[bool]]:
     """Return the condition under which a row breaks each rule, in the order they are tried."""
     broken: dict[str, ColumnElement[bool]] = {}
-    floor = micros(settings.epoch_floor)
-    latest = micros(rows.window.end + settings.skew_tolerance)
-    for role in (Role.EVENT_TIME, Role.INGESTED_AT):
-        if role in rows.dataset.roles:
-            at = rows.micros(role)
-            broken[f"{role}_missing"] = at.is_(None)
-            broken[f"{role}_before_floor"] = at < literal(floor, BigInteger)
-            broken[f"{role}_in_future"] = at > literal(latest, BigInteger)
+    floor = literal(micros(settings.epoch_floor), BigInteger)
+    times = [role for role in (Role.EVENT_TIME, Role.INGESTED_AT) if role in rows.dataset.roles]
+    for role in times:
+        broken[f"{role}_missing"] = rows.micros(role).is_(None)
+        broken[f"{role}_before_floor"] = rows.micros(role) < floor
+    if len(times) == 2:
+        # In the future of its own arrival; no clock is asked, so the answer stays the same later.
+        tolerance = literal(int(settings.skew_tolerance.total_seconds() * 1e6), BigInteger)
+        broken["event_time_in_future"] = rows.micros(Role.EVENT_TIME) > rows.micros(Role.INGESTED_AT) + tolerance
     if Role.VALUE in rows.dataset.roles:
         broken.update(_value_rules(rows, settings))
     for name in settings.required:

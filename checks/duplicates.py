@@ -96,12 +96,12 @@ class Duplicates(Check[DuplicatesSettings]):
         copies = (
             select(rows.source.label("source"), at, *parts)
             .where(and_(whole.belongs, _has_key(rows), row_key(*keys).in_(select(repeated.c.k))))
-            .cte("copies")
+            .cte("_copies")
         )
         same = [copies.c[part.name] for part in parts]
         first = func.min(copies.c.at).over(partition_by=same).label("first")
         place = func.row_number().over(partition_by=same, order_by=(copies.c.at, copies.c.source)).label("place")
-        ranked = select(copies.c.source, copies.c.at, first, place).cte("ranked")
+        ranked = select(copies.c.source, copies.c.at, first, place).cte("_ranked")
         retry_lag = int(self.settings.retry_lag.total_seconds() * 1e6)
         split = case(
             (ranked.c.first >= start, literal("same_window", Text)),
@@ -118,12 +118,12 @@ class Duplicates(Check[DuplicatesSettings]):
         if whole.window.duration <= 2 * rows.window.duration:
             newest = func.max(rows.micros(rows.clock_role))
             statement = select(key).where(and_(whole.belongs, _has_key(rows))).group_by(key)
-            return statement.having(and_(func.count() > 1, newest >= start)).cte("repeated")
+            return statement.having(and_(func.count() > 1, newest >= start)).cte("_repeated")
         counted = func.count().label("n")
-        inside = select(key, counted).where(and_(rows.belongs, _has_key(rows))).group_by(key).cte("inside")
+        inside = select(key, counted).where(and_(rows.belongs, _has_key(rows))).group_by(key).cte("_inside")
         before = Rows(rows.dataset, Window(whole.window.start, rows.window.start), rows.clock)
         earlier = select(key).where(and_(before.belongs, _has_key(rows), key.in_(select(inside.c.k))))
-        return union_all(select(inside.c.k).where(inside.c.n > 1), earlier).cte("repeated")
+        return union_all(select(inside.c.k).where(inside.c.n > 1), earlier).cte("_repeated")
 
     def _semantic(self, rows: Rows) -> Any:
         """Return the number of rows that repeat the act before them under a new id.
@@ -139,14 +139,14 @@ class Duplicates(Check[DuplicatesSettings]):
         cell = row_key(*act, at // GRID_MICROS)
         line = row_key(*act, (at + GRID_MICROS // 2) // GRID_MICROS)
         near_line = or_(at % GRID_MICROS < within, at % GRID_MICROS >= GRID_MICROS - within)
-        cells = select(cell.label("k")).where(usable).group_by(cell).having(func.count() > 1).cte("cells")
+        cells = select(cell.label("k")).where(usable).group_by(cell).having(func.count() > 1).cte("_cells")
         lines = select(line.label("k")).where(and_(usable, near_line)).group_by(line).having(func.count() > 1)
-        lines = lines.cte("lines")
+        lines = lines.cte("_lines")
         suspect = or_(cell.in_(select(cells.c.k)), and_(near_line, line.in_(select(lines.c.k))))
         parts = [part.label(f"a{place}") for place, part in enumerate(act)]
         acts = select(
             at.label("at"), rows.micros(rows.clock_role).label("clock"), rows.column(Role.EVENT_ID).label("id"), *parts
-        ).where(and_(usable, suspect)).cte("acts")  # fmt: skip
+        ).where(and_(usable, suspect)).cte("_acts")  # fmt: skip
         order = {"partition_by": [acts.c[part.name] for part in parts], "order_by": (acts.c.at, acts.c.id)}
         pairs = select(
             acts.c.at, acts.c.clock, acts.c.id,

@@ -54,17 +54,17 @@ def interactions(rows: Rows, look_back: timedelta) -> Listing:
         select(user.label("u"), rows.column(Role.ITEM).label("i"), func.count().label("n"))
         .where(and_(rows.belongs, rows.present(Role.ITEM)))
         .group_by(*([user] if has_user else []), rows.column(Role.ITEM))
-        .cte("cells")
+        .cte("_cells")
         .prefix_with("MATERIALIZED", dialect="postgresql")
         .prefix_with("MATERIALIZED", dialect="duckdb")
     )
-    items = _ranked(cells, cells.c.i, true()).cte("items")
+    items = _ranked(cells, cells.c.i, true()).cte("_items")
     parts = [_items_part(rows, items, look_back), _top_part(items)]
     if has_user:
         present = cells.c.u.is_not(None)
         if rows.dataset.columns[rows.dataset.roles[Role.USER]].kind == "text":
             present = and_(present, cells.c.u != "")
-        users = _ranked(cells, cells.c.u, present).cte("users")
+        users = _ranked(cells, cells.c.u, present).cte("_users")
         parts += [_cells_part(rows, cells, present), _users_part(rows, users, look_back)]
     return Listing(NAME, rows, union_all(*parts), TOP_ITEMS + 3)
 

@@ -21,6 +21,8 @@ from checks.rows import Rows
 from checks.settings import CheckSettings, Duration, Ratio, Setting, hours
 
 MOVERS = 10
+# Chance may reach this part of the minimum effect.
+QUIET = 0.7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,21 +110,21 @@ class Popularity(Check[PopularitySettings]):
     def _against(self, tally: Tally, baseline: Baseline, details: dict[str, Any]) -> Verdict:
         frozen, reference = baseline.frozen or {}, baseline.reference or tally
         total = int(concentration(reference)["events"])
-        p = [count for _key, count in frozen["ranking"]]
         found = {key: int(count) for key, count in tally.listings.get("ranked", ())}
-        q = [found.get(key, 0) for key, _count in frozen["ranking"]]
-        p, q = [*p, max(0, total - sum(p))], [*q, max(0, int(details["events"]) - sum(q))]
+        p = _with_rest([count for _key, count in frozen["ranking"]], total)
+        q = _with_rest([found.get(key, 0) for key, _count in frozen["ranking"]], int(details["events"]))
         n, m = sum(q), sum(p)
         movers = self._movers(tally, frozen["ranking"], (p, q))
         spike = max(abs(change) for _item, change in movers) if movers else 0.0
-        js = stats.js_distance(p, q)
-        js_limit = stats.effect_limit(self.settings.min_js_distance, stats.js_limit(n, m, len(p)))
+        apart = self._told_apart(n, m, len(p) - 1)
+        js = stats.js_distance(_with_rest(p[:apart], m), _with_rest(q[:apart], n))
+        js_limit = stats.effect_limit(self.settings.min_js_distance, stats.js_limit(n, m, apart + 1))
         factor = frozen.get("l_infinity_factor", 0.0)
         spike_limit = stats.effect_limit(self.settings.min_l_infinity, stats.scaled_limit(factor, n, m))
         details.update(
             js_distance=js, js_limit=js_limit.value, js_limit_origin=js_limit.origin,
             l_infinity=spike, l_infinity_limit=spike_limit.value, l_infinity_limit_origin=spike_limit.origin,
-            **self._shares(p, q), movers=[[str(item), change] for item, change in movers],
+            items_told_apart=apart, **self._shares(p, q), movers=[[str(item), change] for item, change in movers],
         )  # fmt: skip
         name, value, limit = "js_distance", js, js_limit
         if spike / spike_limit.value > js / js_limit.value:
@@ -131,6 +133,22 @@ class Popularity(Check[PopularitySettings]):
         top = f"; {movers[0][0]} moved by {100 * movers[0][1]:+.2f} points" if movers else ""
         shares = f"head {percent(details['head_share'])}, was {percent(details['head_share_reference'])}"
         return self.verdict(tally, outcome, name, value=value, limit=limit.value, reason=shares + top, details=details)
+
+    def _told_apart(self, n: int, m: int, most: int) -> int:
+        """Return how many items of the ranking to tell apart; the rest is pooled.
+
+        As many as leave what chance gives clearly below the minimum effect. With more, the many
+        rare items would drown the signal, and events that come in bursts (a user who looks at one
+        item thrice) would read as drift: with no change, 100,000 items and a million events give 0.2.
+        """
+        least, most_apart = 1, most
+        while least < most_apart:
+            middle = (least + most_apart + 1) // 2
+            if stats.js_limit(n, m, middle + 1) <= QUIET * self.settings.min_js_distance:
+                least = middle
+            else:
+                most_apart = middle - 1
+        return least
 
     def _movers(self, tally: Tally, ranking: Any, counts: Any) -> list[tuple[Any, float]]:
         """Return the items whose share changed most; newcomers outside the ranking included."""
@@ -175,6 +193,11 @@ class Popularity(Check[PopularitySettings]):
                 samples.append(Sample("recwatch_popularity_drift_score", scored, details[method]))
                 samples.append(Sample("recwatch_popularity_drift_threshold", scored, details[limit]))
         return tuple(samples)
+
+
+def _with_rest(counts: Sequence[int], total: int) -> list[int]:
+    """Return counts with what is missing to the total as one more."""
+    return [*counts, max(0, total - sum(counts))]
 
 
 def concentration(tally: Tally) -> dict[str, Any]:

@@ -363,7 +363,7 @@ def _drawn(shares: Array, widths: Array | None, seed: int) -> Array:
 
 
 def _chi_square_point(bins: int, tail: float) -> float:
-    from scipy.special import chdtri  # type: ignore[import-untyped]
+    from scipy.special import chdtri
 
     _check_ratio("tail", tail)
     degrees = _degrees(bins)

@@ -29,3 +29,7 @@ def main() -> None:
                 " run recwatch from another folder, without PYTHONPATH, or in an environment of its own"
             )
     importlib.import_module("monitor.cli").main()
+
+
+if __name__ == "__main__":
+    main()

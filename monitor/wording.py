@@ -1,0 +1,126 @@
+"""How values, limits and times are said to a person: the same words on the page and in the terminal."""
+
+from __future__ import annotations
+
+from math import isfinite
+
+NOTHING = "\N{EN DASH}"
+_LONG_UNITS = (("d", 86400.0), ("h", 3600.0), ("min", 60.0))
+# What is whole by nature; shown without a fraction, with thousands apart.
+_COUNTS = frozenset({"rows", "changes"})
+_NAMES = {
+    "lag_seconds": "lag",
+    "failed_ratio": "failed",
+    "unknown_ratio": "unknown",
+    "duplicate_ratio": "duplicates",
+    "semantic_ratio": "semantic repeats",
+    "invalid_ratio": "invalid",
+    "psi": "PSI",
+    "js_distance": "JS distance",
+    "l_infinity": "largest shift",
+}
+
+
+def value_text(measure: str, value: float | None, digits: int = 3) -> str:
+    """Return a value as people read it: ratios in percent, seconds as durations, counts whole.
+
+    Args:
+        measure: Name of the value, which ends in its unit: ``lag_seconds``, ``unknown_ratio``.
+        value: What was found or its limit; None and what is not finite have no number to show.
+        digits: Significant digits, 1 or more; whole numbers keep all theirs.
+
+    Examples:
+        >>> value_text("unknown_ratio", 0.0312), value_text("lag_seconds", 402), value_text("rows", 12345)
+        ('3.12 %', '6.7 min', '12,345')
+        >>> value_text("psi", 0.10349), value_text("density", None) == NOTHING
+        ('0.103', True)
+    """
+    if value is None or not isfinite(value):
+        return NOTHING
+    if measure.endswith("_ratio"):
+        return f"{_number(100 * value, digits)} %"
+    if measure.endswith("_seconds"):
+        return duration_words(value, digits)
+    if measure in _COUNTS:
+        return f"{value:,.0f}"
+    return _number(value, digits)
+
+
+def told_apart(measure: str, value: float | None, limit: float | None) -> tuple[str, str]:
+    """Return a value and its limit as texts that differ if the numbers do.
+
+    Examples:
+        >>> told_apart("unknown_ratio", 0.010004, 0.01)
+        ('1.0004 %', '1 %')
+    """
+    for digits in range(3, 10):
+        texts = value_text(measure, value, digits), value_text(measure, limit, digits)
+        if texts[0] != texts[1] or value == limit:
+            break
+    return texts
+
+
+def measure_text(measure: str) -> str:
+    """Return the name of a value without its unit.
+
+    Examples:
+        >>> measure_text("js_distance"), measure_text("null_ratio")
+        ('JS distance', 'null')
+    """
+    if measure in _NAMES:
+        return _NAMES[measure]
+    return measure.removesuffix("_ratio").removesuffix("_seconds").replace("_", " ")
+
+
+def duration_words(seconds: float, digits: int = 3) -> str:
+    """Return a duration in its largest fitting unit.
+
+    Examples:
+        >>> duration_words(0.0123), duration_words(42), duration_words(90_000)
+        ('12.3 ms', '42 s', '1.04 d')
+    """
+    for unit, size in _LONG_UNITS:
+        if abs(seconds) >= size:
+            return f"{_number(seconds / size, digits)} {unit}"
+    if 0 < abs(seconds) < 1:
+        return f"{_number(1000 * seconds, digits)} ms"
+    return f"{_number(seconds, digits)} s"
+
+
+def span_text(seconds: float) -> str:
+    """Return a length of time in full, its two largest units, for what a person has set.
+
+    Examples:
+        >>> span_text(30), span_text(5400), span_text(7 * 86400)
+        ('30 s', '1 h 30 min', '7 d')
+    """
+    parts, rest = [], round(seconds)
+    if rest == 0:
+        return duration_words(seconds)
+    for unit, size in (*_LONG_UNITS, ("s", 1.0)):
+        whole, rest = divmod(rest, int(size))
+        if whole:
+            parts.append(f"{whole} {unit}")
+    return " ".join(parts[:2])
+
+
+def ago(seconds: float) -> str:
+    """Return how long ago something was, in one whole unit.
+
+    Examples:
+        >>> ago(0.4), ago(59.9), ago(3599), ago(200_000)
+        ('just now', '59 s ago', '59 min ago', '2 d ago')
+    """
+    if seconds < 1:
+        return "just now"
+    for unit, size in _LONG_UNITS:
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit} ago"
+    return f"{int(seconds)} s ago"
+
+
+def _number(value: float, digits: int) -> str:
+    """Return a number with this many significant digits, and never less than its whole part."""
+    if abs(value) >= 10**digits:
+        return f"{value:,.0f}"
+    return f"{value:.{digits}g}"
