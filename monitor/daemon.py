@@ -92,7 +92,7 @@ class Daemon:
         """Start the schedule; the first run of every check begins at once."""
         self._schedule()
         self._scheduler.start()
-        log.info("started", config=self.path, pipeline=self.live.config.pipeline)
+        log.event("started", config=self.path, pipeline=self.live.config.pipeline)
 
     def wait(self) -> None:
         """Block until the daemon is told to stop."""
@@ -107,7 +107,7 @@ class Daemon:
         self._scheduler.shutdown(wait=True)
         self.live.pipeline.close()
         self.store.close()
-        log.info("stopped")
+        log.event("stopped")
 
     def handle_signals(self) -> None:
         """Stop on SIGTERM and SIGINT, reload on SIGHUP."""
@@ -185,7 +185,7 @@ class Daemon:
                 try:
                     if is_due(self.store.saved_baseline(dataset, check.id), check, now, settings.refresh):
                         built = builder.build_reference(dataset, check, Window(now - settings.span, now), pinned=False)
-                        log.info("baseline_built" if built.reference else "baseline_waits", check=check.id,
+                        log.event("baseline_built" if built.reference else "baseline_waits", check=check.id,
                                  dataset=dataset, **({"reason": built.problem} if built.problem else {}))  # fmt: skip
                 except RecwatchError as error:
                     log.error("baseline_failed", check=check.id, dataset=dataset, error=error)
@@ -230,7 +230,7 @@ class Daemon:
             self._schedule()
             old.pipeline.close()
             self.reload_state = Reload(now, now)
-            log.info("reloaded", config=self.path)
+            log.event("reloaded", config=self.path)
 
     def _refuse_moves(self, config: Config) -> None:
         """Refuse what can't change while running: the state, the pipeline's name, the address."""

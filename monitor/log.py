@@ -21,18 +21,18 @@ def set_up(verbose: bool = False) -> None:
     _LOGGER.propagate = False
 
 
-def info(event: str, **keys: object) -> None:
+def event(name: str, **keys: object) -> None:
     """Log something worth knowing."""
-    _LOGGER.info(_line(event, keys))
+    _LOGGER.info(_line(name, keys))
 
 
-def error(event: str, **keys: object) -> None:
+def error(name: str, **keys: object) -> None:
     """Log something that went wrong."""
-    _LOGGER.error(_line(event, keys))
+    _LOGGER.error(_line(name, keys))
 
 
-def _line(event: str, keys: dict[str, object]) -> str:
-    parts = [event]
+def _line(name: str, keys: dict[str, object]) -> str:
+    parts = [name]
     for key, value in keys.items():
         text = str(value)
         parts.append(f"{key}={text if text.isprintable() and ' ' not in text and text else json.dumps(text)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -10,11 +11,14 @@ from sqlalchemy import (
     Column,
     Connection,
     Double,
+    Engine,
     Integer,
     MetaData,
     String,
     Table,
     Text,
+    create_engine,
+    event,
     select,
 )
 
@@ -112,6 +116,31 @@ baselines = Table(
 
 # One step for each version that a state may be at: what makes version n+1 out of version n.
 MIGRATIONS: dict[int, Callable[[Connection], None]] = {}
+
+
+def connect(url: str) -> Engine:
+    """Return the engine of a state database, set up so that a kill at any instant harms nothing."""
+    is_sqlite = url.startswith("sqlite")
+    engine = create_engine(url, pool_pre_ping=not is_sqlite)
+    if is_sqlite:
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    # Transactions are begun below, by hand: the driver would begin them too late, after a read.
+    connection.isolation_level = None
+    # WAL lets scrapes read while a window is written, and survives a kill at any instant.
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=NORMAL")
+    connection.execute("PRAGMA busy_timeout=10000")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A writer takes its lock at once and waits for it; a later upgrade would fail without waiting.
+    writes = connection.get_execution_options().get("writes")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
 def migrate(connection: Connection, where: str) -> None:

@@ -49,10 +49,7 @@ class Store:
     def __init__(self, url: str, pipeline: str) -> None:
         self.pipeline = pipeline
         self._where = make_url(url).render_as_string(hide_password=True)
-        self._engine = sa.create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
-        if self._engine.dialect.name == "sqlite":
-            sa.event.listen(self._engine, "connect", _prepare_sqlite)
-            sa.event.listen(self._engine, "begin", _begin_sqlite)
+        self._engine = schema.connect(url)
         try:
             with self._engine.connect().execution_options(writes=True) as connection, connection.begin():
                 schema.migrate(connection, self._where)
@@ -385,18 +382,3 @@ def _by_series(samples: Iterable[Sample]) -> dict[str, int]:
 def _short(error: Exception) -> str:
     """Return the driver's own words without the statement and its parameters."""
     return str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-
-
-def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    # Transactions are begun below, by hand: the driver would begin them too late, after a read.
-    connection.isolation_level = None
-    # WAL lets scrapes read while a window is written, and survives a kill at any instant.
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=NORMAL")
-    connection.execute("PRAGMA busy_timeout=10000")
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    # A writer takes its lock at once and waits for it; a later upgrade would fail without waiting.
-    writes = connection.get_execution_options().get("writes")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

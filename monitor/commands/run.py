@@ -23,7 +23,7 @@ def command(path: Path, verbose: bool) -> None:
     daemon.handle_signals()
     server = serve(daemon)
     daemon.start()
-    log.info("serving", url=server.url)
+    log.event("serving", url=server.url)
     try:
         daemon.wait()
     finally:

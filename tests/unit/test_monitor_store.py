@@ -1,0 +1,175 @@
+"""The state: one transaction a window, counters that neither skip nor double, baselines, migration."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from checks.check import Outcome, Sample, Verdict
+from checks.measure import Merge, Tally
+from checks.window import Window
+from monitor import schema
+from monitor.errors import StateError
+from monitor.records import Judged, SavedBaseline
+from monitor.store import Store
+
+NOON = datetime(2026, 3, 3, 12, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+COUNTER = "recwatch_contract_rows_total"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = Store(f"sqlite:///{tmp_path}/state.db", "shop")
+    yield store
+    store.close()
+
+
+def window(number: int) -> Window:
+    return Window(NOON + number * MINUTE, NOON + (number + 1) * MINUTE)
+
+
+def judged(number: int, rows: int = 100, outcome: Outcome = Outcome.GOOD, **changes: object) -> Judged:
+    span = window(number)
+    verdict = Verdict("contract", "events", span, outcome, "invalid_ratio", 0.0, 0.001, rows, rows, "fine")
+    tally = Tally("events", span, {"rows": rows}, {"ios": {"rows": rows}}, {"values": [("a", 1)]}, {"rows": Merge.SUM})
+    counted = (Sample(COUNTER, {"dataset": "events", "result": "valid"}, rows),)
+    gauges = (Sample("recwatch_matrix_users", {"dataset": "events", "matrix": "active"}, 7.0),)
+    found = Judged("contract", "events", span, (verdict,), span.end, 0.1, tally, counted, gauges, {"rows": rows})
+    return replace(found, **changes)  # type: ignore[arg-type]
+
+
+def counted(store: Store) -> float:
+    return sum(sample.value for sample in store.counters() if sample.metric == COUNTER)
+
+
+def test_a_new_counter_is_first_seen_at_zero(store: Store) -> None:
+    store.commit(judged(0, rows=100))
+    assert counted(store) == 0, "Prometheus must see 0 before it sees the first events"
+    store.commit(judged(1, rows=10))
+    assert counted(store) == 110
+
+
+def test_a_window_judged_again_counts_once(store: Store) -> None:
+    for number, rows in ((0, 100), (1, 10), (1, 10), (1, 10)):
+        store.commit(judged(number, rows))
+    assert counted(store) == 110
+
+
+def test_late_rows_add_their_difference_and_a_counter_never_falls(store: Store) -> None:
+    for rows in (100, 130, 90, 130):
+        store.commit(judged(0, rows))
+    assert counted(store) == 130
+    assert store.latest()[0].total == 130
+
+
+def test_a_crash_within_a_commit_leaves_nothing_of_the_window(store: Store) -> None:
+    store.commit(judged(0))
+
+    def crash(_conn: object, _cursor: object, statement: str, *_rest: object) -> None:
+        if statement.startswith("UPDATE runs"):
+            raise sa.exc.OperationalError("killed", {}, Exception("killed"))
+
+    sa.event.listen(store._engine, "before_cursor_execute", crash)
+    with pytest.raises(StateError, match="cannot be written"):
+        store.commit(judged(1))
+    sa.event.remove(store._engine, "before_cursor_execute", crash)
+    assert store.watermark("events", "contract") == window(0).end
+    assert [verdict.window for verdict in store.latest()] == [window(0)]
+    store.commit(judged(1))
+    assert counted(store) == 200
+
+
+def test_an_error_keeps_the_watermark_and_is_remembered(store: Store) -> None:
+    store.commit(judged(0))
+    error = Verdict("contract", "events", window(1), Outcome.ERROR, "none", reason="engine files timed out")
+    failed = Judged("contract", "events", window(1), (error,), window(1).end, 30.0, advances=False)
+    store.commit(failed)
+    run = store.runs()[0]
+    assert (run.watermark, run.succeeded_at, run.error) == (window(0).end, window(0).end, "engine files timed out")
+    store.commit(judged(1))
+    assert store.runs()[0].error is None
+    assert store.watermark("events", "contract") == window(1).end
+
+
+def test_baselines_hold_accepted_windows_before_the_tested_one_only(store: Store) -> None:
+    for number in range(5):
+        store.commit(judged(number, rows=number, outcome=Outcome.BAD if number == 2 else Outcome.GOOD))
+    past = store.baseline("events", "contract", window(4)).past
+    assert list(past.values["rows"]) == [0, 1, 3, 4]
+    band_ends = [end for end in past.ends if end <= window(4).start]
+    assert len(band_ends) == 3, "the tested window is kept out by the band itself"
+    assert store.baseline("events", "contract", window(4)).previous.window == window(3)  # type: ignore[union-attr]
+
+
+def test_a_reference_survives_as_it_was(store: Store) -> None:
+    tally = judged(0).tally
+    assert tally is not None
+    saved = SavedBaseline("events", "contract", window(0), NOON, False, {"columns": {"b": "INT", "a": "TEXT"}}, tally)
+    store.save_baseline(saved)
+    assert store.saved_baseline("events", "contract") == saved
+    assert store.pin_baseline("events", "contract", True)
+    assert store.saved_baseline("events", "contract").pinned  # type: ignore[union-attr]
+    assert store.drop_baseline("events", "contract")
+    assert store.saved_baseline("events", "contract") is None
+    assert not store.pin_baseline("events", "contract", True)
+
+
+def test_pruning_forgets_old_windows_and_keeps_counters(store: Store) -> None:
+    for number in range(4):
+        store.commit(judged(number))
+    assert store.prune(window(2).end) == 4, "two windows, each with one verdict"
+    assert counted(store) == 400
+
+
+def test_pipelines_in_one_database_do_not_mix(store: Store, tmp_path: Path) -> None:
+    other = Store(f"sqlite:///{tmp_path}/state.db", "news")
+    store.commit(judged(0))
+    assert other.latest() == []
+    assert other.watermark("events", "contract") is None
+    other.close()
+
+
+def test_two_writers_wait_for_each_other(store: Store, tmp_path: Path) -> None:
+    other = Store(f"sqlite:///{tmp_path}/state.db", "shop")
+    for number in range(20):
+        (store if number % 2 else other).commit(judged(number))
+    assert counted(store) == 2_000
+    other.close()
+
+
+def test_a_state_of_the_future_is_refused(store: Store, tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "state.db") as connection:
+        connection.execute("UPDATE meta SET value = '99' WHERE key = 'schema_version'")
+    with pytest.raises(StateError, match=r"written by a newer recwatch \(schema 99\)"):
+        Store(f"sqlite:///{tmp_path}/state.db", "shop")
+
+
+def test_an_older_state_is_migrated_step_by_step(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.commit(judged(0))
+    store.commit(judged(1))
+    steps: list[int] = []
+    monkeypatch.setattr(schema, "VERSION", 3)
+    monkeypatch.setattr(schema, "MIGRATIONS", {1: lambda _: steps.append(1), 2: lambda _: steps.append(2)})
+    again = Store(f"sqlite:///{tmp_path}/state.db", "shop")
+    assert steps == [1, 2]
+    assert counted(again) == 200
+    again.close()
+    Store(f"sqlite:///{tmp_path}/state.db", "shop").close()
+    assert steps == [1, 2], "a migration runs once"
+
+
+def test_a_database_that_cannot_be_opened_says_so_without_its_password(tmp_path: Path) -> None:
+    with pytest.raises(StateError) as caught:
+        Store("postgresql+psycopg://watch:s3cret@127.0.0.1:1/none", "shop")
+    assert "s3cret" not in str(caught.value)
+    with pytest.raises(StateError, match="cannot be opened"):
+        Store(f"sqlite:///{tmp_path}/no/such/folder/state.db", "shop")
