@@ -290,10 +290,14 @@ def said(error: BaseException) -> str:
 
 def run_samples(check: str, dataset: str, verdicts: Sequence[Verdict]) -> tuple[Sample, ...]:
     """Return what a run adds to the counter of runs: one, under the worst of its outcomes."""
-    outcomes = {verdict.outcome for verdict in verdicts}
-    worst = next(outcome for outcome in WORST_FIRST if outcome in outcomes)
-    labels = {"dataset": dataset, "check": check}
+    found, labels = worst(verdicts), {"dataset": dataset, "check": check}
     return tuple(
-        Sample("recwatch_check_runs_total", {**labels, "outcome": outcome.value}, int(outcome is worst))
+        Sample("recwatch_check_runs_total", {**labels, "outcome": outcome.value}, int(outcome is found))
         for outcome in Outcome
     )
+
+
+def worst(verdicts: Sequence[Verdict]) -> Outcome:
+    """Return the worst outcome of a run; that a single source can't be judged leaves the rest judged."""
+    outcomes = {found.outcome for found in verdicts if found.is_whole or found.outcome is not Outcome.UNKNOWN}
+    return next(outcome for outcome in WORST_FIRST if outcome in outcomes)

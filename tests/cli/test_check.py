@@ -1,0 +1,165 @@
+"""``recwatch check`` and ``recwatch baseline`` as gates and tools: exit codes, JSON, table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from monitor.faults import Fault
+from monitor.stream import LiveWriter, Stream, StreamSettings
+
+START = datetime(2026, 3, 3, 12, 0, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+FAULTY = START + 10 * MINUTE
+Recwatch = Callable[..., Any]
+
+CONFIG = """\
+state: sqlite:///FOLDER/state.db
+datasets:
+  events:
+    files: FOLDER/events/*.parquet
+    roles: {event_id: event_id, user: user_id, item: item_id, event_type: event_type, event_time: event_time,
+            ingested_at: ingested_at, source: source}
+    features: [device]
+    items: items
+  items:
+    files: FOLDER/items.parquet
+    roles: {item: item_id}
+checks:
+  density: {every: 1m, window: 1m}
+  feature_drift: {every: 1m, window: 1m}
+  popularity: {every: 1m, window: 1m}
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shop")
+    stream = Stream(StreamSettings(events_per_second=30, users=5_000, items=300))
+    fault = Fault("missing_users", FAULTY, FAULTY + 2 * MINUTE)
+    LiveWriter(stream, folder, START, faults=(fault,)).advance(START + 14 * MINUTE)
+    return folder
+
+
+@pytest.fixture
+def config(folder: Path, tmp_path: Path) -> str:
+    """A configuration with a state of its own; baselines of one test are none of another's."""
+    path = tmp_path / "recwatch.yml"
+    text = CONFIG.replace("FOLDER/state.db", f"{tmp_path}/state.db").replace("FOLDER", str(folder))
+    path.write_text(text)
+    return str(path)
+
+
+def span(start: datetime, minutes: int) -> tuple[str, ...]:
+    return ("--from", start.isoformat(), "--to", (start + minutes * MINUTE).isoformat())
+
+
+def test_a_healthy_span_exits_0_and_leaves_nothing_behind(recwatch: Recwatch, config: str) -> None:
+    said = recwatch("check", "-c", config, *span(START, 5))
+    assert said.code == 0, said
+    assert "✓ good" in said.out
+    assert not Path(config).with_name("state.db").exists()
+
+
+def test_a_fault_exits_1_and_is_named(recwatch: Recwatch, config: str) -> None:
+    said = recwatch("check", "-c", config, *span(FAULTY, 2))
+    assert said.code == 1
+    assert "✗ bad" in said.out
+    assert "Look at: unknown_ids" in said.out
+
+
+def test_json_has_one_object_per_verdict_with_the_promised_keys(recwatch: Recwatch, config: str) -> None:
+    said = recwatch("check", "-c", config, "--json", *span(FAULTY, 2))
+    rows = [json.loads(line) for line in said.out.splitlines()]
+    promised = {"check", "dataset", "window", "verdict", "value", "good", "total", "limit", "reason", "details"}
+    assert all(promised <= set(row) for row in rows)
+    assert {row["window"]["start"] for row in rows if row["check"] == "unknown_ids"} == {FAULTY.isoformat()}
+    user = next(row for row in rows if row.get("entity") == "user" and row.get("source") == "ios")
+    assert user["verdict"] == "bad"
+    assert user["details"]["causes"]["missing"] == user["total"] - user["good"]
+
+
+def test_only_limits_the_run(recwatch: Recwatch, config: str) -> None:
+    said = recwatch("check", "-c", config, "--json", "--only", "duplicates", *span(FAULTY, 2))
+    assert said.code == 0
+    assert {json.loads(line)["check"] for line in said.out.splitlines()} == {"duplicates"}
+
+
+def test_all_judges_everything_there_is(recwatch: Recwatch, config: str) -> None:
+    said = recwatch("check", "-c", config, "--json", "--all", "--only", "contract")
+    whole = json.loads(said.out.splitlines()[0])
+    assert datetime.fromisoformat(whole["window"]["start"]) >= START
+    assert whole["total"] > 20_000
+
+
+def test_at_judges_the_newest_settled_windows_of_that_time(recwatch: Recwatch, config: str) -> None:
+    at = FAULTY + 95 * timedelta(seconds=1)
+    said = recwatch("check", "-c", config, "--json", "--at", at.isoformat())
+    windows = {row["check"]: row["window"] for row in map(json.loads, said.out.splitlines())}
+    assert windows["freshness"]["end"] == at.isoformat()
+    assert windows["duplicates"] == {"start": FAULTY.isoformat(), "end": (FAULTY + MINUTE).isoformat()}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--at", "2026-03-03", "--all"), "--at and --all exclude each other"),
+        (("--from", "2026-03-03"), "--from and --to go together"),
+        (("--from", "2026-03-03", "--to", "2026-03-02"), "--to must be after --from"),
+        (("--at", "yesterday"), "must be a time, got yesterday"),
+        (("--only", "freshnes"), "no check freshnes is enabled"),
+    ],
+)
+def test_wrong_arguments_exit_2_and_say_what_to_do(
+    recwatch: Recwatch, config: str, arguments: tuple[str, ...], says: str
+) -> None:
+    said = recwatch("check", "-c", config, *arguments)
+    assert said.code == 2
+    assert says in said.err
+
+
+def test_data_that_cannot_be_read_exits_3(recwatch: Recwatch, config: str) -> None:
+    Path(config).write_text(Path(config).read_text().replace("/events/*.parquet", "/gone/*.parquet"))
+    said = recwatch("check", "-c", config, "--all")
+    assert said.code == 3
+    assert "! error" in said.out
+    assert "gone/*.parquet" in said.out
+
+
+def test_a_missing_configuration_exits_2(recwatch: Recwatch, tmp_path: Path) -> None:
+    said = recwatch("check", "-c", str(tmp_path / "none.yml"))
+    assert said.code == 2
+    assert "none.yml" in said.err
+
+
+def test_baselines_are_built_shown_pinned_used_and_dropped(recwatch: Recwatch, config: str) -> None:
+    assert recwatch("check", "-c", config, "--json", "--only", "popularity", *span(FAULTY, 2)).code == 0
+    built = recwatch("baseline", "build", "-c", config, *span(START, 9))
+    assert built.code == 0, built
+    assert "density on events: 9 windows" in built.out
+    assert "popularity on events: reference" in built.out
+    shown = recwatch("baseline", "show", "-c", config).out
+    assert "2026-03-03 12:00 to 12:09 UTC" in shown
+    pinned = recwatch("baseline", "pin", "-c", config, "--only", "popularity")
+    assert pinned.out == "popularity on events: pinned\n"
+    assert "pinned" in recwatch("baseline", "show", "-c", config).out
+
+    said = recwatch("check", "-c", config, "--json", *span(START + 9 * MINUTE, 1))
+    judged = {row["check"]: row["verdict"] for row in map(json.loads, said.out.splitlines()) if "source" not in row}
+    assert judged["popularity"] == "good"
+    assert judged["feature_drift"] == "good"
+    assert judged["density"] == "good"
+    assert recwatch("baseline", "drop", "-c", config).code == 0
+    after = recwatch("check", "-c", config, "--json", "--only", "popularity", *span(START + 9 * MINUTE, 1))
+    assert json.loads(after.out)["verdict"] == "unknown"
+
+
+def test_a_reference_without_enough_rows_says_so_and_exits_3(recwatch: Recwatch, config: str) -> None:
+    said = recwatch("baseline", "build", "-c", config, "--only", "popularity", *span(START - 60 * MINUTE, 5))
+    assert said.code == 3
+    assert "the reference has 0 rows, 500 are needed; choose a longer span" in said.err

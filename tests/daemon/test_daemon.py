@@ -1,0 +1,235 @@
+"""The daemon without its clock: ticks, catching up, containment, reload."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from checks.check import Outcome
+from checks.window import Window
+from monitor.clock import ManualClock
+from monitor.daemon import Daemon
+from monitor.stream import LiveWriter, Stream, StreamSettings
+
+START = datetime(2026, 3, 3, 12, 0, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+STREAM = Stream(StreamSettings(events_per_second=20, users=5_000, items=500))
+
+CONFIG = """\
+pipeline: shop
+state: sqlite:///FOLDER/state.db
+datasets:
+  events:
+    files: FOLDER/events/*.parquet
+    roles:
+      event_id: event_id
+      user: user_id
+      item: item_id
+      event_type: event_type
+      event_time: event_time
+      ingested_at: ingested_at
+      source: source
+    features: [device, app_version]
+checks:
+  unknown_ids: {settle: 0s}
+  duplicates: {settle: 0s, look_back: 10m}
+  contract: {settle: 0s}
+  density: {enabled: false}
+  popularity: {enabled: false}
+  feature_drift: {every: 5m, window: 5m, settle: 0s}
+"""
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> LiveWriter:
+    writer = LiveWriter(STREAM, tmp_path, START)
+    writer.advance(START + 5 * MINUTE)
+    return writer
+
+
+@pytest.fixture
+def start(tmp_path: Path, writer: LiveWriter) -> Iterator[Callable[[datetime], Daemon]]:
+    """Start daemons on one configuration and state, each at a moment of its own."""
+    running: list[Daemon] = []
+    write(tmp_path, CONFIG)
+
+    def make(now: datetime) -> Daemon:
+        daemon = Daemon(tmp_path / "recwatch.yml", ManualClock(now))
+        running.append(daemon)
+        return daemon
+
+    yield make
+    for daemon in running:
+        daemon.live.pipeline.close()
+        daemon.store.close()
+
+
+def write(folder: Path, config: str) -> None:
+    (folder / "recwatch.yml").write_text(config.replace("FOLDER", str(folder)))
+
+
+def tick(daemon: Daemon) -> None:
+    for dataset, checks in daemon.live.pipeline.checks.items():
+        daemon.tick(dataset, list(checks))
+
+
+def move(daemon: Daemon, by: timedelta) -> None:
+    assert isinstance(daemon.clock, ManualClock)
+    daemon.clock.move(by)
+
+
+def counted(daemon: Daemon) -> int:
+    """Return the rows that the contract has counted, those held back for a new series included."""
+    with daemon.store._read() as connection:
+        rows = connection.exec_driver_sql(
+            "SELECT sum(value + held) FROM counters WHERE metric = 'recwatch_contract_rows_total'"
+        ).scalar()
+    return int(rows or 0)
+
+
+def rows_ingested(writer: LiveWriter, start: datetime, end: datetime) -> int:
+    import duckdb
+
+    files = f"{writer.folder}/events/*.parquet"
+    span = [moment.replace(tzinfo=None) for moment in (start, end)]
+    with duckdb.connect() as connection:
+        query = "SELECT count(*) FROM read_parquet(?) WHERE ingested_at >= ? AND ingested_at < ?"
+        found = connection.execute(query, [files, *span]).fetchone()
+    assert found is not None
+    return int(found[0])
+
+
+def test_a_first_tick_judges_every_check(start: Callable[[datetime], Daemon]) -> None:
+    daemon = start(START + 5 * MINUTE)
+    tick(daemon)
+    outcomes = {verdict.check: verdict.outcome for verdict in daemon.store.latest()}
+    assert set(outcomes) == {"freshness", "ingestion", "contract", "unknown_ids", "duplicates", "feature_drift"}
+    assert Outcome.ERROR not in outcomes.values()
+    assert outcomes["freshness"] is Outcome.GOOD
+
+
+def test_restarts_and_downtime_count_every_row_once(
+    start: Callable[[datetime], Daemon], writer: LiveWriter
+) -> None:
+    tick(start(START + 2 * MINUTE))
+    for minutes in (2, 3, 5):
+        # A new daemon on the same state each time, the last one after a pause.
+        tick(start(START + minutes * MINUTE))
+        tick(start(START + minutes * MINUTE))
+    last = start(START + 5 * MINUTE)
+    tick(last)
+    assert counted(last) == rows_ingested(writer, START + MINUTE, START + 5 * MINUTE)
+
+
+def test_a_missing_table_is_an_error_of_its_checks_and_heals(
+    start: Callable[[datetime], Daemon], writer: LiveWriter
+) -> None:
+    daemon = start(START + 4 * MINUTE)
+    tick(daemon)
+    before = counted(daemon)
+    events = writer.folder / "events"
+    events.rename(writer.folder / "away")
+    move(daemon, MINUTE)
+    tick(daemon)
+    assert {verdict.outcome for verdict in daemon.store.latest() if verdict.check == "contract"} == {Outcome.ERROR}
+    assert counted(daemon) == before
+    (writer.folder / "away").rename(events)
+    tick(daemon)
+    assert counted(daemon) == before + rows_ingested(writer, START + 4 * MINUTE, START + 5 * MINUTE)
+    assert all(run.error is None for run in daemon.store.runs())
+
+
+def test_a_broken_check_touches_no_other(
+    start: Callable[[datetime], Daemon], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon = start(START + 5 * MINUTE)
+    broken = next(check for check in daemon.live.pipeline.checks["events"] if check.id == "duplicates")
+
+    def fail(*_arguments: object) -> None:
+        raise ZeroDivisionError("by design")
+
+    monkeypatch.setattr(broken, "judge", fail)
+    tick(daemon)
+    outcomes = {verdict.check: verdict for verdict in daemon.store.latest()}
+    assert outcomes["duplicates"].outcome is Outcome.ERROR
+    assert outcomes["duplicates"].reason == "ZeroDivisionError: by design"
+    assert outcomes["contract"].outcome is not Outcome.ERROR
+
+
+def test_a_missing_role_disables_just_the_checks_that_need_it(
+    start: Callable[[datetime], Daemon], tmp_path: Path
+) -> None:
+    write(tmp_path, CONFIG.replace("      user: user_id\n      item: item_id\n", ""))
+    daemon = start(START + 5 * MINUTE)
+    tick(daemon)
+    assert {check for _dataset, check in daemon.live.runner.disabled} == {"unknown_ids"}
+    reason = daemon.live.runner.disabled["events", "unknown_ids"].reason
+    assert reason == "needs the role user or item"
+    assert "duplicates" in {verdict.check for verdict in daemon.store.latest()}
+
+
+def test_a_wrong_configuration_is_refused_and_the_old_one_stays(
+    start: Callable[[datetime], Daemon], tmp_path: Path
+) -> None:
+    daemon = start(START + 5 * MINUTE)
+    daemon._scheduler.start(paused=True)
+    old = daemon.live
+    write(tmp_path, CONFIG.replace("look_back: 10m", "look_back: soon"))
+    daemon.reload()
+    assert daemon.live is old
+    assert daemon.reload_state.problem is not None
+    assert "look_back" in daemon.reload_state.problem
+    write(tmp_path, CONFIG.replace("pipeline: shop", "pipeline: other"))
+    daemon.reload()
+    assert "restart" in str(daemon.reload_state.problem)
+    write(tmp_path, CONFIG.replace("look_back: 10m", "look_back: 5m"))
+    daemon.reload()
+    assert daemon.reload_state.problem is None
+    duplicates = next(check for check in daemon.live.pipeline.checks["events"] if check.id == "duplicates")
+    assert duplicates.settings.look_back == timedelta(minutes=5)
+    daemon._scheduler.shutdown()
+
+
+def test_the_daemon_builds_missing_references_by_itself(start: Callable[[datetime], Daemon]) -> None:
+    daemon = start(START + 5 * MINUTE)
+    daemon.renew_baselines()
+    assert {saved.check for saved in daemon.store.saved_baselines()} == {"contract", "feature_drift"}
+    tick(daemon)
+    drift = [verdict for verdict in daemon.store.latest() if verdict.check == "feature_drift"]
+    assert {verdict.feature: verdict.outcome for verdict in drift} == {
+        "device": Outcome.GOOD,
+        "app_version": Outcome.GOOD,
+    }
+    built = daemon.store.saved_baseline("events", "contract")
+    move(daemon, timedelta(days=2))
+    daemon.renew_baselines()
+    assert daemon.store.saved_baseline("events", "contract") == built, "a contract never renews itself"
+
+
+def test_health_tells_a_schedule_that_stands_still(start: Callable[[datetime], Daemon]) -> None:
+    daemon = start(START + 5 * MINUTE)
+    assert daemon.problem() == "the schedule does not run"
+    daemon._scheduler.start(paused=True)
+    assert daemon.problem() is None
+    move(daemon, timedelta(minutes=2))
+    assert daemon.problem() == "the schedule has not moved for 120 s"
+    daemon._scheduler.shutdown()
+
+
+def test_a_source_that_grows_quiet_is_named(start: Callable[[datetime], Daemon], writer: LiveWriter) -> None:
+    from monitor.faults import Fault
+
+    writer.change_faults((Fault("stalled_feed", START + 5 * MINUTE, START + 30 * MINUTE, source="ios"),))
+    writer.advance(START + 13 * MINUTE)
+    daemon = start(START + 5 * MINUTE)
+    tick(daemon)
+    move(daemon, 8 * MINUTE)
+    tick(daemon)
+    freshness = {verdict.source: verdict for verdict in daemon.store.latest() if verdict.check == "freshness"}
+    assert freshness[None].outcome is Outcome.GOOD
+    assert freshness["ios"].outcome is Outcome.BAD
+    assert freshness["ios"].window == Window(START - 47 * MINUTE, START + 13 * MINUTE)
+    assert freshness["android"].outcome is Outcome.GOOD
