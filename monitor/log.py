@@ -19,6 +19,12 @@ def set_up(verbose: bool = False) -> None:
     _LOGGER.handlers[:] = [handler]
     _LOGGER.setLevel(logging.DEBUG if verbose else logging.INFO)
     _LOGGER.propagate = False
+    # A tick that comes while the one before it still runs is left out, and says so each time; the
+    # next one catches up. Only what goes wrong is worth a line.
+    for name in ("apscheduler", "waitress"):
+        library = logging.getLogger(name)
+        library.handlers[:], library.propagate = [handler], False
+        library.setLevel(logging.ERROR)
 
 
 def event(name: str, **keys: object) -> None:

@@ -90,13 +90,18 @@ def _print_changes(demo: Demo, console: Console, ends: datetime | None) -> None:
         verdicts = [verdict for verdict in demo.step() if verdict.is_whole]
         if demo.current() is not act:
             act = demo.current()
-            console.print(f"{_elapsed(demo)}  --  {act.says if act else 'all is well again'}", highlight=False)
+            _say(console, f"{_elapsed(demo)}  --  {act.says if act else 'all is well again'}")
         for verdict in verdicts:
             key = (verdict.check, str(verdict.subject))
             if before.get(key) is not verdict.outcome:
                 before[key] = verdict.outcome
-                console.print(f"{_elapsed(demo)}  {_line(verdict)}", highlight=False)
+                _say(console, f"{_elapsed(demo)}  {_line(verdict)}")
         time.sleep(STEP_SECONDS)
+
+
+def _say(console: Console, line: str) -> None:
+    # One change, one line, however long: this is for logs and pipes.
+    console.print(line, highlight=False, soft_wrap=True)
 
 
 def _elapsed(demo: Demo) -> str:
