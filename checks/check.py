@@ -122,6 +122,8 @@ class Check(ABC, Generic[S]):
     # reference may be read anew by itself, from newer data.
     has_reference: ClassVar[bool] = False
     renews_reference: ClassVar[bool] = True
+    # Name of the count that late rows raise; None where a window is not judged again for them.
+    late_count: ClassVar[str | None] = None
     # Names of the figures that make up the history behind a band.
     history: ClassVar[tuple[str, ...]] = ()
 
@@ -134,6 +136,10 @@ class Check(ABC, Generic[S]):
             return "needs the role event_time or ingested_at"
         missing = [role.value for role in self.needs if role not in dataset.roles]
         return f"needs the role {' and '.join(missing)}" if missing else None
+
+    def clock(self, dataset: Dataset) -> Role | None:
+        """Return the role by which rows belong to a window of this check."""
+        return dataset.clock
 
     @abstractmethod
     def measures(self, rows: Rows, baseline: Baseline) -> Sequence[Measure | Listing]:

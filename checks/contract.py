@@ -114,6 +114,7 @@ class Contract(Check[ContractSettings]):
     settings_type = ContractSettings
     formula = "invalid rows / rows; a row counts once, under the first rule that it breaks"
     limit_setting = "max_invalid_ratio"
+    late_count = "rows"
     has_reference = True
     # A contract that renewed itself would accept every change after a day.
     renews_reference = False

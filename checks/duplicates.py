@@ -56,6 +56,7 @@ class Duplicates(Check[DuplicatesSettings]):
     settings_type = DuplicatesSettings
     formula = "surplus copies / rows with a key; the key is event_id, else user, item, type and time"
     limit_setting = "max_ratio"
+    late_count = "rows"
     uses = (Role.EVENT_ID, Role.USER, Role.ITEM, Role.EVENT_TYPE)
 
     def absent(self, dataset: Dataset) -> str | None:

@@ -52,6 +52,7 @@ class Ingestion(Check[IngestionSettings]):
     settings_type = IngestionSettings
     formula = "good / total; good = landed and valid, total = sent, or landed + rejected"
     limit_setting = "max_failed_ratio"
+    late_count = "landed"
     uses = (Role.EVENT_TIME,)
     history = ("landed",)
 
@@ -62,15 +63,19 @@ class Ingestion(Check[IngestionSettings]):
 
     def measures(self, rows: Rows, baseline: Baseline) -> Sequence[Measure | Listing]:
         """Return the rows of each stage by event time, the one clock that all stages share."""
-        stages = [(rows.dataset, "landed")]
-        stages += [(rows.dataset.links[link], link) for link in (SENT, REJECTED) if link in rows.dataset.links]
-        by_event = len(stages) > 1 and all(Role.EVENT_TIME in dataset.roles for dataset, _ in stages)
+        clock = self.clock(rows.dataset)
+        by_event = Role.EVENT_TIME if clock is Role.EVENT_TIME else None
         measures = []
-        for dataset, stage in stages:
-            clock = Role.EVENT_TIME if by_event else None
-            stage_rows = Rows(replace_sources(dataset, rows.dataset), rows.window, clock)
+        for dataset, stage in _stages(rows.dataset):
+            stage_rows = Rows(replace_sources(dataset, rows.dataset), rows.window, by_event)
             measures.append(self._stage(stage_rows, stage))
         return measures
+
+    def clock(self, dataset: Dataset) -> Role | None:
+        """Return event time where there are stages to compare that all have it, else the usual clock."""
+        found = _stages(dataset)
+        by_event = len(found) > 1 and all(Role.EVENT_TIME in stage.roles for stage, _ in found)
+        return Role.EVENT_TIME if by_event else dataset.clock
 
     def _stage(self, rows: Rows, stage: str) -> Measure:
         if stage == "landed":
@@ -156,6 +161,11 @@ class Ingestion(Check[IngestionSettings]):
                 labels = {"dataset": tally.dataset, "source": source, "result": result}
                 samples.append(Sample("recwatch_ingest_events_total", labels, n))
         return tuple(samples)
+
+
+def _stages(dataset: Dataset) -> list[tuple[Dataset, str]]:
+    linked = [(dataset.links[link], link) for link in (SENT, REJECTED) if link in dataset.links]
+    return [(dataset, "landed"), *linked]
 
 
 def stages(counts: Counts) -> dict[str, int]:

@@ -6,7 +6,7 @@ Every series also carries the label ``pipeline``. Ids of users or items are neve
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -55,13 +55,15 @@ class Metric:
     optional: tuple[str, ...] = ()
 
 
-def _counter(name: str, unit: str, labels: tuple[str, ...], meaning: str, check: str, **values: object) -> Metric:
-    closed = {label: tuple(str(value) for value in found) for label, found in values.items()}  # type: ignore[attr-defined]
+def _counter(
+    name: str, unit: str, labels: tuple[str, ...], meaning: str, check: str, **values: Iterable[str]
+) -> Metric:
+    closed = {label: tuple(found) for label, found in values.items()}
     return Metric(PREFIX + name, Kind.COUNTER, unit, labels, meaning, check, closed)
 
 
-def _gauge(name: str, unit: str, labels: tuple[str, ...], meaning: str, check: str, **values: object) -> Metric:
-    closed = {label: tuple(str(value) for value in found) for label, found in values.items()}  # type: ignore[attr-defined]
+def _gauge(name: str, unit: str, labels: tuple[str, ...], meaning: str, check: str, **values: Iterable[str]) -> Metric:
+    closed = {label: tuple(found) for label, found in values.items()}
     return Metric(PREFIX + name, Kind.GAUGE, unit, labels, meaning, check, closed)
 
 
@@ -101,14 +103,14 @@ METRICS: tuple[Metric, ...] = (
     _of_check("enabled", "", "1 if the check runs on the dataset, 0 if it is switched off or a role is missing."),
     _of_check("interval_seconds", "seconds", "How often the check is set to run."),
     _of_check("duration_seconds", "seconds", "How long the last run took to ask the engine; shared scans count fully."),
-    _of_check("last_run_timestamp_seconds", "seconds", "When the check last finished, however it ended, as a Unix time."),
+    _of_check("last_run_timestamp_seconds", "seconds", "When the check last finished, somehow, as a Unix time."),
     _of_check("last_success_timestamp_seconds", "seconds",
               "When the check last finished without an error, as a Unix time; absent until it has."),
     _of_check("watermark_timestamp_seconds", "seconds", "End of the newest window that was judged, as a Unix time."),
     CHECK_RUNS,
     _of_verdict("good", "", (),
                 "1 if the last verdict was good, 0 if it was bad; absent while it is unknown or an error."),
-    _of_verdict("value", "", ("measure",), "The value of the last verdict, in the unit that its measure is named after."),
+    _of_verdict("value", "", ("measure",), "The value of the last verdict, in the unit that its measure names."),
     _of_verdict("limit", "", ("measure",), "The bound that the value was last held against, in the same unit."),
     _gauge("newest_event_timestamp_seconds", "seconds", ("dataset", "source"),
            "Time of the newest event, as a Unix time; rows dated ahead of the clock are left out.", "freshness"),
@@ -133,8 +135,8 @@ METRICS: tuple[Metric, ...] = (
     _gauge("matrix_density_ratio", "ratio", ("dataset", "matrix"),
            "Distinct pairs of user and item over users times items; active ones, or all of the catalogue.",
            "density", **_MATRIX),
-    _gauge("matrix_users", "users", ("dataset", "matrix"), "Users that the density is taken over.", "density", **_MATRIX),
-    _gauge("matrix_items", "items", ("dataset", "matrix"), "Items that the density is taken over.", "density", **_MATRIX),
+    _gauge("matrix_users", "users", ("dataset", "matrix"), "Users that density is taken over.", "density", **_MATRIX),
+    _gauge("matrix_items", "items", ("dataset", "matrix"), "Items that density is taken over.", "density", **_MATRIX),
     _gauge("matrix_cells", "pairs", ("dataset", "matrix"), "Distinct pairs of user and item in the window.",
            "density", **_MATRIX),
     _gauge("drift_score", "", _DRIFT, "How far a feature is from its reference, by the statistic that decides.",
@@ -155,7 +157,8 @@ METRICS: tuple[Metric, ...] = (
            "Gini coefficient of events over the whole catalogue; items never seen count as 0.", "popularity"),
     _gauge("popularity_top_share_ratio", "ratio", ("dataset",),
            "Share of events on the most popular 1 % of the items.", "popularity"),
-    _gauge("catalogue_coverage_ratio", "ratio", ("dataset",), "Share of the catalogue that was seen.", "popularity"),
+    _gauge("catalogue_coverage_ratio", "ratio", ("dataset",),
+           "Share of the catalogue's items that the window has seen.", "popularity"),
     _gauge("catalogue_effective_items", "items", ("dataset",),
            "Number of equally popular items with the same entropy.", "popularity"),
 )  # fmt: skip

@@ -145,6 +145,7 @@ class LimitsConfig(Section):
     max_series: int = Field(5_000, ge=100, description="Most time series on /metrics.")
     catch_up_windows: int = Field(60, ge=1, description="Most missed windows judged in one step.")
     catch_up: Duration = Field(timedelta(hours=24), description="Windows older than this are not caught up.")
+    reopen: Duration = Field(timedelta(hours=6), description="How far back windows are judged again for late rows.")
     keep: Duration = Field(timedelta(days=35), description="How long windows and verdicts are kept.")
 
 

@@ -21,6 +21,7 @@ from monitor.baselines import Builder, is_due
 from monitor.clock import Clock
 from monitor.config import Config
 from monitor.errors import ConfigError, RecwatchError
+from monitor.late import reopened
 from monitor.load import load
 from monitor.resolve import Pipeline, build
 from monitor.runner import Runner
@@ -138,6 +139,7 @@ class Daemon:
         self._every(HEARTBEAT, self._beat, "heartbeat")
         self._every(timedelta(seconds=2), self._reload_if_changed, "watch-config")
         self._every(timedelta(minutes=5), self.renew_baselines, "baselines", first=self.clock.now())
+        self._every(timedelta(minutes=10), self.reopen, "late-rows")
         self._every(timedelta(hours=1), self._prune, "prune")
 
     def _every(self, interval: timedelta, call: Callable[[], None], name: str, first: datetime | None = None) -> None:
@@ -189,6 +191,21 @@ class Daemon:
                                  dataset=dataset, **({"reason": built.problem} if built.problem else {}))  # fmt: skip
                 except RecwatchError as error:
                     log.error("baseline_failed", check=check.id, dataset=dataset, error=error)
+
+    def reopen(self) -> None:
+        """Judge windows again that have got late rows; what they add is counted once."""
+        live, now = self.live, self.clock.now()
+        for dataset, checks in live.pipeline.checks.items():
+            try:
+                span = Window(now - live.config.limits.reopen, now)
+                rounds = reopened(live.runner, self.store, dataset, checks, span)
+                for ready in rounds[: live.config.limits.catch_up_windows]:
+                    if not self._stopping.is_set():
+                        self._judge(live, dataset, ready)
+                if rounds:
+                    log.event("late_rows", dataset=dataset, windows=len(rounds))
+            except RecwatchError as error:
+                log.error("reopen_failed", dataset=dataset, error=error)
 
     def _beat(self) -> None:
         self._heartbeat = self.clock.now()

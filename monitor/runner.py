@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
+
+from sqlalchemy import BigInteger, cast, func, select
 
 from checks.baseline import Baseline
 from checks.check import Check, Outcome, Sample, Verdict
@@ -15,13 +17,15 @@ from checks.dataset import Dataset, Role
 from checks.fuse import Scan, fuse
 from checks.measure import Listing, Measure, Row, Tally, combined
 from checks.rows import Rows
-from checks.window import Window
+from checks.window import MICROSECOND, Window, moment
 from monitor.clock import Clock
 from monitor.errors import EngineError
 from monitor.records import Judged
 from monitor.resolve import Pipeline, Resolver, largest_sources
 from monitor.store import Store
 
+# The figure of a window by which late rows are noticed.
+LATE = "rows_then"
 SOURCES_REFRESH = timedelta(hours=1)
 WORST_FIRST = (Outcome.ERROR, Outcome.BAD, Outcome.UNKNOWN, Outcome.GOOD)
 
@@ -112,6 +116,35 @@ class Runner:
         if tasks[0].error:
             raise EngineError(f"baseline of {check.id} on {dataset}: {tasks[0].error}")
         return frozen, _tally(tasks[0], {})
+
+    def recount(self, dataset: str, check: Check[Any], span: Window, cell: timedelta) -> dict[datetime, int]:
+        """Return how many rows there are now in each cell of a span, by the clock of a check.
+
+        Args:
+            dataset: Name of a watched dataset.
+            check: Whose clock decides where a row belongs.
+            span: What is counted again.
+            cell: Width of a cell; cells start at multiples of it since the Unix epoch.
+
+        Raises:
+            EngineError: The dataset cannot be read.
+
+        Cost:
+            One scan of the time column over the span.
+        """
+        with ExitStack() as stack:
+            resolver = Resolver(self.pipeline, stack)
+            described = resolver.dataset(dataset)
+            clock = check.clock(described)
+            if clock is None:
+                return {}
+            rows, width = Rows(described, span, clock), cell // MICROSECOND
+            at = (cast(rows.micros(clock), BigInteger) // width).label("cell")
+            cells = select(at).select_from(described.table).where(rows.belongs).subquery()
+            statement = select(cells.c.cell, func.count()).group_by(cells.c.cell)
+            most = span.duration // cell + 2
+            found = resolver.session(dataset).run(statement, most, f"late rows of {dataset}")
+        return {moment(int(at) * width): int(count) for at, count in found}
 
     def _ask(self, dataset: str, tasks: list[Task], asked: Asked) -> tuple[Dataset | None, list[Task]]:
         """Return the dataset as it was found, and the tasks that it allows with their answers."""
@@ -251,7 +284,7 @@ class Runner:
                 increments = (*check.counters(tally), *run_samples(check.id, dataset, verdicts))
                 return Judged(
                     check.id, dataset, task.window, verdicts, self.clock.now(), task.duration_seconds, tally,
-                    increments, check.gauges(tally, verdicts), check.figures(tally),
+                    increments, check.gauges(tally, verdicts), _figures(check, tally),
                 )  # fmt: skip
             except Exception as error:
                 task.error = said(error)
@@ -286,6 +319,11 @@ def said(error: BaseException) -> str:
     """Return what an unexpected error says, with its type, on one line."""
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+
+
+def _figures(check: Check[Any], tally: Tally) -> dict[str, float | None]:
+    late = {} if check.late_count is None else {LATE: tally.count(check.late_count)}
+    return {**check.figures(tally), **late}
 
 
 def run_samples(check: str, dataset: str, verdicts: Sequence[Verdict]) -> tuple[Sample, ...]:

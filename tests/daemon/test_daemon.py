@@ -233,3 +233,41 @@ def test_a_source_that_grows_quiet_is_named(start: Callable[[datetime], Daemon],
     assert freshness["ios"].outcome is Outcome.BAD
     assert freshness["ios"].window == Window(START - 47 * MINUTE, START + 13 * MINUTE)
     assert freshness["android"].outcome is Outcome.GOOD
+
+
+def test_late_rows_reopen_just_their_windows(start: Callable[[datetime], Daemon], tmp_path: Path) -> None:
+    """Rows that arrive for windows already judged are counted once, and nothing else is judged again."""
+    write(tmp_path, CONFIG.replace("      ingested_at: ingested_at\n", ""))
+    late_writer = LiveWriter(STREAM, tmp_path, START)
+    late_writer.advance(START + 5 * MINUTE)
+    daemon = start(START + 2 * MINUTE)
+    tick(daemon)
+    move(daemon, 3 * MINUTE)
+    tick(daemon)
+    before = counted(daemon)
+    daemon.reopen()
+    assert counted(daemon) == before, "nothing is late yet"
+
+    late_writer.advance(START + 10 * MINUTE)  # with rows whose event time lies before minute 5
+    move(daemon, timedelta(seconds=30))
+    daemon.reopen()
+    daemon.reopen()
+    span = (START + MINUTE, START + 5 * MINUTE)
+    assert counted(daemon) == rows_by_event_time(late_writer, *span) > before
+    with daemon.store._read() as connection:
+        versions = dict(
+            connection.exec_driver_sql("SELECT end_us, version FROM windows WHERE check_id = 'contract'").all()
+        )
+    assert 2 in versions.values()
+    assert max(versions.values()) == 2, "judged again once for its late rows, and not for those of others"
+
+
+def rows_by_event_time(writer: LiveWriter, start: datetime, end: datetime) -> int:
+    import duckdb
+
+    span = [moment.replace(tzinfo=None) for moment in (start, end)]
+    with duckdb.connect() as connection:
+        query = "SELECT count(*) FROM read_parquet(?) WHERE event_time >= ? AND event_time < ?"
+        found = connection.execute(query, [f"{writer.folder}/events/*.parquet", *span]).fetchone()
+    assert found is not None
+    return int(found[0])
