@@ -38,7 +38,7 @@ _DAY_US = 86_400_000_000
 COLUMNS = {
     dataset: {column.split("::")[0]: column for column in columns.split()}
     for dataset, columns in {
-        "events": "event_id::VARCHAR user_id item_id::BIGINT event_type event_time::TIMESTAMP "
+        "events": "event_id::VARCHAR user_id::VARCHAR item_id::BIGINT event_type event_time::TIMESTAMP "
         "ingested_at::TIMESTAMP source value device app_version position::INTEGER",
         "sent": "bucket_start::TIMESTAMP source sent::BIGINT",
         "rejected": "event_id::VARCHAR event_time::TIMESTAMP ingested_at::TIMESTAMP source reason",
@@ -126,7 +126,7 @@ class Stream:
         self._position_table = 1 + _lookup(0.82 ** np.arange(20)).astype(np.int32)
         top = FIRST_ITEM + by_rank[: max(10, items // 100)]
         self._world = World(users, FIRST_ITEM + items, FIRST_ITEM + int(by_rank[items // 4]), top)
-        self._user_names = coded(np.array([]), [*(f"u{n:07d}" for n in range(users)), ""]).dtype
+        self._user_names = np.array([*(f"u{n:07d}" for n in range(users)), "", None], dtype=object)
         self._slice = lru_cache(maxsize=2)(self._draw)
 
     def catalogue(self) -> pd.DataFrame:
@@ -146,7 +146,7 @@ class Stream:
         n, rng = self.settings.users, np.random.default_rng([self.settings.seed, 2])
         country = rng.choice(len(COUNTRIES), n, p=np.array(list(COUNTRIES.values())))
         created = times(to_us(self.settings.world_start) - rng.integers(_DAY_US, _DAY_US * 1500, n))
-        columns = (self._user_names.categories[:n], coded(country, COUNTRIES), created)
+        columns = (self._user_names[:n], coded(country, COUNTRIES), created)
         return pd.DataFrame(dict(zip(COLUMNS["users"], columns, strict=True)))
 
     def rate(self, moment_us: int) -> float:
@@ -181,10 +181,9 @@ class Stream:
         return self._batch(rows)
 
     def _draw(self, number: int, faults: tuple[Fault, ...]) -> Rows:
-        key = (self.settings.seed, number)
-        rows = strike(self._healthy(number), faults, self._world, key, at_ingest=False)
+        rows = strike(self._healthy(number), faults, self._world, at_ingest=False)
         rows = with_natural_retries(rows, self.settings.dirt.duplicate_ratio)
-        rows = strike(rows, faults, self._world, key, at_ingest=True)
+        rows = strike(rows, faults, self._world, at_ingest=True)
         # An event is lost only if none of its copies came through.
         saved = rows["id"][rows["copy"] & (rows["outcome"] == LANDED)]
         rows["saved"] = (rows["outcome"] == DROPPED) & np.isin(rows["id"], saved)
@@ -388,7 +387,7 @@ def write_history(
     stream: Stream,
     folder: Path,
     span: tuple[datetime, datetime],
-    rows_per_file: int = 1_000_000,
+    rows_per_file: int = 500_000,
     progress: Progress | None = None,
 ) -> LiveWriter:
     """Write all that was visible at the end of a span before which nothing happened.

@@ -258,7 +258,7 @@ def delay_seconds(events: pd.DataFrame) -> pd.Series:
 FIGURES = {
     "missing_users": (lambda e: e.user_id.isna()[e.source == "ios"].mean(), 1.0),
     "unknown_items": (lambda e: (e.item_id >= 1_100_000).mean(), 0.08),
-    "hot_item": (lambda e: e.item_id.value_counts(normalize=True).iloc[1] - 0.07, 0.025),
+    "hot_item": (lambda e: e.item_id.value_counts(normalize=True).iloc[1] - 0.07, 0.02),
     "new_event_type": (partial(share, event_type="wishlist_add"), 0.04),
     "device_shift": (partial(share, device="android_tablet"), 0.25),
     "null_feature": (lambda e: e.device.isna().mean(), 0.45),
@@ -310,11 +310,13 @@ def test_a_fault_of_one_source_spares_the_others(stream: Stream) -> None:
 @pytest.mark.parametrize("kinds", [*((kind,) for kind in KINDS if kind != "delayed_feed"), tuple(KINDS)[:-3]])
 def test_ending_a_fault_early_does_not_change_what_it_did(stream: Stream, kinds: tuple[str, ...]) -> None:
     seen = []
-    for end in (60, 20):
+    # The earlier end lies within a slice, so that there the draws for what comes after it fall away.
+    for end in (60, 15):
         faults = tuple(fault(kind, 5, end, strength=None if len(kinds) == 1 else 0.2) for kind in kinds)
         events = stream.events(at(0), at(15), faults).events
-        # By ingestion the last rows of the span may come after the earlier end.
-        seen.append(events[events.ingested_at < pd.Timestamp(us(20), unit="us")].reset_index(drop=True))
+        if any(KINDS[kind].at_ingest for kind in kinds):
+            events = events[events.ingested_at < pd.Timestamp(us(15), unit="us")]
+        seen.append(events.reset_index(drop=True))
     pd.testing.assert_frame_equal(*seen)
 
 
@@ -447,6 +449,13 @@ def test_a_bucket_of_sends_is_written_once_and_only_when_it_is_over(tmp_path: Pa
     counts = [writer.advance(at(now))["sent"] for now in (3, 9.9, 10, 12.5, 27, 30)]
     assert [count > 0 for count in counts] == [False, False, True, False, True, True]
     same_rows(read(tmp_path, "sent"), stream.events(at(0), at(30)).sent)
+
+
+def test_a_long_bucket_survives_a_restart(tmp_path: Path) -> None:
+    stream = Stream(replace(SETTINGS, events_per_second=1, sent_bucket_seconds=1_800))
+    LiveWriter(stream, tmp_path, at(0)).advance(at(1_700))
+    LiveWriter(stream, tmp_path, at(1_700), since=at(0)).advance(at(1_800))
+    same_rows(read(tmp_path, "sent"), stream.events(at(0), at(1_800)).sent)
 
 
 def test_quiet_calls_write_nothing(tmp_path: Path) -> None:
