@@ -23,7 +23,7 @@ def main() -> None:
                 raise
             sys.exit(f"recwatch: the package {name} is missing; install recwatch again, in an environment of its own")
         if getattr(package, "OWNER", None) != "recwatch":
-            where = getattr(package, "__file__", None) or list(getattr(package, "__path__", ["an unknown place"]))[0]
+            where = getattr(package, "__file__", None) or next(iter(getattr(package, "__path__", ["?"])))
             sys.exit(
                 f"recwatch: the package {name} at {where} is not recwatch's and hides it;"
                 " run recwatch from another folder, without PYTHONPATH, or in an environment of its own"

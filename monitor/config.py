@@ -71,15 +71,16 @@ def _partial(settings: type[CheckSettings], check: str) -> type[Section]:
 def _field(annotation: Any) -> tuple[Any, dict[str, Any]]:
     """Return the type and constraints of a setting; durations are written as text."""
     constraint: dict[str, Any] = {}
-    while get_origin(annotation) is Annotated:
+    if get_origin(annotation) is Annotated:
         annotation, *metadata = get_args(annotation)
         for setting in metadata:
             if isinstance(setting, Setting):
-                constraint.setdefault("description", setting.doc)
+                # The outermost comes last, and says most about this very setting.
+                constraint["description"] = setting.doc
                 is_duration = annotation is timedelta
                 for bound, name in ((setting.low, "ge"), (setting.high, "le")):
                     if bound is not None:
-                        constraint.setdefault(name, timedelta(seconds=bound) if is_duration else bound)
+                        constraint[name] = timedelta(seconds=bound) if is_duration else bound
     if annotation is timedelta:
         return Duration, constraint
     if get_origin(annotation) is not None and timedelta in get_args(annotation):
@@ -110,7 +111,7 @@ class DatasetConfig(Section):
     rejected: str | None = Field(None, description="Dataset of rejected or dead-lettered events.")
     sources: tuple[str, ...] | None = Field(None, description="Producers told apart; by default the largest.")
     most_sources: int = Field(10, ge=1, le=50, description="How many producers are told apart at most.")
-    checks: ChecksConfig = Field(default_factory=ChecksConfig, description="Settings for this dataset only.")  # type: ignore[valid-type]
+    checks: ChecksConfig = Field(default_factory=ChecksConfig, description="Settings for this dataset only.")
 
     @model_validator(mode="after")
     def _is_somewhere(self) -> DatasetConfig:
@@ -161,7 +162,7 @@ class Config(Section):
     baselines: BaselinesConfig = Field(default_factory=BaselinesConfig)
     engines: dict[str, EngineConfig] = Field(default_factory=dict)
     datasets: dict[str, DatasetConfig] = Field(min_length=1)
-    checks: ChecksConfig = Field(default_factory=ChecksConfig)  # type: ignore[valid-type]
+    checks: ChecksConfig = Field(default_factory=ChecksConfig)
 
     def settings(self, dataset: str, check_id: str, settings_type: type[CheckSettings]) -> CheckSettings:
         """Return the settings of a check on a dataset: its own over common ones over defaults."""
@@ -189,4 +190,4 @@ def _has_clock(dataset: DatasetConfig) -> bool:
 def json_schema() -> Mapping[str, Any]:
     """Return the JSON Schema of the configuration, for editors."""
     schema = Config.model_json_schema()
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "recwatch.yml", **schema}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "recwatch.yml"}

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from checks.check import Outcome, Sample, Verdict
 from checks.measure import Merge, Tally
@@ -46,6 +46,16 @@ class Run:
     succeeded_at: datetime | None
     duration_seconds: float
     error: str | None
+
+
+class Point(NamedTuple):
+    """A past verdict as far as a trend shows it: its number, without its words."""
+
+    end: datetime
+    outcome: Outcome
+    measure: str
+    value: float | None
+    limit: float | None
 
 
 @dataclass(frozen=True)

@@ -159,7 +159,8 @@ def time_unit(session: Session, dataset: Dataset, role: Role) -> TimeUnit | None
     """
     column = dataset.table.c[dataset.roles[role]]
     sample = select(func.abs(column).label("x")).where(column.is_not(None)).limit(1_000).subquery()
-    votes, low = [], 0.0
+    votes: list[Any] = []
+    low = 0.0
     for high in _UNIT_BOUNDS.values():
         votes.append(func.count(case(((sample.c.x >= low) & (sample.c.x < high), 1))))
         low = high

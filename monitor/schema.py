@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
@@ -21,6 +22,7 @@ from sqlalchemy import (
     event,
     select,
 )
+from sqlalchemy.engine import make_url
 
 from monitor.errors import StateError
 
@@ -42,8 +44,9 @@ windows = Table(
     "windows",
     metadata,
     *_of_check(),
-    Column("start_us", BigInteger, primary_key=True),
+    # Ends first, in the key: every run of a check looks for the newest windows before its own.
     Column("end_us", BigInteger, primary_key=True),
+    Column("start_us", BigInteger, primary_key=True),
     Column("version", Integer, nullable=False),
     # Accepted windows make up baselines: judged without a bad verdict, and not excluded by hand.
     Column("accepted", Boolean, nullable=False),
@@ -56,9 +59,10 @@ verdicts = Table(
     "verdicts",
     metadata,
     *_of_check(),
-    Column("subject", String(256), primary_key=True),
-    Column("start_us", BigInteger, primary_key=True),
+    # In this order the key serves the newest verdicts, the history of a subject and replacing a window.
     Column("end_us", BigInteger, primary_key=True),
+    Column("start_us", BigInteger, primary_key=True),
+    Column("subject", String(256), primary_key=True),
     Column("outcome", String(16), nullable=False),
     Column("measure", String(64), nullable=False),
     Column("value", Double),
@@ -141,6 +145,12 @@ def _begin_sqlite(connection: Connection) -> None:
     # A writer takes its lock at once and waits for it; a later upgrade would fail without waiting.
     writes = connection.get_execution_options().get("writes")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def exists(url: str) -> bool:
+    """Return whether a state is there already; one on a server is taken to be there."""
+    parsed = make_url(url)
+    return parsed.get_backend_name() != "sqlite" or Path(parsed.database or "").is_file()
 
 
 def migrate(connection: Connection, where: str) -> None:

@@ -7,7 +7,7 @@ instant, either all of a window is there or nothing; judged again, it replaces i
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -24,6 +24,7 @@ from monitor import schema
 from monitor.errors import StateError
 from monitor.records import (
     Judged,
+    Point,
     Run,
     SavedBaseline,
     dump,
@@ -214,41 +215,21 @@ class Store:
         ]  # fmt: skip
 
     def latest(self) -> list[Verdict]:
-        """Return the verdicts of the newest window of each check."""
-        table = schema.verdicts
-        newest = (
-            select(table.c.dataset, table.c.check_id, sa.func.max(table.c.end_us).label("end_us"))
-            .where(table.c.pipeline == self.pipeline)
-            .group_by(table.c.dataset, table.c.check_id)
-            .subquery()
-        )
-        joined = table.join(
-            newest,
-            and_(
-                table.c.dataset == newest.c.dataset,
-                table.c.check_id == newest.c.check_id,
-                table.c.end_us == newest.c.end_us,
-                table.c.pipeline == self.pipeline,
-            ),
-        )
+        """Return the verdicts of the newest window of each check that has run."""
         with self._read() as connection:
-            rows = connection.execute(
-                select(table).select_from(joined).order_by(table.c.dataset, table.c.check_id)
-            ).all()
+            rows = connection.execute(_LATEST, {"pipeline": self.pipeline}).all()
         return [load_verdict(row) for row in rows]
 
-    def history(self, dataset: str, check: str, subject: Mapping[str, str], at_most: int) -> list[Verdict]:
-        """Return the last verdicts about one subject, oldest first."""
-        table = schema.verdicts
-        statement = (
-            select(table)
-            .where(self._is(table, dataset, check), table.c.subject == dump(subject))
-            .order_by(table.c.end_us.desc())
-            .limit(at_most)
-        )
+    def histories(self, verdicts: Sequence[Verdict], at_most: int) -> list[tuple[Point, ...]]:
+        """Return, for the subject of each verdict, its last verdicts without their words, oldest first."""
+        found = []
         with self._read() as connection:
-            rows = connection.execute(statement).all()
-        return [load_verdict(row) for row in reversed(rows)]
+            for verdict in verdicts:
+                key = {**self._key(verdict.dataset, verdict.check), "subject": dump(verdict.subject)}
+                rows = connection.execute(_HISTORY, {**key, "at_most": at_most}).all()
+                points = [Point(moment(end), Outcome(outcome), *rest) for end, outcome, *rest in rows]
+                found.append(tuple(reversed(points)))
+        return found
 
     def window_ends(self, dataset: str, check: str, span: Window) -> set[datetime]:
         """Return the ends of the windows of a check that are kept and lie in a span."""
@@ -257,6 +238,16 @@ class Store:
         with self._read() as connection:
             rows = connection.execute(select(table.c.end_us).where(self._is(table, dataset, check), inside)).all()
         return {moment(row.end_us) for row in rows}
+
+    def figures(self, dataset: str, check: str, span: Window, name: str) -> dict[Window, float]:
+        """Return one figure of each window that is kept and lies in a span."""
+        table = schema.windows
+        inside = and_(table.c.start_us >= micros(span.start), table.c.end_us <= micros(span.end))
+        columns = (table.c.start_us, table.c.end_us, table.c.figures)
+        with self._read() as connection:
+            rows = connection.execute(select(*columns).where(self._is(table, dataset, check), inside)).all()
+        found = {Window(moment(row.start_us), moment(row.end_us)): json.loads(row.figures).get(name) for row in rows}
+        return {window: value for window, value in found.items() if value is not None}
 
     def accepted_windows(self, dataset: str, check: str) -> int:
         """Return how many past windows may make up a band."""
@@ -373,6 +364,31 @@ class Store:
                 ).rowcount
                 for table in (schema.windows, schema.verdicts)
             )
+
+
+def _latest() -> sa.Select[Any]:
+    """Return the statement for the newest verdicts of each check that has run.
+
+    Ends are looked up check by check: grouping would read every verdict that is kept.
+    """
+    table, runs = schema.verdicts, schema.runs
+    of, names = table.alias(), ("pipeline", "dataset", "check_id")
+    newest = select(sa.func.max(of.c.end_us)).where(*(of.c[name] == runs.c[name] for name in names))
+    ends = select(*(runs.c[name] for name in names), newest.scalar_subquery().label("newest_us"))
+    # The limit is out of reach. It keeps SQLite from dissolving the subquery and reading all verdicts after all.
+    found = ends.where(runs.c.pipeline == sa.bindparam("pipeline")).limit(1_000_000).subquery()
+    same = and_(*(table.c[name] == found.c[name] for name in names), table.c.end_us == found.c.newest_us)
+    return select(table).join_from(found, table, same).order_by(table.c.dataset, table.c.check_id)
+
+
+# Built once: a page asks for the history of every subject that it shows.
+_LATEST = _latest()
+_HISTORY = (
+    select(*(schema.verdicts.c[name] for name in ("end_us", "outcome", "measure", "value", "bound")))
+    .where(*(schema.verdicts.c[name] == sa.bindparam(name) for name in ("pipeline", "dataset", "check_id", "subject")))
+    .order_by(schema.verdicts.c.end_us.desc())
+    .limit(sa.bindparam("at_most"))
+)
 
 
 def _by_series(samples: Iterable[Sample]) -> dict[str, int]:

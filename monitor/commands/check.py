@@ -13,7 +13,6 @@ from typing import Any
 
 import click
 from sqlalchemy import func, select
-from sqlalchemy.engine import make_url
 
 from checks.check import Outcome, Verdict
 from checks.rows import Rows
@@ -27,6 +26,7 @@ from monitor.records import Judged
 from monitor.resolve import Pipeline, Resolver, build
 from monitor.runner import Runner
 from monitor.schedule import newest
+from monitor.schema import exists
 from monitor.store import Store
 from monitor.times import Time
 
@@ -103,11 +103,8 @@ def _known(only: Sequence[str], pipeline: Pipeline) -> None:
 
 def _existing_store(pipeline: Pipeline) -> Store | None:
     """Return the state if there is one: a gate reads baselines and leaves nothing behind."""
-    url = pipeline.config.state.get_secret_value()
-    parsed = make_url(url)
-    if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").is_file():
-        return None
-    return Store(url, pipeline.config.pipeline)
+    config = pipeline.config
+    return Store(config.state.get_secret_value(), config.pipeline) if exists(config.state.get_secret_value()) else None
 
 
 def _run(runner: Runner, dataset: str, when: When, only: Sequence[str]) -> list[Judged]:

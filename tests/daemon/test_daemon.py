@@ -111,9 +111,7 @@ def test_a_first_tick_judges_every_check(start: Callable[[datetime], Daemon]) ->
     assert outcomes["freshness"] is Outcome.GOOD
 
 
-def test_restarts_and_downtime_count_every_row_once(
-    start: Callable[[datetime], Daemon], writer: LiveWriter
-) -> None:
+def test_restarts_and_downtime_count_every_row_once(start: Callable[[datetime], Daemon], writer: LiveWriter) -> None:
     tick(start(START + 2 * MINUTE))
     for minutes in (2, 3, 5):
         # A new daemon on the same state each time, the last one after a pause.
@@ -142,9 +140,7 @@ def test_a_missing_table_is_an_error_of_its_checks_and_heals(
     assert all(run.error is None for run in daemon.store.runs())
 
 
-def test_a_broken_check_touches_no_other(
-    start: Callable[[datetime], Daemon], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_broken_check_touches_no_other(start: Callable[[datetime], Daemon], monkeypatch: pytest.MonkeyPatch) -> None:
     daemon = start(START + 5 * MINUTE)
     broken = next(check for check in daemon.live.pipeline.checks["events"] if check.id == "duplicates")
 

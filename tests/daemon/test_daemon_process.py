@@ -214,9 +214,7 @@ def test_prometheus_holds_what_the_state_holds(shop: Shop, prometheus: str) -> N
         return {tuple(sorted(sample.labels.items())): sample.value for sample in samples}
 
     for metric in ("recwatch_contract_rows_total", "recwatch_id_events_total", "recwatch_dedup_events_total"):
-        wait_for(
-            f"{metric} equal in both", lambda name=metric: state(name) and ask(prometheus, name) == state(name)
-        )
+        wait_for(f"{metric} equal in both", lambda name=metric: state(name) and ask(prometheus, name) == state(name))
         assert sum(state(metric).values()) > 0
     assert ask(prometheus, "up") == {(): 1.0}
     fresh = ask(prometheus, 'recwatch_newest_event_timestamp_seconds{source="(all)"}')
