@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 from sqlalchemy import ColumnElement, Double, SmallInteger, Text, case, cast, literal, or_
@@ -74,7 +75,7 @@ def numeric(quantiles: Sequence[float], lowest: float, highest: float, mean: flo
     first bin, what is less to ``below``.
     """
     edges = sorted({lowest, *quantiles, highest})
-    inner = [f"{low:.6g} to {high:.6g}" for low, high in zip(edges, edges[1:], strict=False)]
+    inner = [f"{low:.6g} to {high:.6g}" for low, high in pairwise(edges)]
     labels = (NULL, f"{BELOW} {edges[0]:.6g}", *inner, f"{ABOVE} {edges[-1]:.6g}")
     return Bins(labels, tuple(edges), (), lowest, highest, mean, deviation)
 

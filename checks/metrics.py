@@ -84,6 +84,7 @@ _MATRIX = {"matrix": ("active", "catalogue")}
 _DRIFT = ("dataset", "feature", "method")
 _POPULARITY = {"method": ("js_distance", "l_infinity")}
 
+CHECK_ENABLED = _of_check("enabled", "", "1 if the check runs on the dataset, 0 if it is switched off or lacks a role.")
 CHECK_RUNS = Metric(
     "recwatch_check_runs_total", Kind.COUNTER, "runs", ("dataset", "check", "outcome"),
     "Runs of a check by how they ended: good, bad, unknown (could not judge) or error (could not run).",
@@ -100,7 +101,7 @@ METRICS: tuple[Metric, ...] = (
     _own("series", Kind.GAUGE, "series", "Series with the prefix recwatch_ in this exposition."),
     _own("series_dropped_total", Kind.COUNTER, "series",
          "Series left out of expositions because of limits.max_series, added up over all scrapes."),
-    _of_check("enabled", "", "1 if the check runs on the dataset, 0 if it is switched off or a role is missing."),
+    CHECK_ENABLED,
     _of_check("interval_seconds", "seconds", "How often the check is set to run."),
     _of_check("duration_seconds", "seconds", "How long the last run took to ask the engine; shared scans count fully."),
     _of_check("last_run_timestamp_seconds", "seconds", "When the check last finished, somehow, as a Unix time."),

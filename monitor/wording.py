@@ -8,17 +8,8 @@ NOTHING = "\N{EN DASH}"
 _LONG_UNITS = (("d", 86400.0), ("h", 3600.0), ("min", 60.0))
 # What is whole by nature; shown without a fraction, with thousands apart.
 _COUNTS = frozenset({"rows", "changes"})
-_NAMES = {
-    "lag_seconds": "lag",
-    "failed_ratio": "failed",
-    "unknown_ratio": "unknown",
-    "duplicate_ratio": "duplicates",
-    "semantic_ratio": "semantic repeats",
-    "invalid_ratio": "invalid",
-    "psi": "PSI",
-    "js_distance": "JS distance",
-    "l_infinity": "largest shift",
-}
+# What a number without a unit of its own is called beside it.
+_NAMES = {"rows": "rows", "changes": "changes", "psi": "PSI", "js_distance": "JS distance", "l_infinity": "L-infinity"}
 
 
 def value_text(measure: str, value: float | None, digits: int = 3) -> str:
@@ -60,16 +51,14 @@ def told_apart(measure: str, value: float | None, limit: float | None) -> tuple[
     return texts
 
 
-def measure_text(measure: str) -> str:
-    """Return the name of a value without its unit.
+def unit_text(measure: str) -> str:
+    """Return what to write after a value that has no unit in its text; empty where it has one.
 
     Examples:
-        >>> measure_text("js_distance"), measure_text("null_ratio")
-        ('JS distance', 'null')
+        >>> unit_text("js_distance"), unit_text("unknown_ratio")
+        ('JS distance', '')
     """
-    if measure in _NAMES:
-        return _NAMES[measure]
-    return measure.removesuffix("_ratio").removesuffix("_seconds").replace("_", " ")
+    return _NAMES.get(measure, "")
 
 
 def duration_words(seconds: float, digits: int = 3) -> str:

@@ -85,7 +85,9 @@ for heavy in ("scipy.stats", "pandas", "duckdb"):
 
 
 def test_no_path_or_host_of_one_machine_is_left_behind() -> None:
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split(
+        "\n"
+    )
     machine_paths = re.compile(r"(?<![\w.])/(?:root|home/\w+|workspace)/")
     found = []
     for name in filter(None, listed):

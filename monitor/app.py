@@ -1,0 +1,145 @@
+"""What is answered at which path: the status page, its JSON, metrics and health. Nothing is written."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from prometheus_client import make_wsgi_app
+
+from monitor import log
+from monitor.clock import Clock
+from monitor.errors import RecwatchError
+from monitor.exposition import Exposition, registry
+from monitor.page import Page
+from monitor.runner import said
+from monitor.status import Status, Watched, status, without_secrets
+from monitor.store import Store
+
+Headers = list[tuple[str, str]]
+StartResponse = Callable[[str, Headers], Any]
+
+_SAFE: Headers = [
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cache-Control", "no-store"),
+]
+_NO_CONTENT_ALLOWED = "default-src 'none'; frame-ancestors 'none'"
+_TEXT = "text/plain; charset=utf-8"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A response before it is sent."""
+
+    status: str
+    body: bytes
+    headers: Headers
+
+    @classmethod
+    def text(cls, status: str, said: str, *more: tuple[str, str]) -> Answer:
+        """Return a line of plain text."""
+        return cls(status, f"{said}\n".encode(), [("Content-Type", _TEXT), *more])
+
+
+class App:
+    """The WSGI application.
+
+    Args:
+        store: The state.
+        clock: Tells the time.
+        watched: Tells what is watched at this moment.
+        problem: Returns why the schedule does not move, or None while it does.
+        pending: Returns what has to happen before all is ready, or None.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        watched: Callable[[], Watched],
+        problem: Callable[[], str | None],
+        pending: Callable[[], str | None],
+    ) -> None:
+        self._store, self._clock, self._watched = store, clock, watched
+        self._problem, self._pending = problem, pending
+        self._page = Page()
+        self._metrics = make_wsgi_app(registry(Exposition(store, watched)))
+        self._failing: set[str] = set()
+        self._lock = threading.Lock()
+        self._routes: Mapping[str, Callable[[Mapping[str, Any]], Answer]] = {
+            "/": self._show,
+            "/metrics": self._expose,
+            "/healthz": lambda _environ: _health(self._problem()),
+            "/readyz": lambda _environ: _health(self._pending()),
+            "/api/status": self._tell,
+        }
+
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a request; part of WSGI."""
+        answer = self._answer(environ)
+        names = {name for name, _value in answer.headers}
+        headers = [*answer.headers, *_SAFE, ("Content-Length", str(len(answer.body)))]
+        if "Content-Security-Policy" not in names:
+            headers.append(("Content-Security-Policy", _NO_CONTENT_ALLOWED))
+        start_response(answer.status, headers)
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [answer.body]
+
+    def _answer(self, environ: dict[str, Any]) -> Answer:
+        path = environ.get("PATH_INFO") or "/"
+        route = self._routes.get(path)
+        if route is None:
+            return Answer.text("404 Not Found", f"nothing is here; there are {', '.join(self._routes)}")
+        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            return Answer.text("405 Method Not Allowed", "only GET and HEAD are answered", ("Allow", "GET, HEAD"))
+        try:
+            answer = route({**environ, "REQUEST_METHOD": "GET"})
+        except RecwatchError as error:
+            # An empty page of metrics would look like a healthy one.
+            self._note(path, error)
+            return Answer.text("503 Service Unavailable", without_secrets(str(error)))
+        except Exception as error:
+            self._note(path, error)
+            return Answer.text("500 Internal Server Error", "this could not be answered; the log says why")
+        self._note(path, None)
+        return answer
+
+    def _note(self, path: str, error: Exception | None) -> None:
+        """Log when answers begin to fail and when that ends, not each time in between."""
+        with self._lock:
+            was_failing = path in self._failing
+            (self._failing.discard if error is None else self._failing.add)(path)
+        if error is not None and not was_failing:
+            log.error("request_failed", path=path, error=without_secrets(said(error)))
+        elif error is None and was_failing:
+            log.event("request_answered_again", path=path)
+
+    def _status(self) -> Status:
+        return status(self._store, self._watched(), self._clock.now(), self._problem())
+
+    def _show(self, _environ: Mapping[str, Any]) -> Answer:
+        body = self._page.render(self._status()).encode("utf-8", "replace")
+        policy = ("Content-Security-Policy", self._page.policy)
+        return Answer("200 OK", body, [("Content-Type", "text/html; charset=utf-8"), policy])
+
+    def _tell(self, _environ: Mapping[str, Any]) -> Answer:
+        body = json.dumps(dataclasses.asdict(self._status()), default=_plain, allow_nan=False).encode()
+        return Answer("200 OK", body, [("Content-Type", "application/json")])
+
+    def _expose(self, environ: Mapping[str, Any]) -> Answer:
+        sent: list[tuple[str, Headers]] = []
+        body = b"".join(self._metrics(dict(environ), lambda status, headers: sent.append((status, headers))))
+        return Answer(sent[0][0], body, sent[0][1])
+
+
+def _health(problem: str | None) -> Answer:
+    return Answer.text("200 OK", "ok") if problem is None else Answer.text("503 Service Unavailable", problem)
+
+
+def _plain(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)

@@ -1,0 +1,131 @@
+"""Serves the application over HTTP, from threads beside the schedule."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from waitress import create_server, wasyncore
+
+from monitor.app import App
+from monitor.config import ServerConfig
+from monitor.errors import ConfigError
+from monitor.series import series_estimate
+from monitor.status import Watched
+
+if TYPE_CHECKING:
+    from monitor.daemon import Daemon
+
+# What one client can take up. There is no request with a body, and none with long headers.
+_LIMITS: dict[str, Any] = {
+    "threads": 4,
+    "connection_limit": 100,
+    "channel_timeout": 30,
+    "max_request_header_size": 16_384,
+    "max_request_body_size": 1_024,
+    "asyncore_use_poll": True,
+    "clear_untrusted_proxy_headers": True,
+    "expose_tracebacks": False,
+    "ident": "recwatch",
+}
+_LONGEST_GOODBYE_SECONDS = 5.0
+
+
+class Server:
+    """A bound address, served from the moment of ``start`` to that of ``close``.
+
+    Args:
+        config: Address; port 0 takes a free one.
+        app: WSGI application.
+
+    Raises:
+        ConfigError: The address cannot be bound.
+    """
+
+    def __init__(self, config: ServerConfig, app: Callable[..., Any]) -> None:
+        listening = _bind(config.host, config.port)
+        self.host, self.port = config.host, int(listening.getsockname()[1])
+        self._map: dict[int, Any] = {}
+        self._server = create_server(app, map=self._map, sockets=[listening], **_LIMITS)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="http", daemon=True)
+
+    @property
+    def url(self) -> str:
+        """Address of the status page, as one reaches it from this machine."""
+        host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 - told apart, not bound
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/"
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Take no more connections, let answers under way finish, and end; safe to call twice."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._server.pull_trigger()
+            self._thread.join()
+        self._server.task_dispatcher.shutdown(timeout=1)
+        wasyncore.close_all(self._map, ignore_all=True)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            wasyncore.loop(timeout=1, use_poll=True, map=self._map, count=1)
+        wasyncore.dispatcher.close(self._server)
+        deadline = time.monotonic() + _LONGEST_GOODBYE_SECONDS
+        while self._is_busy() and time.monotonic() < deadline:
+            wasyncore.loop(timeout=0.05, use_poll=True, map=self._map, count=1)
+        for channel in list(self._server.active_channels.values()):
+            channel.handle_close()
+
+    def _is_busy(self) -> bool:
+        """Return whether any answer is still being made or sent."""
+        channels = list(self._server.active_channels.values())
+        return any(channel.requests or channel.total_outbufs_len for channel in channels)
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    where = f"server: {host}:{port}"
+    try:
+        family, kind, protocol, _name, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except OSError as error:
+        raise ConfigError(
+            [f"{where}: no such address: {error.strerror}; set server.host to one of this machine"]
+        ) from error
+    listening = socket.socket(family, kind, protocol)
+    try:
+        # A restart must not wait for the old process' connections to time out.
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        # Told here, not at the first connection: two may bind, but only one can listen.
+        listening.listen(128)
+    except OSError as error:
+        listening.close()
+        advice = "stop what is there, or set server.port (0 takes a free one)"
+        raise ConfigError([f"{where}: cannot be served: {error.strerror}; {advice}"]) from error
+    return listening
+
+
+def serve(daemon: Daemon) -> Server:
+    """Return the server of a daemon, already answering.
+
+    Raises:
+        ConfigError: The address cannot be bound, or the configuration can make too many series.
+    """
+
+    def watched() -> Watched:
+        live, read = daemon.live, daemon.reload_state
+        disabled = dict(live.runner.disabled)
+        return Watched(live.config, live.pipeline.checks, disabled, read.succeeded_at, read.problem)
+
+    live = daemon.live
+    series_estimate(live.config, live.pipeline.checks)
+    server = Server(live.config.server, App(daemon.store, daemon.clock, watched, daemon.problem, daemon.pending))
+    server.start()
+    return server
