@@ -1,0 +1,194 @@
+"""Every check on every engine, over the same rows: the results must be equal."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+import pytest
+import sqlalchemy as sa
+
+from checks import CATALOGUE
+from checks.check import Outcome
+from checks.window import Window
+from monitor.baselines import Builder
+from monitor.clock import SystemClock
+from monitor.config import Config
+from monitor.faults import Fault
+from monitor.resolve import build
+from monitor.runner import Runner
+from monitor.store import Store
+from monitor.stream import LiveWriter, Stream, StreamSettings
+
+START = datetime(2026, 3, 3, 12, 0, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+FAULTY = START + 9 * MINUTE
+TABLES = ("events", "items", "users", "sent", "rejected")
+ROLES = {
+    "events": {
+        "event_id": "event_id",
+        "user": "user_id",
+        "item": "item_id",
+        "event_type": "event_type",
+        "event_time": "event_time",
+        "ingested_at": "ingested_at",
+        "value": "value",
+        "source": "source",
+    },
+    "items": {"item": "item_id", "valid_from": "created_at", "valid_to": "retired_at"},
+    "users": {"user": "user_id", "valid_from": "created_at"},
+    "sent": {"event_time": "bucket_start", "source": "source", "value": "sent"},
+    "rejected": {"event_time": "event_time", "source": "source"},
+}
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pd.DataFrame]:
+    """Eleven made minutes with every kind of dirt, the last two of them faulty."""
+    folder = tmp_path_factory.mktemp("parity")
+    stream = Stream(StreamSettings(events_per_second=20, users=2_000, items=300))
+    kinds = ("missing_users", "unknown_items", "retry_storm", "semantic_retry", "corrupt_values", "null_feature")
+    faults = tuple(Fault(kind, FAULTY, FAULTY + 2 * MINUTE) for kind in (*kinds, "rejects"))
+    LiveWriter(stream, folder, START, faults=faults).advance(START + 20 * MINUTE)
+    found = {}
+    with duckdb.connect() as connection:
+        for table in TABLES:
+            files = f"{folder}/{table}.parquet" if table in ("items", "users") else f"{folder}/{table}/*.parquet"
+            found[table] = connection.execute(f"SELECT * FROM read_parquet('{files}') ORDER BY ALL").df()
+    return found
+
+
+@dataclass(frozen=True)
+class Place:
+    """An engine with the rows in it, as a configuration names it."""
+
+    engines: Mapping[str, Any]
+    dataset: Callable[[str], Mapping[str, Any]]
+
+
+def files_place(frames: Mapping[str, pd.DataFrame], folder: Path, ending: str) -> Place:
+    options = {"parquet": "FORMAT parquet", "csv": "FORMAT csv, HEADER", "json": "FORMAT json"}[ending]
+    with duckdb.connect() as connection:
+        for table, frame in frames.items():
+            connection.register("frame", frame)
+            connection.execute(f"COPY frame TO '{folder}/{table}.{ending}' ({options})")
+    return Place({}, lambda table: {"files": f"{folder}/{table}.{ending}"})
+
+
+def duckdb_place(frames: Mapping[str, pd.DataFrame], folder: Path) -> Place:
+    with duckdb.connect(str(folder / "shop.duckdb")) as connection:
+        for table, frame in frames.items():
+            connection.register("frame", frame)
+            connection.execute(f"CREATE TABLE {table} AS SELECT * FROM frame")
+    return Place({"shop": {"url": f"duckdb:///{folder}/shop.duckdb"}}, lambda table: {"table": table})
+
+
+def sqlite_place(frames: Mapping[str, pd.DataFrame], folder: Path) -> Place:
+    with sqlite3.connect(folder / "shop.sqlite") as connection:
+        for table, frame in frames.items():
+            frame.to_sql(table, connection, index=False)
+    return Place({"shop": {"url": f"sqlite:///{folder}/shop.sqlite"}}, lambda table: {"table": table})
+
+
+def postgresql_place(frames: Mapping[str, pd.DataFrame], url: str) -> Place:
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(sa.text('CREATE SCHEMA IF NOT EXISTS "shop"'))
+        for table, frame in frames.items():
+            frame.to_sql(table, connection, schema="shop", index=False, if_exists="replace", chunksize=5_000)
+    engine.dispose()
+    return Place({"shop": {"url": url}}, lambda table: {"table": f"shop.{table}"})
+
+
+PLACES = ("parquet", "csv", "json", "duckdb", "sqlite", "postgresql")
+
+
+def place(name: str, frames: Mapping[str, pd.DataFrame], folder: Path, request: pytest.FixtureRequest) -> Place:
+    if name == "duckdb":
+        return duckdb_place(frames, folder)
+    if name == "sqlite":
+        return sqlite_place(frames, folder)
+    if name == "postgresql":
+        return postgresql_place(frames, request.getfixturevalue("postgresql"))
+    return files_place(frames, folder, name)
+
+
+def results(where: Place, folder: Path) -> dict[tuple[str, str, str], dict[str, Any]]:
+    """Return every verdict of every check on a calm and on a faulty window."""
+    links = {link: link for link in ("users", "items", "sent", "rejected")}
+    events = {"features": ["value", "device", "position"], **links}
+    datasets = {
+        table: {**where.dataset(table), "roles": ROLES[table], **(events if table == "events" else {})}
+        for table in TABLES
+    }
+    minute = {"every": "1m", "window": "1m"}
+    checks = {name: minute for name in ("density", "feature_drift", "popularity")}
+    config = Config.model_validate({"engines": where.engines, "datasets": datasets, "checks": checks})
+    pipeline, store = build(config), Store(f"sqlite:///{folder}/state.db", "default")
+    runner = Runner(pipeline, store, SystemClock())
+    built = Builder(runner, store).build(Window(START, START + 8 * MINUTE))
+    assert [found.problem for found in built if found.problem] == []
+    found = {}
+    for start in (START + 8 * MINUTE, FAULTY):
+        window = Window(start, start + MINUTE)
+        for judged in runner.run("events", [(check, window) for check in pipeline.checks["events"]]):
+            for verdict in judged.verdicts:
+                key = (str(window), verdict.check, str(verdict.subject))
+                found[key] = {
+                    "outcome": verdict.outcome.value,
+                    "value": verdict.value,
+                    "limit": verdict.limit,
+                    "good": verdict.good,
+                    "total": verdict.total,
+                    "reason": verdict.reason,
+                    "details": verdict.details,
+                }
+    store.close()
+    pipeline.close()
+    return found
+
+
+@pytest.fixture(scope="module")
+def expected(frames: dict[str, pd.DataFrame], tmp_path_factory: pytest.TempPathFactory) -> dict[Any, Any]:
+    folder = tmp_path_factory.mktemp("expected")
+    return results(files_place(frames, folder, "parquet"), folder)
+
+
+def test_what_is_compared_is_worth_it(expected: dict[Any, dict[str, Any]]) -> None:
+    checks = {check for _window, check, _subject in expected}
+    assert checks == {check.id for check in CATALOGUE}
+    outcomes = {verdict["outcome"] for verdict in expected.values()}
+    assert {Outcome.GOOD, Outcome.BAD} <= outcomes
+    assert Outcome.ERROR not in outcomes
+    assert sum(verdict["outcome"] == Outcome.BAD for verdict in expected.values()) >= 8
+
+
+@pytest.mark.parametrize("name", PLACES[1:])
+def test_every_engine_finds_the_same(
+    name: str,
+    frames: dict[str, pd.DataFrame],
+    expected: dict[Any, Any],
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    found = results(place(name, frames, tmp_path, request), tmp_path)
+    assert set(found) == set(expected)
+    for key, verdict in expected.items():
+        assert near(found[key], verdict), f"{key}: {name} finds {found[key]}, parquet {verdict}"
+
+
+def near(left: Any, right: Any) -> bool:
+    """Return whether two results are equal; floats to nine digits."""
+    if isinstance(left, Mapping) and isinstance(right, Mapping):
+        return set(left) == set(right) and all(near(left[key], right[key]) for key in left)
+    if isinstance(left, list | tuple) and isinstance(right, list | tuple):
+        return len(left) == len(right) and all(map(near, left, right))
+    if isinstance(left, float) or isinstance(right, float):
+        return left == pytest.approx(right, rel=1e-9, abs=1e-12)
+    return bool(left == right)
