@@ -141,14 +141,17 @@ class Duplicates(Check[DuplicatesSettings]):
         line = row_key(*act, (at + GRID_MICROS // 2) // GRID_MICROS)
         near_line = or_(at % GRID_MICROS < within, at % GRID_MICROS >= GRID_MICROS - within)
         cells = select(cell.label("k")).where(usable).group_by(cell).having(func.count() > 1).cte("_cells")
-        lines = select(line.label("k")).where(and_(usable, near_line)).group_by(line).having(func.count() > 1)
-        lines = lines.cte("_lines")
+        crossing = select(line.label("k")).where(and_(usable, near_line)).group_by(line)
+        lines = crossing.having(func.count() > 1).cte("_lines")
         suspect = or_(cell.in_(select(cells.c.k)), and_(near_line, line.in_(select(lines.c.k))))
         parts = [part.label(f"a{place}") for place, part in enumerate(act)]
         acts = select(
             at.label("at"), rows.micros(rows.clock_role).label("clock"), rows.column(Role.EVENT_ID).label("id"), *parts
         ).where(and_(usable, suspect)).cte("_acts")  # fmt: skip
-        order = {"partition_by": [acts.c[part.name] for part in parts], "order_by": (acts.c.at, acts.c.id)}
+        order: dict[str, Any] = {
+            "partition_by": [acts.c[part.name] for part in parts],
+            "order_by": (acts.c.at, acts.c.id),
+        }
         pairs = select(
             acts.c.at, acts.c.clock, acts.c.id,
             func.lag(acts.c.at).over(**order).label("at_before"), func.lag(acts.c.id).over(**order).label("id_before"),

@@ -61,7 +61,7 @@ def interactions(rows: Rows, look_back: timedelta) -> Listing:
     items = _ranked(cells, cells.c.i, true()).cte("_items")
     parts = [_items_part(rows, items, look_back), _top_part(items)]
     if has_user:
-        present = cells.c.u.is_not(None)
+        present: Any = cells.c.u.is_not(None)
         if rows.dataset.columns[rows.dataset.roles[Role.USER]].kind == "text":
             present = and_(present, cells.c.u != "")
         users = _ranked(cells, cells.c.u, present).cte("_users")
@@ -72,9 +72,9 @@ def interactions(rows: Rows, look_back: timedelta) -> Listing:
 def _ranked(cells: Any, key: Any, present: Any) -> Any:
     """Return keys with their number of events and their rank, the rarest first."""
     grouped = select(key.label("key"), cast(func.sum(cells.c.n), BigInteger).label("n"))
-    grouped = grouped.where(present).group_by(key).subquery()
-    place = func.row_number().over(order_by=(grouped.c.n, grouped.c.key))
-    return select(grouped.c.key, grouped.c.n, place.label("place"), func.count().over().label("size"))
+    counted = grouped.where(present).group_by(key).subquery()
+    place = func.row_number().over(order_by=(counted.c.n, counted.c.key))
+    return select(counted.c.key, counted.c.n, place.label("place"), func.count().over().label("size"))
 
 
 def _part(name: str, *numbers: Any, key: Any = None) -> Any:

@@ -26,6 +26,7 @@ from monitor.load import load
 from monitor.resolve import Pipeline, build
 from monitor.runner import Runner
 from monitor.schedule import due, given_up
+from monitor.series import series_estimate
 from monitor.store import Store
 
 HEARTBEAT = timedelta(seconds=5)
@@ -85,6 +86,7 @@ class Daemon:
 
     def _bring_up(self, config: Config) -> Live:
         pipeline = build(config)
+        series_estimate(config, pipeline.checks)
         return Live(config, pipeline, Runner(pipeline, self.store, self.clock))
 
     # -- life ------------------------------------------------------------------------------------

@@ -151,6 +151,11 @@ class Engine:
         with connection:
             yield Session(self, connection)
 
+    @property
+    def sqlalchemy_engine(self) -> sa.Engine:
+        """The engine of SQLAlchemy, for looking at what a database holds."""
+        return self._engine
+
     def compile(self, statement: Statement) -> str:
         """Return a statement as this engine would get it, with its values written in."""
         compiled = statement.compile(self._engine, compile_kwargs={"literal_binds": True})

@@ -12,6 +12,8 @@ from checks.dataset import ColumnType
 from monitor.engine import Dialect, Location, kind_of
 from monitor.errors import EngineError
 
+# As many as DuckDB's own sniffer looks at.
+SNIFFED_ROWS = 20_480
 READERS = {
     ".parquet": "read_parquet({files}, union_by_name = true)",
     ".csv": "read_csv({files}, union_by_name = true)",
@@ -51,7 +53,7 @@ def _open(connection: sa.Connection, location: Location) -> dict[str, ColumnType
     name = '"' + location.name.replace('"', '""') + '"'
     if location.files is not None:
         # A view of this connection only; the file's columns are read anew by every run.
-        origin = reader(location.files)
+        origin = _origin(connection, location.files)
     else:
         parts = [part for part in (location.schema, location.table) if part]
         origin = ".".join('"' + part.replace('"', '""') + '"' for part in parts)
@@ -59,6 +61,24 @@ def _open(connection: sa.Connection, location: Location) -> dict[str, ColumnType
             return _described(connection, name)
     connection.exec_driver_sql(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT * FROM {origin}")
     return _described(connection, name)
+
+
+def _origin(connection: sa.Connection, files: str) -> str:
+    """Return the table function for files; in CSV, columns with leading zeros stay text."""
+    origin = reader(files)
+    if not origin.startswith("read_csv"):
+        return origin
+    # The sniffer would read 007 as 7, and two ids would become one.
+    raw = origin.replace("union_by_name", "all_varchar = true, union_by_name")
+    columns = [row[0] for row in connection.exec_driver_sql(f"DESCRIBE SELECT * FROM {raw}").fetchall()]
+    names = ['"' + column.replace('"', '""') + '"' for column in columns]
+    tests = ", ".join(f"coalesce(bool_or(regexp_matches({name}, '^0[0-9]+$')), false)" for name in names)
+    sample = f"(SELECT * FROM {raw} LIMIT {SNIFFED_ROWS})"
+    padded = connection.exec_driver_sql(f"SELECT {tests} FROM {sample}").fetchone() or ()
+    types = ", ".join(
+        f"{_quoted(column)}: 'VARCHAR'" for column, is_padded in zip(columns, padded, strict=False) if is_padded
+    )
+    return origin.replace("union_by_name", f"types = {{{types}}}, union_by_name") if types else origin
 
 
 def _described(connection: sa.Connection, name: str) -> dict[str, ColumnType]:

@@ -128,7 +128,7 @@ def results(where: Place, folder: Path) -> dict[tuple[str, str, str], dict[str, 
         for table in TABLES
     }
     minute = {"every": "1m", "window": "1m"}
-    checks = {name: minute for name in ("density", "feature_drift", "popularity")}
+    checks = dict.fromkeys(("density", "feature_drift", "popularity"), minute)
     config = Config.model_validate({"engines": where.engines, "datasets": datasets, "checks": checks})
     pipeline, store = build(config), Store(f"sqlite:///{folder}/state.db", "default")
     runner = Runner(pipeline, store, SystemClock())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -84,4 +85,4 @@ def test_windows_tile_the_time_line_however_the_ticks_fall(
             assert (window.end - EPOCH) % cadence.every == timedelta(0)
             seen.append(window)
             after = window.end
-    assert all(first.end == second.start for first, second in zip(seen, seen[1:], strict=False))
+    assert all(first.end == second.start for first, second in pairwise(seen))

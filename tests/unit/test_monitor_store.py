@@ -151,9 +151,7 @@ def test_a_state_of_the_future_is_refused(store: Store, tmp_path: Path) -> None:
         Store(f"sqlite:///{tmp_path}/state.db", "shop")
 
 
-def test_an_older_state_is_migrated_step_by_step(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_older_state_is_migrated_step_by_step(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store.commit(judged(0))
     store.commit(judged(1))
     steps: list[int] = []
