@@ -52,7 +52,8 @@ class parsed_time(GenericFunction[datetime]):  # noqa: N801
 
 @compiles(parsed_time, "duckdb")
 def _parsed_time_duckdb(element: Any, compiler: Any, **kw: Any) -> str:
-    return f"try_cast({compiler.process(element.clauses, **kw)} AS TIMESTAMP)"
+    # With a zone, so that an offset in the text counts; a text without one is UTC, as the session.
+    return f"try_cast({compiler.process(element.clauses, **kw)} AS TIMESTAMPTZ)"
 
 
 _ISO_TIME = r"^\s*[0-9]{4}-(0[1-9]|1[0-2])-([0-2][0-9]|3[01])([ T][0-2][0-9]:[0-5][0-9].*)?$"

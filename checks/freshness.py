@@ -65,8 +65,8 @@ class Freshness(Check[FreshnessSettings]):
 
     def measures(self, rows: Rows, baseline: Baseline) -> Sequence[Measure | Listing]:
         """Return the newest times and the number of rows dated ahead, per source."""
-        rows = _visible(rows)
         latest = micros(rows.window.end + self.settings.skew_tolerance)
+        rows = _visible(rows)
         derived, aggregates = {}, {"rows": Aggregate(func.count())}
         for role, name in _TIMES.items():
             if role in rows.dataset.roles:
