@@ -201,10 +201,10 @@ def age(lag_seconds: float) -> str:
     """Return a lag as people say it.
 
     Examples:
-        >>> age(42), age(400), age(90000)
-        ('42 s', '6.7 min', '1.0 d')
+        >>> age(0.391), age(42), age(400), age(90000)
+        ('0.4 s', '42 s', '6.7 min', '1.0 d')
     """
     for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
         if lag_seconds >= size:
             return f"{lag_seconds / size:.1f} {unit}"
-    return f"{lag_seconds:.0f} s"
+    return f"{lag_seconds:.1f} s" if lag_seconds < 10 else f"{lag_seconds:.0f} s"

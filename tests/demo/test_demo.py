@@ -1,0 +1,34 @@
+"""The demo, unattended: every fault is seen, the daemon ends with it, and nothing stays behind."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.slow
+def test_the_demo_sees_every_fault_and_tidies_up() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "monitor", "demo", "--for", "75s"], capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    seen = re.findall(r"(unknown_ids|duplicates|freshness)\s+(\d+) s", done.stdout.rpartition("what went wrong")[2])
+    assert [check for check, _delay in seen] == ["unknown_ids", "duplicates", "freshness"]
+    first = re.search(r"^ *(\d+) s  . good", done.stdout, re.MULTILINE)
+    assert first is not None
+    assert int(first[1]) <= 15, "first verdicts within 15 s of the daemon's start"
+    folder = re.search(r"^folder +(\S+)", done.stdout, re.MULTILINE)
+    assert folder is not None
+    assert not Path(folder[1]).exists()
+
+
+def test_a_demo_that_is_too_short_to_see_anything_is_refused() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "monitor", "demo", "--for", "10s"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2
+    assert "must be at least 60s" in done.stderr
