@@ -1,0 +1,90 @@
+"""Sessions: bounded time, bounded rows, errors that say where and what, and no secret in them."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import duckdb
+import pytest
+from sqlalchemy import column, func, select, table, text
+
+from monitor.engine import Location
+from monitor.engines import connect
+from monitor.errors import EngineError
+
+ENDLESS = {
+    "duckdb": "SELECT count(*) FROM range(100000000) a, range(1000000) b",
+    "sqlite": "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n",
+    "postgresql": "SELECT count(*) FROM generate_series(1, 100000000) a, generate_series(1, 1000000) b",
+}
+
+
+def url_of(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    if name == "postgresql":
+        return str(request.getfixturevalue("postgresql"))
+    return "duckdb:///:memory:" if name == "duckdb" else f"sqlite:///{tmp_path}/shop.sqlite"
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_a_statement_that_takes_too_long_is_cancelled_in_the_engine(
+    name: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    engine = connect("shop", url_of(name, tmp_path, request), timeout_seconds=0.5)
+    endless = select(column("n")).select_from(text(f"({ENDLESS[name].replace('count(*)', 'count(*) AS n')}) AS x"))
+    with engine.session() as session:
+        started = time.monotonic()
+        with pytest.raises(EngineError, match=r"engine shop timed out after 0\.5 s: the endless one"):
+            session.run(endless, 1, "the endless one")
+        assert time.monotonic() - started < 10
+        assert session.run(select(func.abs(-3)), 1, "the next one") == [(3,)], "the session goes on"
+    engine.close()
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_more_rows_than_promised_are_refused(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    engine = connect("shop", url_of(name, tmp_path, request))
+    three = select(column("n")).select_from(text("(SELECT 1 AS n UNION ALL SELECT 2 UNION ALL SELECT 3) AS x"))
+    with engine.session() as session:
+        assert len(session.run(three, 3)) == 3
+        with pytest.raises(EngineError, match="returned more than 2 rows"):
+            session.run(three, 2)
+    engine.close()
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_a_missing_table_is_named(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    engine = connect("shop", url_of(name, tmp_path, request))
+    with engine.session() as session:
+        with pytest.raises(EngineError, match=r"(?i)nowhere.*(does not exist|not found)"):
+            session.open(Location("events", table="nowhere"))
+        assert session.run(select(func.abs(-3)), 1) == [(3,)]
+    engine.close()
+
+
+def test_an_engine_that_cannot_be_reached_says_so_without_its_password() -> None:
+    engine = connect("warehouse", "postgresql://watch:s3cret@127.0.0.1:1/shop")
+    with pytest.raises(EngineError, match=r"engine warehouse .* cannot be reached") as caught, engine.session():
+        pass
+    assert caught.value.unreachable
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_duckdb_file_is_only_read_and_only_while_a_run_lasts(tmp_path: Path) -> None:
+    path = tmp_path / "shop.duckdb"
+    with duckdb.connect(str(path)) as owner:
+        owner.execute("CREATE TABLE events AS SELECT 1 AS n")
+    engine = connect("shop", f"duckdb:///{path}")
+    with engine.session() as session:
+        session.open(Location("events", table="events"))
+        assert session.run(select(table("events", column("n"))), 1) == [(1,)]
+    with duckdb.connect(str(path)) as owner:
+        owner.execute("INSERT INTO events VALUES (2)")
+    with engine.session() as session:
+        session.open(Location("events", table="events"))
+        assert session.run(select(func.count()).select_from(table("events")), 1) == [(2,)]
+
+
+def test_an_unknown_kind_of_engine_is_refused() -> None:
+    with pytest.raises(ValueError, match="no support for mysql; use one of duckdb, sqlite, postgresql"):
+        connect("shop", "mysql://host/db")
