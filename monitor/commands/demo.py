@@ -56,7 +56,8 @@ def command(length: str | None, folder: Path | None, port: int) -> None:
     finally:
         demo.stop()
     due = [seen for seen in demo.sightings if seen.began < datetime.now(UTC)]
-    console.print(_summary(due))
+    if due:
+        console.print(_summary(due))
     if limit is not None and any(seen.seen_at is None for seen in due):
         sys.exit(EXIT_UNSEEN)
 

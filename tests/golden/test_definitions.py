@@ -254,10 +254,10 @@ def test_density_and_its_context(judge: Judge) -> None:
         "users": {"roles": {"user": "u"}},
     }
     details = judge("density", tables, datasets)[0].details
-    assert (details["cells"], details["users"], details["items"], details["catalogue_users"]) == (4, 3, 3, 8)
-    assert details["density"] == pytest.approx(4 / 9)
+    assert (details["cells"], details["users"], details["items"], details["catalogue_users"]) == (4, 4, 3, 8)
+    assert details["density"] == pytest.approx(4 / 12)
     assert (details["events_per_user_p50"], details["events_per_user_p90"]) == (1, 3)
-    assert details["cold_user_share"] == pytest.approx(2 / 3)
+    assert details["cold_user_share"] == pytest.approx(3 / 4)
     assert details["cold_item_share"] == pytest.approx(2 / 3)
 
 
