@@ -27,6 +27,14 @@ COMMANDS = {
 }
 
 
+def version() -> str:
+    """Return the version of recwatch; a checkout that is not installed has none."""
+    try:
+        return metadata.version("recwatch")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
 class _Commands(click.Group):
     """Loads a command's module when it is asked for."""
 
@@ -46,7 +54,7 @@ class _Commands(click.Group):
 
 
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(metadata.version("recwatch"), prog_name="recwatch")
+@click.version_option(version(), prog_name="recwatch")
 def recwatch() -> None:
     """Watch the data of a recommendation pipeline, and say when it goes wrong."""
 

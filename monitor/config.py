@@ -4,32 +4,51 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    WithJsonSchema,
-    create_model,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, WithJsonSchema, create_model
+from pydantic.json_schema import GenerateJsonSchema
 
 from checks import CATALOGUE
 from checks.dataset import LINKS, Role
-from checks.settings import CheckSettings, Setting
-from monitor.durations import HINT, parse_duration
+from checks.settings import CheckSettings, Setting, seconds
+from monitor.durations import HINT, PATTERN, duration_text, parse_duration
+from monitor.times import parse_time
 
 EMBEDDED = "files"
+DATASET_NAME = "[a-z][a-z0-9_]{0,62}"
+# Part of a JSON Schema: a value that the environment or a file fills in.
+_REFERENCE = {"type": "string", "pattern": r"\$\{"}
+
+
+def parse_moment(value: object) -> datetime:
+    """Return a moment of the configuration; without a zone it is UTC.
+
+    Raises:
+        ValueError: It is none; a number is refused, because its unit would be a guess.
+    """
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    if isinstance(value, date):
+        return datetime.combine(value, time(), UTC)
+    try:
+        return parse_time(value if isinstance(value, str) else "")
+    except (ValueError, OverflowError):
+        raise ValueError("must be a date or time; write 2026-01-31 or 2026-01-31T12:00:00Z") from None
+
 
 Duration = Annotated[
     timedelta,
     BeforeValidator(parse_duration),
-    WithJsonSchema({"type": "string", "description": HINT, "examples": ["30s", "5m", "1h30m"]}),
+    WithJsonSchema({"type": "string", "description": HINT, "pattern": PATTERN, "examples": ["30s", "5m", "1h30m"]}),
 ]
+Moment = Annotated[
+    datetime,
+    BeforeValidator(parse_moment),
+    WithJsonSchema({"type": "string", "examples": ["2026-01-31", "2026-01-31T12:00:00Z"]}),
+]
+Name = Annotated[str, Field(min_length=1)]
 
 
 class Section(BaseModel):
@@ -42,19 +61,19 @@ class EngineConfig(Section):
     """A database that datasets are read from."""
 
     url: SecretStr = Field(description="SQLAlchemy URL; take secrets from ${NAME} or ${file:PATH}.")
-    timeout: Duration = Field(timedelta(seconds=60), description="Bound on one statement.")
-    memory_limit: str = Field("1GB", description="DuckDB only: memory it may use before it spills.")
+    timeout: Duration = Field(timedelta(seconds=60), gt=timedelta(0), description="Bound on one statement.")
+    memory_limit: Name = Field("1GB", description="DuckDB only: memory it may use before it spills.")
     threads: int | None = Field(None, ge=1, description="DuckDB only: threads; by default one a core.")
 
 
 class TimeColumn(Section):
     """A time column, with the unit it is written in where its type does not tell."""
 
-    column: str
+    column: Name
     unit: Literal["auto", "s", "ms", "us"] = Field("auto", description="Unit of a numeric time column.")
 
 
-Roles = dict[Role, str | TimeColumn]
+Roles = dict[Role, Name | TimeColumn]
 
 
 def _partial(settings: type[CheckSettings], check: str) -> type[Section]:
@@ -63,7 +82,9 @@ def _partial(settings: type[CheckSettings], check: str) -> type[Section]:
     fields: dict[str, Any] = {}
     for declared in dataclasses.fields(settings):
         annotation, constraint = _field(hints[declared.name])
-        fields[declared.name] = (annotation | None, Field(None, **constraint))
+        # What is not set here comes from elsewhere, so None never reaches a check; editors show what does.
+        shown = {"default": _plain(_default(declared))}
+        fields[declared.name] = (annotation, Field(None, json_schema_extra=shown, **constraint))
     name = "".join(word.title() for word in check.split("_"))
     return create_model(name, __base__=Section, __doc__=f"Settings of {check}.", **fields)
 
@@ -83,9 +104,29 @@ def _field(annotation: Any) -> tuple[Any, dict[str, Any]]:
                         constraint[name] = timedelta(seconds=bound) if is_duration else bound
     if annotation is timedelta:
         return Duration, constraint
+    if annotation is datetime:
+        return Moment, constraint
     if get_origin(annotation) is not None and timedelta in get_args(annotation):
         return dict[str, Duration], constraint
     return annotation, constraint
+
+
+def _default(declared: dataclasses.Field[Any]) -> Any:
+    return declared.default if declared.default_factory is dataclasses.MISSING else declared.default_factory()
+
+
+def _plain(value: Any) -> Any:
+    """Return a default as JSON can hold it, spelt as in a configuration."""
+    if isinstance(value, timedelta):
+        return duration_text(value)
+    if isinstance(value, SecretStr):
+        # What is secret is what somebody writes there, not what stands in the code.
+        return value.get_secret_value()
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(entry) for entry in value]
+    return value.isoformat() if isinstance(value, datetime) else value
 
 
 _CHECK_FIELDS: dict[str, Any] = {
@@ -98,11 +139,11 @@ class DatasetConfig(Section):
     """A table or a set of files, and the roles of its columns."""
 
     engine: str | None = Field(None, description="Which engine; by default files are read by DuckDB.")
-    files: str | None = Field(None, description="Path or glob of Parquet, CSV or JSON files.")
-    table: str | None = Field(None, description="Table or view, with its schema where needed.")
+    files: Name | None = Field(None, description="Path or glob of Parquet, CSV or JSON files; or else table.")
+    table: Name | None = Field(None, description="Table or view, with its schema where needed.")
     watch: bool | None = Field(None, description="Whether checks run on it; by default on event data.")
     roles: Roles = Field(default_factory=dict, description="Which column plays which role.")
-    features: tuple[str, ...] = Field((), description="Columns whose distribution is watched.")
+    features: tuple[Name, ...] = Field((), description="Columns whose distribution is watched.")
     users: str | None = Field(None, description="Dataset of known users.")
     items: str | None = Field(None, description="Dataset of known items (the catalogue).")
     user_vocabulary: str | None = Field(None, description="Dataset of users that the model knows.")
@@ -112,12 +153,6 @@ class DatasetConfig(Section):
     sources: tuple[str, ...] | None = Field(None, description="Producers told apart; by default the largest.")
     most_sources: int = Field(10, ge=1, le=50, description="How many producers are told apart at most.")
     checks: ChecksConfig = Field(default_factory=ChecksConfig, description="Settings for this dataset only.")
-
-    @model_validator(mode="after")
-    def _is_somewhere(self) -> DatasetConfig:
-        if (self.files is None) == (self.table is None):
-            raise ValueError("must have either files or table; add one of them")
-        return self
 
     @property
     def links(self) -> dict[str, str]:
@@ -136,8 +171,10 @@ class BaselinesConfig(Section):
     """How references are kept up to date by the daemon."""
 
     auto: bool = Field(True, description="Whether the daemon builds a missing reference by itself.")
-    span: Duration = Field(timedelta(days=7), description="How much history a reference covers.")
-    refresh: Duration = Field(timedelta(days=1), description="How often an unpinned reference is built anew.")
+    span: Duration = Field(timedelta(days=7), ge=seconds(1), description="How much history a reference covers.")
+    refresh: Duration = Field(
+        timedelta(days=1), ge=seconds(1), description="How often an unpinned reference is built anew."
+    )
 
 
 class LimitsConfig(Section):
@@ -147,7 +184,7 @@ class LimitsConfig(Section):
     catch_up_windows: int = Field(60, ge=1, description="Most missed windows judged in one step.")
     catch_up: Duration = Field(timedelta(hours=24), description="Windows older than this are not caught up.")
     reopen: Duration = Field(timedelta(hours=6), description="How far back windows are judged again for late rows.")
-    keep: Duration = Field(timedelta(days=35), description="How long windows and verdicts are kept.")
+    keep: Duration = Field(timedelta(days=35), ge=seconds(1), description="How long windows and verdicts are kept.")
 
 
 class Config(Section):
@@ -161,7 +198,9 @@ class Config(Section):
     limits: LimitsConfig = Field(default_factory=LimitsConfig)
     baselines: BaselinesConfig = Field(default_factory=BaselinesConfig)
     engines: dict[str, EngineConfig] = Field(default_factory=dict)
-    datasets: dict[str, DatasetConfig] = Field(min_length=1)
+    datasets: dict[str, DatasetConfig] = Field(
+        min_length=1, json_schema_extra={"propertyNames": {"pattern": f"^{DATASET_NAME}$"}}
+    )
     checks: ChecksConfig = Field(default_factory=ChecksConfig)
 
     def settings(self, dataset: str, check_id: str, settings_type: type[CheckSettings]) -> CheckSettings:
@@ -175,7 +214,9 @@ class Config(Section):
 
     def watched(self) -> list[str]:
         """Return the datasets that checks run on: those with events, unless told otherwise."""
-        linked = {name for dataset in self.datasets.values() for name in dataset.links.values()}
+        linked = {
+            target for name, dataset in self.datasets.items() for target in dataset.links.values() if target != name
+        }
         return [
             name
             for name, dataset in self.datasets.items()
@@ -187,7 +228,40 @@ def _has_clock(dataset: DatasetConfig) -> bool:
     return Role.EVENT_TIME in dataset.roles or Role.INGESTED_AT in dataset.roles
 
 
+def may_hold_secret(where: tuple[str | int, ...]) -> bool:
+    """Return whether what stands at a place of the file may be a secret, misplaced ones included.
+
+    Examples:
+        >>> may_hold_secret(("engines", "warehouse")), may_hold_secret(("engines", "warehouse", "timeout"))
+        (True, False)
+    """
+    if where[:1] == ("engines",):
+        plain = [name for name, field in EngineConfig.model_fields.items() if field.annotation is not SecretStr]
+        return len(where) < 3 or where[2] not in plain
+    field = Config.model_fields.get(str(where[0])) if where else None
+    return field is not None and field.annotation is SecretStr
+
+
+class _Schema(GenerateJsonSchema):
+    def encode_default(self, dft: Any) -> Any:
+        return super().encode_default(_plain(dft))
+
+
 def json_schema() -> Mapping[str, Any]:
     """Return the JSON Schema of the configuration, for editors."""
-    schema = Config.model_json_schema()
+    schema = _or_reference(Config.model_json_schema(schema_generator=_Schema))
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "recwatch.yml"}
+
+
+def _or_reference(schema: Any) -> Any:
+    """Return a schema in which ``${NAME}`` may stand for every number, truth value and choice."""
+    if isinstance(schema, list):
+        return [_or_reference(entry) for entry in schema]
+    if not isinstance(schema, dict):
+        return schema
+    # The names of roles are keys, and nothing is filled into keys.
+    found = {key: value if key == Role.__name__ else _or_reference(value) for key, value in schema.items()}
+    if "enum" not in found and found.get("type") not in ("integer", "number", "boolean"):
+        return found
+    told = {key: found.pop(key) for key in ("title", "description", "default") if key in found}
+    return {"anyOf": [found, _REFERENCE], **told}

@@ -1,35 +1,63 @@
-"""What a schema cannot say about a configuration: references, and settings that contradict each other."""
+"""What a schema cannot say about a configuration: references, and settings that contradict each other.
+
+A rule is a small function that yields problems; to add one, write it and name it in ``RULES``.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from datetime import timedelta
 from difflib import get_close_matches
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from checks import CATALOGUE
+from checks.check import Check
 from checks.dataset import Dataset, Role, dataset_table
-from monitor.config import EMBEDDED, Config
+from monitor.config import DATASET_NAME, EMBEDDED, Config, DatasetConfig, TimeColumn
+from monitor.document import AS_WRITTEN, Problem, Where
 from monitor.durations import duration_text
-from monitor.locate import Problem
+from monitor.engines import DIALECTS
+from monitor.engines.duckdb import reader
+from monitor.errors import ConfigError, EngineError
+from monitor.resolve import TIME_ROLES, enabled_checks, engine_name
+from monitor.series import series_estimate
 
 # Event counts need windows that tile the time line; each row is then counted once.
 COUNTING = ("ingestion", "unknown_ids", "duplicates", "contract")
-LINK_ROLES = {
+CLOCKS = (Role.EVENT_TIME, Role.INGESTED_AT)
+LINK_ROLES: Mapping[str, tuple[Role, ...]] = {
     "users": (Role.USER,),
     "items": (Role.ITEM,),
     "user_vocabulary": (Role.USER,),
     "item_vocabulary": (Role.ITEM,),
-    "sent": (Role.EVENT_TIME, Role.INGESTED_AT),
-    "rejected": (Role.EVENT_TIME, Role.INGESTED_AT),
+    "sent": CLOCKS,
+    "rejected": CLOCKS,
 }
 JOINED = ("users", "items", "user_vocabulary", "item_vocabulary")
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+STATES = ("sqlite", "postgresql")
+# The driver that recwatch brings along; a URL names none, or this one.
+DRIVERS = {"postgresql": "psycopg", "sqlite": "pysqlite", "duckdb": "duckdb_sqlalchemy"}
+OTHERS: tuple[str, ...] = (
+    "bigquery",
+    "clickhouse",
+    "databricks",
+    "hive",
+    "mariadb",
+    "mssql",
+    "mysql",
+    "oracle",
+    "postgres",
+    "presto",
+)
+OTHERS += ("redshift", "snowflake", "spark", "trino")
+_SECRET_OPTION = re.compile(r"pass(word|wd|phrase)?\b|pwd|secret|token", re.IGNORECASE)
+EXAMPLE_URL = "postgresql://user:${PASSWORD}@host/database"
 
 
 def crosscheck(config: Config) -> list[Problem]:
@@ -37,141 +65,281 @@ def crosscheck(config: Config) -> list[Problem]:
     return [problem for rule in RULES for problem in rule(config)]
 
 
+def described(name: str, dataset: DatasetConfig) -> Dataset:
+    """Return a dataset as far as the configuration tells; which columns exist is known to the data only."""
+    roles = {role: str(role) for role in dataset.roles}
+    return Dataset(name, dataset_table(name, {}), {}, roles, features=dataset.features)
+
+
 def _names(config: Config) -> Iterator[Problem]:
     for name in config.datasets:
-        if not _NAME.fullmatch(name):
-            says = f"must be lower case letters, digits and _, and start with a letter, got {name}; rename it"
-            yield Problem(("datasets", name), says)
+        if not re.fullmatch(DATASET_NAME, name):
+            rule = "must be lower case letters, digits and _, at most 63, and start with a letter"
+            yield Problem(("datasets", name), rule, "rename it", name)
 
 
-def _engines(config: Config) -> Iterator[Problem]:
-    from monitor.engines import DIALECTS
+# -- engines and where data lies -----------------------------------------------------------------
 
-    known = [dialect.name for dialect in DIALECTS]
+
+def _urls(config: Config) -> Iterator[Problem]:
     for name, engine in config.engines.items():
-        where = ("engines", name, "url")
-        try:
-            backend = make_url(engine.url.get_secret_value()).get_backend_name()
-        except ArgumentError:
-            yield Problem(where, "is no SQLAlchemy URL, got ***; write postgresql://user:${PASSWORD}@host/database")
-            continue
-        if backend not in known:
-            yield Problem(where, f"no support for {backend}; use one of {', '.join(known)}")
+        known = [dialect.name for dialect in DIALECTS]
+        yield from _url_problems(("engines", name, "url"), engine.url.get_secret_value(), known)
+    state = config.state.get_secret_value()
+    yield from _url_problems(("state",), state, list(STATES))
+    url = _parsed(state)
+    if url is not None and url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
+        yield Problem(
+            ("state",), "must be a file, what is in memory would be lost", "write sqlite:///recwatch-state.db"
+        )
 
 
-def _datasets(config: Config) -> Iterator[Problem]:
+def _url_problems(where: Where, text: str, known: list[str]) -> Iterator[Problem]:
+    url = _parsed(text)
+    if url is None:
+        yield Problem(where, "must be a SQLAlchemy URL", f"write it like {EXAMPLE_URL}", text)
+        return
+    backend, _, driver = url.drivername.partition("+")
+    if backend not in known:
+        # A scheme that nobody has heard of may be part of a secret.
+        said = backend if backend in OTHERS or backend in DRIVERS else "this kind of database"
+        yield Problem(where, f"no support for {said}", f"use one of {', '.join(known)}")
+    elif driver and driver != DRIVERS[backend]:
+        yield Problem(where, f"no support for another driver of {backend}", f"start the URL with {backend}://")
+    elif _SECRET_OPTION.search(" ".join(url.query)):
+        # Only what stands before the @ is masked where a URL is shown.
+        yield Problem(
+            where, "has a secret among its options", "move it before the @, or into a file that the driver reads"
+        )
+    elif "@" in (url.host or ""):
+        yield Problem(where, "has an @ too many, so that it is unclear where the password ends", "write %40 for it")
+
+
+def _parsed(text: str) -> URL | None:
+    try:
+        return make_url(text)
+    except (ArgumentError, ValueError):
+        return None
+
+
+def _locations(config: Config) -> Iterator[Problem]:
     for name, dataset in config.datasets.items():
         where = ("datasets", name)
-        if dataset.engine is not None and dataset.engine not in (*config.engines, EMBEDDED):
-            yield Problem((*where, "engine"), _unknown("engine", dataset.engine, list(config.engines)))
-        elif dataset.table is not None and not config.engines:
-            says = "a table needs an engine to read it from, and there is none; add engines"
-            yield Problem((*where, "table"), says)
-        elif dataset.table is not None and dataset.engine is None and len(config.engines) > 1:
-            yield Problem(where, f"which engine has the table is not said; add engine: {next(iter(config.engines))}")
+        either = ((*where, "files"), (*where, "table"))
+        if dataset.files is None and dataset.table is None:
+            yield Problem(where, "must have files or table", "add one of them", rests_on=either)
+        elif dataset.files is not None and dataset.table is not None:
+            yield Problem(where, "must have either files or table, got both", "remove one of them")
+        elif dataset.engine is not None and dataset.engine not in (*config.engines, EMBEDDED):
+            known = ("engines", dataset.engine)
+            yield _unknown((*where, "engine"), "engine", dataset.engine, list(config.engines), known)
+        elif dataset.table is not None:
+            yield from _table_problems(config, where, dataset)
+        else:
+            yield from _file_problems(config, where, str(dataset.files), engine_name(config, dataset))
+
+
+def _table_problems(config: Config, where: Where, dataset: DatasetConfig) -> Iterator[Problem]:
+    if not config.engines:
+        rule = "needs an engine to read it from, and there is none"
+        yield Problem((*where, "table"), rule, "add engines", rests_on=(("engines",),))
+    elif dataset.engine == EMBEDDED and EMBEDDED not in config.engines:
+        yield Problem((*where, "engine"), f"the engine {EMBEDDED} has no tables, only files", "name another")
+    elif dataset.engine is None and len(config.engines) > 1:
+        known = ", ".join(config.engines)
+        rule = "could be in any of several engines"
+        yield Problem((*where, "table"), rule, f"add engine: one of {known}", dataset.table)
+
+
+def _file_problems(config: Config, where: Where, files: str, engine: str) -> Iterator[Problem]:
+    url = _parsed(config.engines[engine].url.get_secret_value()) if engine in config.engines else None
+    if url is not None and url.get_backend_name() != "duckdb":
+        rule = f"files are read by DuckDB, and the engine {engine} is {url.get_backend_name()}"
+        yield Problem((*where, "files"), rule, "remove engine, or name a table", rests_on=(("engines", engine),))
+        return
+    try:
+        reader(files)
+    except EngineError as error:
+        _rule, _, todo = str(error).partition("; ")
+        yield Problem((*where, "files"), "must end in the name of a format", todo, AS_WRITTEN)
+
+
+# -- datasets and what they are to each other ----------------------------------------------------
 
 
 def _links(config: Config) -> Iterator[Problem]:
-    from monitor.resolve import engine_name
-
     for name, dataset in config.datasets.items():
         for link, target in dataset.links.items():
             where = ("datasets", name, link)
             found = config.datasets.get(target)
             if found is None:
-                yield Problem(where, _unknown("dataset", target, list(config.datasets)))
+                known = [other for other in config.datasets if other != name]
+                yield _unknown(where, "dataset", target, known, ("datasets", target))
                 continue
+            roles = ("datasets", target, "roles")
             if not any(role in found.roles for role in LINK_ROLES[link]):
-                roles = " or ".join(LINK_ROLES[link])
-                yield Problem(
-                    where,
-                    f"needs the role {roles} in dataset {target}; add datasets.{target}.roles.{LINK_ROLES[link][0]}",
-                )
-            if link in JOINED and engine_name(config, dataset) != engine_name(config, found):
-                yield Problem(where, f"is joined to {name}, so both must lie on one engine; move one of them")
+                rule = f"needs the role {' or '.join(LINK_ROLES[link])} in dataset {target}"
+                yield Problem(where, rule, f"add {'.'.join(roles)}.{LINK_ROLES[link][0]}", rests_on=(roles,))
+            own, other = engine_name(config, dataset), engine_name(config, found)
+            if link in JOINED and own != other:
+                rule = f"is joined to {name}, so both must lie on one engine"
+                rests_on = (("engines",), ("datasets", name, "engine"), ("datasets", target, "engine"))
+                yield Problem(where, rule, "move one of them", f"{other} and {own}", rests_on)
+
+
+def _cycle(config: Config) -> list[str]:
+    """Return datasets that point to each other in a circle, the first one again at the end."""
+    graph = {name: set(dataset.links.values()) & set(config.datasets) for name, dataset in config.datasets.items()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        found: list[str] = error.args[1][::-1]
+        return found
+    return []
+
+
+def _circles(config: Config) -> Iterator[Problem]:
+    circle = _cycle(config)
+    if circle:
+        link = next(link for link, target in config.datasets[circle[0]].links.items() if target == circle[1])
+        rule = f"leads in a circle, {' to '.join(circle)}, which cannot be read"
+        yield Problem(("datasets", circle[0], link), rule, "remove one of these links")
+
+
+def _units(config: Config) -> Iterator[Problem]:
+    for name, dataset in config.datasets.items():
+        for role, column in dataset.roles.items():
+            if isinstance(column, TimeColumn) and column.unit != "auto" and role not in TIME_ROLES:
+                where = ("datasets", name, "roles", str(role), "unit")
+                yield Problem(where, f"only a time has a unit, and {role} is none", "remove it", column.unit)
 
 
 def _watched(config: Config) -> Iterator[Problem]:
     for name, dataset in config.datasets.items():
-        if dataset.watch and not {Role.EVENT_TIME, Role.INGESTED_AT} & set(dataset.roles):
-            yield Problem(("datasets", name, "watch"), "needs a time role to be watched; add roles.event_time")
-    if not config.watched():
-        says = "no dataset is watched: none that others do not point to has a time role; add roles.event_time to one"
-        yield Problem(("datasets",), says)
+        where = ("datasets", name)
+        if dataset.watch and not set(CLOCKS) & set(dataset.roles):
+            rule, rests_on = "needs a time to be watched", ((*where, "roles"),)
+            yield Problem((*where, "watch"), rule, "add roles.event_time", rests_on=rests_on)
+    if not config.watched() and not _cycle(config):
+        rule = "no dataset is watched: none that others do not point to has a time"
+        todo = "add roles.event_time to the one with the events"
+        yield Problem(("datasets",), rule, todo, rests_on=(("datasets",),))
+
+
+# -- checks and their settings -------------------------------------------------------------------
+
+
+def _checks(config: Config) -> Iterator[tuple[str, type[Check[Any]], Any]]:
+    """Yield every check on every watched dataset with its settings."""
+    for name in config.watched():
+        for check in CATALOGUE:
+            yield name, check, config.settings(name, check.id, check.settings_type)
 
 
 def _cadences(config: Config) -> Iterator[Problem]:
-    for name in config.watched():
-        for check in CATALOGUE:
-            settings = config.settings(name, check.id, check.settings_type)
-            where = _section(config, name, check.id)
-            every, window = duration_text(settings.every), duration_text(settings.window)
-            if check.id in COUNTING and every != window:
-                says = "every and window must be equal, so that each event is counted once"
-                yield Problem(where, f"{says}, got {every} and {window}; set both to one")
-            for field in ("every", "window", "settle"):
-                value = getattr(settings, field)
-                if value % timedelta(seconds=1):
-                    yield Problem((*where, field), f"must be whole seconds, got {duration_text(value)}; round it")
+    for name, check, settings in _checks(config):
+        for field in ("every", "window", "settle"):
+            value = getattr(settings, field)
+            if value % timedelta(seconds=1):
+                yield Problem(
+                    _place(config, name, check.id, field), "must be whole seconds", "round it", duration_text(value)
+                )
+        if check.id in COUNTING and settings.enabled and settings.every != settings.window:
+            where = _place(config, name, check.id, "window", "every")
+            got = f"every {duration_text(settings.every)} and window {duration_text(settings.window)}"
+            yield Problem(where, "every and window must be equal, so that each event is counted once", "set both", got)
 
 
-def _settings(config: Config) -> Iterator[Problem]:
-    for name in config.watched():
-        for check in CATALOGUE:
-            settings: Any = config.settings(name, check.id, check.settings_type)
-            where = _section(config, name, check.id)
-            for field in fields(settings):
-                value = getattr(settings, field.name)
-                if field.name.endswith("_pattern") and value is not None:
-                    try:
-                        re.compile(value)
-                    except re.error as error:
-                        says = f"is no regular expression: {error}, got {value}; mend it"
-                        yield Problem((*where, field.name), says)
-            for column, (low, high) in getattr(settings, "ranges", {}).items():
-                if low > high:
-                    says = f"the least value must not exceed the greatest, got {low:g} and {high:g}; swap them"
-                    yield Problem((*where, "ranges", column), says)
-            if getattr(settings, "torso_share", 1) < getattr(settings, "head_share", 0):
-                yield Problem((*where, "torso_share"), "must be at least head_share; raise it")
+def _patterns(config: Config) -> Iterator[Problem]:
+    for name, check, settings in _checks(config):
+        for field in fields(settings):
+            value = getattr(settings, field.name)
+            if field.name.endswith("_pattern") and value is not None:
+                try:
+                    re.compile(value)
+                except (re.error, RecursionError, OverflowError) as error:
+                    where, got = _place(config, name, check.id, field.name), f"{value} ({error})"
+                    yield Problem(where, "must be a regular expression", "mend it", got)
+
+
+def _bounds(config: Config) -> Iterator[Problem]:
+    for name, check, settings in _checks(config):
+        for column, (low, high) in getattr(settings, "ranges", {}).items():
+            if not low <= high:
+                where, got = (*_place(config, name, check.id, "ranges"), column), f"{low:g} and {high:g}"
+                yield Problem(where, "the least value must not exceed the greatest", "swap or mend them", got)
+        if getattr(settings, "torso_share", 1) < getattr(settings, "head_share", 0):
+            where = _place(config, name, check.id, "torso_share", "head_share")
+            got = f"torso_share {settings.torso_share:g} and head_share {settings.head_share:g}"
+            yield Problem(
+                where, "the torso holds the head, so torso_share must be at least head_share", "raise it", got
+            )
 
 
 def _asked_for(config: Config) -> Iterator[Problem]:
-    """A check that somebody configured for a dataset must be able to run on it."""
-    for name in config.watched():
+    """A check that somebody configured must be able to run: where it was configured, or anywhere."""
+    reasons: dict[str, list[str | None]] = {}
+    for name, check, settings in _checks(config):
         dataset = config.datasets[name]
-        roles = {role: str(role) for role in dataset.roles}
-        described = Dataset(name, dataset_table(name, {}), {}, roles, features=dataset.features)
-        for check in CATALOGUE:
-            own = getattr(dataset.checks, check.id)
-            if own is None or own.enabled is False:
-                continue
-            reason = check(config.settings(name, check.id, check.settings_type)).absent(described)
-            if reason is not None:
-                says = f"{reason}, which dataset {name} does not set; add it, or set enabled: false"
-                yield Problem(("datasets", name, "checks", check.id), says)
+        reason = check(settings).absent(described(name, dataset))
+        reasons.setdefault(check.id, []).append(reason)
+        own = getattr(dataset.checks, check.id)
+        if reason is not None and own is not None and settings.enabled:
+            where = ("datasets", name, "checks", check.id)
+            yield _absent(where, reason, f"dataset {name} does not set", (name,))
+    for check_id, found in reasons.items():
+        own, reason = getattr(config.checks, check_id), found[0]
+        is_local = any(getattr(config.datasets[name].checks, check_id) is not None for name in config.watched())
+        if own is not None and own.enabled is not False and not is_local and reason is not None and all(found):
+            yield _absent(("checks", check_id), reason, "no watched dataset sets", tuple(config.watched()))
 
 
-def _section(config: Config, dataset: str, check: str) -> tuple[str, ...]:
-    """Return where the settings of a check stand: with the dataset, else with all."""
-    if getattr(config.datasets[dataset].checks, check) is not None:
-        return ("datasets", dataset, "checks", check)
+def _absent(where: Where, reason: str, who: str, datasets: tuple[str, ...]) -> Problem:
+    named = re.search(r"role (\w+)", reason)
+    todo = f"add roles.{named[1]}" if named else "add features"
+    rests_on = tuple(("datasets", name, part) for name in datasets for part in ("roles", "features"))
+    return Problem(where, f"{reason}, which {who}", f"{todo}, or set enabled: false", rests_on=rests_on)
+
+
+def _budget(config: Config) -> Iterator[Problem]:
+    try:
+        series_estimate(config, {name: enabled_checks(config, name) for name in config.watched()})
+    except ConfigError as error:
+        rule, _, todo = error.problems[0].removeprefix("limits.max_series: ").partition("; ")
+        yield Problem(("limits", "max_series"), rule, todo, rests_on=(("datasets",),))
+
+
+def _place(config: Config, dataset: str, check: str, *names: str) -> Where:
+    """Return where the first of these settings stands: with the dataset, else with all."""
+    sections = (
+        (config.datasets[dataset].checks, ("datasets", dataset, "checks", check)),
+        (config.checks, ("checks", check)),
+    )
+    for name in names:
+        for section, where in sections:
+            own = getattr(section, check)
+            if own is not None and name in own.model_fields_set:
+                return (*where, name)
     return ("checks", check)
 
 
-def _unknown(what: str, name: str, known: list[str]) -> str:
+def _unknown(where: Where, what: str, name: str, known: list[str], place: Where) -> Problem:
     close = get_close_matches(name, known, 1)
-    todo = f"did you mean {close[0]}?" if close else f"use one of {', '.join(known) or 'none yet'}"
-    return f"no {what} has this name, got {name}; {todo}"
+    todo = f"did you mean {close[0]}?" if close else f"use one of {', '.join(known)}" if known else f"add the {what}"
+    return Problem(where, f"no {what} has this name", todo, name, rests_on=(place,))
 
 
 RULES: tuple[Callable[[Config], Iterator[Problem]], ...] = (
     _names,
-    _engines,
-    _datasets,
+    _urls,
+    _locations,
     _links,
+    _circles,
+    _units,
     _watched,
     _cadences,
-    _settings,
+    _patterns,
+    _bounds,
     _asked_for,
+    _budget,
 )

@@ -7,6 +7,9 @@ from datetime import timedelta
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
+# For editors; a reference to the environment may stand in its place.
+PATTERN = r"^(\d+(\.\d+)?(ms|s|m|h|d|w) ?)+$|\$\{"
+LONGEST = timedelta(days=36_500)
 HINT = "write a number with a unit: 30s, 5m, 1h30m, 7d"
 
 
@@ -25,7 +28,10 @@ def parse_duration(text: object) -> timedelta:
     found = _PART.findall(text) if isinstance(text, str) else []
     if not found or "".join(number + unit for number, unit in found) != str(text).replace(" ", ""):
         raise ValueError(f"must be a duration; {HINT}")
-    return timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in found))
+    total = sum(float(number) * _UNITS[unit] for number, unit in found)
+    if total > LONGEST.total_seconds():
+        raise ValueError("must be a hundred years at most; write a shorter one")
+    return timedelta(seconds=total)
 
 
 def duration_text(duration: timedelta) -> str:

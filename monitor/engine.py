@@ -18,12 +18,21 @@ from monitor.errors import EngineError
 
 @dataclass(frozen=True)
 class Location:
-    """Where a dataset lies: files of a glob, or a table of the engine's database."""
+    """Where a dataset lies: files of a glob, or a table of the engine's database.
+
+    Args:
+        name: Name of the dataset.
+        files: Path or glob.
+        table: Name of the table or view.
+        schema: Its schema, where it is not the default one.
+        ids: Columns that hold ids: in files without types of their own they are read as text.
+    """
 
     name: str
     files: str | None = None
     table: str | None = None
     schema: str | None = None
+    ids: tuple[str, ...] = ()
 
     @property
     def said(self) -> str:
@@ -131,7 +140,8 @@ class Engine:
         self, name: str, url: str, dialect: Dialect, timeout_seconds: float, options: Mapping[str, Any]
     ) -> None:
         self.name, self.dialect, self.timeout_seconds = name, dialect, timeout_seconds
-        self.where = make_url(url).render_as_string(hide_password=True)
+        # Without its query, which may hold a password or a token too.
+        self.where = make_url(url).set(query={}).render_as_string(hide_password=True)
         self._options = options
         self._engine = dialect.create(url, options)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,34 +13,37 @@ from pydantic import ValidationError
 
 from monitor.config import Config
 from monitor.crosscheck import crosscheck
+from monitor.document import Document, read
 from monitor.errors import ConfigError
-from monitor.locate import Document, problems_of, read
+from monitor.locate import problems_of
 
 MOST_ATTEMPTS = 5
 # A whole section is taken out only if it is wrong itself: without it, its absence would be reported.
 LEAST_DEPTH = 2
-_FILE_URLS = ("sqlite:///", "duckdb:///")
+DEFAULT_STATE = Config.model_fields["state"].default.get_secret_value()
+# A database in a file: what comes before its path, the path, and the options.
+_FILE_URL = re.compile(r"(?P<start>(?:sqlite|duckdb)(?:\+\w+)?:///)(?P<path>[^?]+)(?P<options>.*)", re.DOTALL)
+# Paths that are none: in memory, on a server, or a URI of SQLite's own.
+_NO_PATHS = (":", "md:", "file:", "motherduck:")
 
 
 def load(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
     """Return the configuration of a file.
 
+    Relative paths in ``files`` and in the URLs of SQLite and DuckDB start at the file's folder.
+
     Args:
-        path: The file; relative paths in it are taken from its folder.
+        path: The file.
         environ: Where ``${NAME}`` is looked up.
 
     Raises:
-        ConfigError: With every problem that was found, by line.
+        ConfigError: With every problem that was found, by line; secrets are masked.
     """
     document = read(path, environ)
-    value = anchored(document.value, path.resolve().parent)
+    value = anchored(document.value, path.absolute().parent)
     config = _validated(value, document)
     if config is not None:
-        # What is wrong already (a variable that is not set, say) is not wrong for a second reason,
-        # and what is about all datasets may be so because one of them was taken out.
-        known = {problem.where for problem in document.problems}
-        whole = {("datasets",)} if known else set()
-        document.problems.extend(found for found in crosscheck(config) if found.where not in known | whole)
+        document.add(crosscheck(config))
     if config is None or document.problems:
         raise ConfigError(document.said())
     return config
@@ -56,7 +61,7 @@ def _validated(value: Any, document: Document) -> Config | None:
         except ValidationError as error:
             if attempt == 0:
                 # What is wrong later on is wrong because something was taken out.
-                document.problems.extend(problems_of(error, document))
+                document.add(problems_of(error, document))
             taken = [_take_out(value, entry["loc"]) for entry in error.errors(include_url=False)]
             if not any(taken):
                 return None
@@ -77,11 +82,9 @@ def _take_out(value: Any, location: tuple[str | int, ...]) -> bool:
     return True
 
 
-def anchored(value: Any, folder: Path) -> Any:
+def anchored(value: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Return the configuration with relative paths made absolute, whatever else it holds."""
-    if not isinstance(value, dict):
-        return value
-    found = {**value, "state": _anchored_url(value.get("state", "sqlite:///recwatch-state.db"), folder)}
+    found = {**value, "state": _anchored_url(value.get("state", DEFAULT_STATE), folder)}
     for section, key, change in (("datasets", "files", _anchored_path), ("engines", "url", _anchored_url)):
         entries = value.get(section)
         if isinstance(entries, dict):
@@ -93,14 +96,15 @@ def anchored(value: Any, folder: Path) -> Any:
 
 
 def _anchored_path(value: Any, folder: Path) -> Any:
-    is_local = isinstance(value, str) and "://" not in value
-    return str(folder / value) if is_local else value
+    if not isinstance(value, str) or not value or "://" in value:
+        return value
+    # Stars are for the part that the user wrote; those in the name of a folder are just its name.
+    return os.path.join(glob.escape(str(folder)), os.path.expanduser(value))
 
 
 def _anchored_url(value: Any, folder: Path) -> Any:
-    for start in _FILE_URLS:
-        if isinstance(value, str) and value.startswith(start):
-            name = value.removeprefix(start)
-            if name and not name.startswith(("/", ":")):
-                return f"{start}{folder / name}"
-    return value
+    match = _FILE_URL.fullmatch(value) if isinstance(value, str) else None
+    if match is None or match["path"].startswith(_NO_PATHS):
+        return value
+    path = os.path.join(str(folder).replace("%", "%25").replace("?", "%3F"), os.path.expanduser(match["path"]))
+    return f"{match['start']}{path}{match['options']}"

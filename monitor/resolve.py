@@ -19,6 +19,7 @@ from monitor.engines import connect
 from monitor.errors import EngineError
 
 TIME_ROLES = (Role.EVENT_TIME, Role.INGESTED_AT, Role.VALID_FROM, Role.VALID_TO)
+ID_ROLES = (Role.EVENT_ID, Role.USER, Role.ITEM)
 # A number below the bound of its unit lies before the year 5138; the smallest unit that fits wins.
 _UNIT_BOUNDS = {TimeUnit.SECONDS: 1e11, TimeUnit.MILLISECONDS: 1e14, TimeUnit.MICROSECONDS: 1e17}
 
@@ -51,11 +52,12 @@ def build(config: Config) -> Pipeline:
     }
     if any(engine_name(config, dataset) == EMBEDDED for dataset in config.datasets.values()):
         engines.setdefault(EMBEDDED, connect(EMBEDDED, "duckdb:///:memory:"))
-    checks = {name: _checks(config, name) for name in config.watched()}
+    checks = {name: enabled_checks(config, name) for name in config.watched()}
     return Pipeline(config, engines, checks)
 
 
-def _checks(config: Config, dataset: str) -> list[Check[Any]]:
+def enabled_checks(config: Config, dataset: str) -> list[Check[Any]]:
+    """Return the checks of a dataset with their settings, but for those that are switched off."""
     settings = {check.id: config.settings(dataset, check.id, check.settings_type) for check in CATALOGUE}
     return [check(settings[check.id], settings) for check in CATALOGUE if settings[check.id].enabled]
 
@@ -137,7 +139,9 @@ class Resolver:
 def locate(name: str, config: DatasetConfig) -> Location:
     """Return where a dataset lies."""
     if config.files is not None:
-        return Location(name, files=config.files)
+        named = [config.roles[role] for role in ID_ROLES if role in config.roles]
+        ids = tuple(column.column if isinstance(column, TimeColumn) else column for column in named)
+        return Location(name, files=config.files, ids=ids)
     schema, _, table = str(config.table).rpartition(".")
     return Location(name, table=table, schema=schema or None)
 

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# Into a file or a pipe lines stay whole; COLUMNS overrides it.
+WIDE = 160
 
 config_option = click.option(
     "-c",
@@ -15,3 +23,13 @@ config_option = click.option(
     show_default=True,
     help="The configuration file.",
 )
+
+
+def screen() -> Console:
+    """Return where to print: as wide as the terminal, or wide enough where there is none."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = WIDE
+    return console

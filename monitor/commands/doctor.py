@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import importlib
 import platform
-import sys
 import time
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 
 import click
 
 from monitor._launch import PACKAGES
+from monitor.cli import EXIT_CONFIG, EXIT_UNREACHABLE, version
+from monitor.config import Config
+from monitor.engine import Engine
 from monitor.errors import RecwatchError
 from monitor.load import load
 from monitor.resolve import build
 from monitor.schema import exists
 from monitor.store import Store
 
-LIBRARIES = ("sqlalchemy", "duckdb", "duckdb-sqlalchemy", "apscheduler", "prometheus-client", "pydantic", "scipy")
+LIBRARIES = (
+    "sqlalchemy", "duckdb", "duckdb-sqlalchemy", "psycopg", "apscheduler", "prometheus-client", "pydantic", "numpy",
+    "scipy", "waitress",
+)  # fmt: skip
 
 
 @click.command()
@@ -26,41 +32,77 @@ LIBRARIES = ("sqlalchemy", "duckdb", "duckdb-sqlalchemy", "apscheduler", "promet
 def command(path: Path | None) -> None:
     """Say what is installed; with a configuration, whether its state and engines answer.
 
-    Exits 2 if the configuration is wrong, 3 if something does not answer.
+    Exits 2 if the installation or the configuration is wrong, 3 if something does not answer.
     """
-    click.echo(f"recwatch {metadata.version('recwatch')} on Python {platform.python_version()}, {platform.system()}")
-    for name in LIBRARIES:
-        click.echo(f"  {name} {metadata.version(name)}")
-    owners = metadata.packages_distributions()
-    for name in PACKAGES:
-        where = Path(str(importlib.import_module(name).__file__)).parent
-        others = [owner for owner in owners.get(name, []) if owner != "recwatch"]
-        click.echo(f"  package {name} at {where}" + (f"; also owned by {', '.join(others)}" if others else ""))
-    if path is not None and not _answers(path):
-        sys.exit(3)
+    click.echo(f"recwatch {version()} on Python {platform.python_version()}, {platform.system()}")
+    missing = [_said_of_library(name) for name in LIBRARIES]
+    strangers = [_said_of_package(name) for name in PACKAGES]
+    config = None if path is None else load(path)
+    if config is not None:
+        click.echo(f"{path}: the configuration is fine")
+        if not all([*_states(config), *_engines(config)]):
+            raise SystemExit(EXIT_UNREACHABLE)
+    if any(missing) or any(strangers):
+        raise SystemExit(EXIT_CONFIG)
 
 
-def _answers(path: Path) -> bool:
-    """Try the state and every engine of a configuration; say how each did."""
-    config = load(path)
-    click.echo(f"{path}: the configuration is fine")
-    all_well = True
+def _said_of_library(name: str) -> bool:
+    """Print the version of a library; return whether it is missing."""
     try:
-        if exists(config.state.get_secret_value()):
-            Store(config.state.get_secret_value(), config.pipeline).close()
-            click.echo("  state: fine")
-        else:
-            click.echo("  state: none yet, the daemon will make it")
+        click.echo(f"  {name} {metadata.version(name)}")
+    except metadata.PackageNotFoundError:
+        click.echo(f"  {name} is missing; install recwatch again")
+        return True
+    return False
+
+
+def _said_of_package(name: str) -> bool:
+    """Print where one of recwatch's packages is; return whether it is somebody else's."""
+    try:
+        package = importlib.import_module(name)
+    except ImportError as error:
+        click.echo(f"  package {name} cannot be loaded: {error}; install recwatch again")
+        return True
+    where = Path(str(package.__file__)).parent if package.__file__ else "a folder without code"
+    # An editable installation lists no owners at all.
+    others = [owner for owner in metadata.packages_distributions().get(name, []) if owner != "recwatch"]
+    is_stranger = getattr(package, "OWNER", None) != "recwatch"
+    says = "is not recwatch's and hides it; use an environment of its own" if is_stranger else "is recwatch's own"
+    shared = f", but {', '.join(others)} brings one of this name, too; use an environment of its own" if others else ""
+    click.echo(f"  package {name} at {where} {says}{shared}")
+    return is_stranger or bool(others)
+
+
+def _states(config: Config) -> Iterator[bool]:
+    """Try the state, say how it did, and yield whether it did well."""
+    url = config.state.get_secret_value()
+    if exists(url):
+        yield _tried("state", lambda: Store(url, config.pipeline).close())
+    else:
+        click.echo("  state: none yet, the daemon will make it")
+
+
+def _engines(config: Config) -> Iterator[bool]:
+    """Try every engine, say how it did, and yield whether it did well."""
+    pipeline = build(config)
+    try:
+        for engine in pipeline.engines.values():
+
+            def connect(engine: Engine = engine) -> None:
+                with engine.session():
+                    pass
+
+            yield _tried(f"engine {engine.name} ({engine.dialect.name})", connect)
+    finally:
+        pipeline.close()
+
+
+def _tried(what: str, call: Callable[[], None]) -> bool:
+    started = time.perf_counter()
+    try:
+        call()
     except RecwatchError as error:
-        all_well = False
         click.echo(f"  {error}")
-    for engine in build(config).engines.values():
-        started = time.perf_counter()
-        try:
-            with engine.session():
-                took = 1000 * (time.perf_counter() - started)
-            click.echo(f"  engine {engine.name} ({engine.where}): answers after {took:.0f} ms")
-        except RecwatchError as error:
-            all_well = False
-            click.echo(f"  {error}")
-    return all_well
+        return False
+    click.echo(f"  {what}: answers after {1000 * (time.perf_counter() - started):.0f} ms")
+    return True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from pathlib import Path
@@ -16,12 +18,13 @@ from rich.text import Text
 
 from checks import CATALOGUE
 from checks.check import Check
-from monitor.commands import config_option
+from monitor.commands import config_option, screen
 from monitor.durations import duration_text
 from monitor.errors import ConfigError, RecwatchError
-from monitor.explain import settings, statements, words
+from monitor.explain import Explained, Statement, settings, statements, words
 from monitor.load import load
 from monitor.resolve import Pipeline, build
+from monitor.schedule import newest
 from monitor.schema import exists
 from monitor.store import Store
 from monitor.times import Time
@@ -34,76 +37,89 @@ from monitor.times import Time
 @click.option("--at", type=Time(), help="For the newest window as of this time (default: now).")
 def command(check: str, path: Path, dataset: str | None, at: datetime | None) -> None:
     """Say what CHECK detects, how it is computed, what can be set, and the SQL that it would run."""
-    kind = _known(check)
-    console = Console()
-    pipeline, problem = _pipeline(path)
-    name = _dataset(pipeline, dataset) if pipeline else None
-    _say_meaning(console, kind)
-    _say_settings(console, kind, pipeline, name)
-    if pipeline is None or name is None:
-        console.print(Text(f"No SQL to show: {problem}", style="dim"))
+    kind = _known("explain", "check", check, {kind.id: kind for kind in CATALOGUE})
+    console = screen()
+    try:
+        config = load(path)
+    except ConfigError as error:
+        _say(console, kind, list(settings(kind, None, "")))
+        _say_none(console, error.problems)
         return
-    _say_sql(console, kind, pipeline, (name, at or datetime.now(UTC)))
+    with closing(build(config)) as pipeline:
+        name = _known(
+            "--dataset", "watched dataset", dataset or next(iter(pipeline.checks)), {k: k for k in pipeline.checks}
+        )
+        _say(console, kind, list(settings(kind, config, name)), name)
+        found = next((one for one in pipeline.checks[name] if one.id == kind.id), None)
+        if found is None:
+            _say_none(console, [f"{kind.id} is switched off on {name}"])
+        else:
+            _say_sql(console, pipeline, name, (found, at or datetime.now(UTC)))
 
 
-def _known(name: str) -> type[Check[Any]]:
-    known = {kind.id: kind for kind in CATALOGUE}
+def _known(where: str, what: str, name: str, known: dict[str, Any]) -> Any:
     if name not in known:
         close = get_close_matches(name, known, 1)
         todo = f"did you mean {close[0]}?" if close else f"use one of {', '.join(known)}"
-        raise ConfigError([f"explain: no check has this name, got {name}; {todo}"])
+        raise ConfigError([f"{where}: no {what} has this name, got {name}; {todo}"])
     return known[name]
 
 
-def _pipeline(path: Path) -> tuple[Pipeline | None, str]:
-    try:
-        return build(load(path)), ""
-    except ConfigError as error:
-        return None, error.problems[0]
-
-
-def _dataset(pipeline: Pipeline, name: str | None) -> str:
-    if name is not None and name not in pipeline.checks:
-        raise ConfigError([f"--dataset: {name} is not watched; use one of {', '.join(pipeline.checks)}"])
-    return name or next(iter(pipeline.checks))
-
-
-def _say_meaning(console: Console, kind: type[Check[Any]]) -> None:
+def _say(console: Console, kind: type[Check[Any]], found: Sequence[Explained], dataset: str = "") -> None:
     head, sections = words(kind)
-    console.print(Text(kind.id, style="bold"), Text(head))
-    for title, body in {**sections, "Formula": kind.formula}.items():
+    console.print(Text(f"{kind.id}: ", style="bold") + Text(head, style=""))
+    limit = next(one for one in found if one.name == kind.limit_setting)
+    parts = {
+        **sections,
+        "Formula": kind.formula,
+        "Limit": f"{limit.name} = {limit.value}, from {limit.origin}. {limit.meaning}",
+    }
+    for title, body in parts.items():
         console.print(Text(f"\n{title}", style="bold"))
         console.print(Padding(Text(body), (0, 0, 0, 2)))
-
-
-def _say_settings(console: Console, kind: type[Check[Any]], pipeline: Pipeline | None, dataset: str | None) -> None:
     console.print(Text("\nSettings" + (f" on {dataset}" if dataset else ""), style="bold"))
-    table = Table(box=None, pad_edge=True, padding=(0, 2, 0, 0))
-    for column in ("name", "value", "from", "meaning"):
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    for column in ("  name", "value", "from", "may be", "meaning"):
         table.add_column(column, header_style="dim", overflow="fold")
-    for found in settings(kind, pipeline.config if pipeline else None, dataset):
-        style = "bold" if found.name == kind.limit_setting else ""
-        cells = (found.name, found.value, found.origin, found.meaning)
-        table.add_row(*map(Text, cells), style=style)
+    for one in found:
+        style = "bold" if one is limit else ""
+        table.add_row(*map(Text, (f"  {one.name}", one.value, one.origin, one.bounds, one.meaning)), style=style)
     console.print(table)
-    console.print(Text(f"  {kind.limit_setting} is the limit; it was set as shown under from\n", style="dim"))
 
 
-def _say_sql(console: Console, kind: type[Check[Any]], pipeline: Pipeline, place: tuple[str, datetime]) -> None:
-    dataset, at = place
-    check = next((found for found in pipeline.checks[dataset] if found.id == kind.id), None)
-    if check is None:
-        console.print(Text("No SQL to show: the check is switched off", style="dim"))
-        return
-    cadence = check.settings
-    every, window = duration_text(cadence.every), duration_text(cadence.window)
-    console.print(Text(f"SQL, every {every} over a window of {window}", style="bold"))
+def _say_sql(console: Console, pipeline: Pipeline, dataset: str, asked: tuple[Check[Any], datetime]) -> None:
+    check, at = asked
+    every, window = duration_text(check.settings.every), duration_text(check.settings.window)
+    title = f"\nSQL on {dataset}, every {every} over a window of {window}"
+    console.print(Text(title, style="bold") + Text(f"; here {newest(check, at)}", style=""))
     config = pipeline.config
-    state = config.state.get_secret_value()
-    store = Store(state, config.pipeline) if exists(state) else None
+    url = config.state.get_secret_value()
     try:
-        for statement in statements(pipeline, dataset, check, at, store):
-            shown = Syntax(statement, "sql", word_wrap=True, background_color="default", theme="ansi_dark")
-            console.print(Padding(shown, (0, 0, 1, 2)))
+        store = Store(url, config.pipeline) if exists(url) else None
+        try:
+            remarks, found = statements(pipeline, dataset, check, at, store)
+        finally:
+            if store is not None:
+                store.close()
     except RecwatchError as error:
-        console.print(Text(f"  No SQL to show: {error}", style="dim"))
+        _say_none(console, [str(error)])
+        return
+    for remark in remarks:
+        console.print(Text(f"  -- {remark}", style="dim"), soft_wrap=True)
+    for statement in found:
+        _say_statement(console, statement)
+
+
+def _say_statement(console: Console, statement: Statement) -> None:
+    """Print a statement so that it can be copied: no line is broken."""
+    console.print(Text(f"\n  -- {statement.title}", style="dim"), soft_wrap=True)
+    shown = Syntax("", "sql", theme="ansi_dark", background_color="default").highlight(statement.sql)
+    for line in shown.split("\n"):
+        if line.plain.strip():
+            console.print(Text("  ") + line, soft_wrap=True)
+
+
+def _say_none(console: Console, problems: Sequence[str]) -> None:
+    console.print(Text("\nNo SQL to show", style="bold"))
+    for problem in problems:
+        console.print(Text(f"  {problem}"), soft_wrap=True)

@@ -3,69 +3,116 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+from sqlalchemy.engine import make_url
 
-from checks.dataset import Dataset, dataset_table
-from monitor.commands import config_option
-from monitor.config import Config
+from checks import CATALOGUE
+from monitor.commands import config_option, screen
+from monitor.config import EMBEDDED, Config, TimeColumn
+from monitor.crosscheck import described
 from monitor.durations import duration_text
 from monitor.errors import ConfigError
 from monitor.load import load
-from monitor.resolve import build, engine_name
+from monitor.resolve import enabled_checks, engine_name
 from monitor.series import series_estimate
 
 
 @click.command()
 @config_option
-@click.option("--json", "as_json", is_flag=True, help="Print the problems as a JSON array of texts.")
+@click.option("--json", "as_json", is_flag=True, help="Print problems and notes as JSON, each a list of texts.")
 def command(path: Path, as_json: bool) -> None:
     """Say everything that is wrong with a configuration; exits 2 if anything is."""
     try:
         config = load(path)
-        series = series_estimate(config, build(config).checks)
     except ConfigError as error:
-        if as_json:
-            click.echo(json.dumps(error.problems, indent=2))
-            raise SystemExit(2) from None
-        raise
+        if not as_json:
+            raise
+        click.echo(json.dumps({"problems": error.problems, "notes": []}, indent=2))
+        raise SystemExit(2) from None
+    notes = list(unused(config))
     if as_json:
-        click.echo("[]")
+        click.echo(json.dumps({"problems": [], "notes": notes}, indent=2))
         return
-    _show(config, series)
-    for unused in _unused(config):
-        click.echo(f"note: {unused}")
+    console = screen()
+    _show(console, config)
+    for note in notes:
+        console.print(Text(f"note: {note}", style="yellow"), soft_wrap=True)
 
 
-def _show(config: Config, series: int) -> None:
-    console = Console()
-    console.print(f"[bold]{config.pipeline}[/]: the configuration is fine", highlight=False)
-    for name in config.watched():
-        dataset = config.datasets[name]
-        where = dataset.files or f"table {dataset.table}"
-        title = f"{name}  ({engine_name(config, dataset)}: {where})"
-        table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0))
-        for column in ("check", "every", "window", "settles after", ""):
-            table.add_column(column, header_style="dim")
-        # Which columns exist is only known to the data; roles are known here.
-        roles = {role: str(role) for role in dataset.roles}
-        described = Dataset(name, dataset_table(name, {}), {}, roles, features=dataset.features)
-        for check in build(config).checks[name]:
-            settings = check.settings
-            times = [duration_text(value) for value in (settings.every, settings.window, settings.settle)]
-            reason = check.absent(described)
-            table.add_row(check.id, *times, f"disabled: it {reason}" if reason else "", style="dim" if reason else "")
-        console.print(table)
-    console.print(f"at most {series:,} series on /metrics, of {config.limits.max_series:,} allowed", style="dim")
+def _show(console: Console, config: Config) -> None:
+    console.print(Text(config.pipeline, style="bold") + Text(": the configuration is fine", style=""))
+    watched = config.watched()
+    for name in watched:
+        _show_dataset(console, config, name)
+        console.print(_checks(config, name))
+    for name in config.datasets:
+        if name not in watched:
+            _show_dataset(console, config, name)
+    series = series_estimate(config, {name: enabled_checks(config, name) for name in watched})
+    text = f"\nat most {series:,} series on /metrics, of {config.limits.max_series:,} allowed"
+    console.print(Text(text, style="dim"))
 
 
-def _unused(config: Config) -> list[str]:
-    """Return what is configured and read by nothing."""
+def _show_dataset(console: Console, config: Config, name: str) -> None:
+    dataset = config.datasets[name]
+    where = f"files {dataset.files}" if dataset.files else f"table {dataset.table}"
+    console.print(
+        Text(f"\n{name}", style="bold") + Text(f": {where}, by {_engine(config, name)}", style=""), soft_wrap=True
+    )
+    roles = [
+        f"{role} = {column.column} ({column.unit})" if isinstance(column, TimeColumn) else f"{role} = {column}"
+        for role, column in dataset.roles.items()
+    ]
+    readers = [
+        f"{other} ({link})"
+        for other, found in config.datasets.items()
+        for link, target in found.links.items()
+        if target == name
+    ]
+    for title, entries in (("roles", roles), ("features", dataset.features), ("read for", readers)):
+        if entries:
+            console.print(Text(f"  {title}: {', '.join(entries)}"), soft_wrap=True)
+
+
+def _engine(config: Config, dataset: str) -> str:
+    name = engine_name(config, config.datasets[dataset])
+    if name == EMBEDDED and name not in config.engines:
+        return "the embedded DuckDB"
+    return f"engine {name} ({make_url(config.engines[name].url.get_secret_value()).get_backend_name()})"
+
+
+def _checks(config: Config, name: str) -> Table:
+    """Return which checks run on a dataset and when; and why others do not."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("  check", "every", "window", "settles after", ""):
+        table.add_column(column, header_style="dim")
+    # Which columns exist is only known to the data; roles are known here.
+    dataset = described(name, config.datasets[name])
+    for check in CATALOGUE:
+        settings = config.settings(name, check.id, check.settings_type)
+        reason = check(settings).absent(dataset)
+        off = "switched off" if not settings.enabled else f"disabled: it {reason}" if reason else ""
+        times = ["-"] * 3 if off else [duration_text(at) for at in (settings.every, settings.window, settings.settle)]
+        table.add_row(f"  {check.id}", *times, off, style="dim" if off else "")
+    return table
+
+
+def unused(config: Config) -> Iterator[str]:
+    """Yield what is configured and has no effect."""
+    watched = config.watched()
     linked = {target for dataset in config.datasets.values() for target in dataset.links.values()}
-    used = {*linked, *config.watched()}
-    engines = {engine_name(config, config.datasets[name]) for name in used}
-    found = [f"dataset {name} is neither watched nor pointed to" for name in config.datasets if name not in used]
-    return found + [f"engine {name} is used by no dataset" for name in config.engines if name not in engines]
+    engines = {engine_name(config, config.datasets[name]) for name in (*linked, *watched)}
+    for name, dataset in config.datasets.items():
+        if name not in watched and name not in linked:
+            yield f"dataset {name} is neither watched nor read for another; remove it, or add a time role"
+        elif name not in watched and (dataset.checks.model_fields_set or dataset.features):
+            yield f"dataset {name} is not watched, so its checks and features have no effect; add watch: true"
+    for name in config.engines:
+        if name not in engines:
+            yield f"engine {name} is used by no dataset; remove it, or name it in one"

@@ -1,0 +1,201 @@
+"""``validate``, ``explain``, ``schema`` and ``doctor`` as a person types them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from checks import CATALOGUE
+from monitor import cli
+
+Run = Callable[..., Any]
+CONFIG = """\
+pipeline: shop
+datasets:
+  events:
+    files: events.csv
+    roles: {event_time: at, user: u, item: i}
+    items: items
+    checks: {unknown_ids: {max_ratio: 0.5}}
+  items:
+    files: items.csv
+    roles: {item: i}
+checks:
+  popularity: {enabled: false}
+  unknown_ids: {min_rows: 7}
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    (tmp_path / "events.csv").write_text("u,i,at\nann,x,2026-03-01 11:58:30\n")
+    (tmp_path / "items.csv").write_text("i\nx\n")
+    path = tmp_path / "recwatch.yml"
+    path.write_text(CONFIG)
+    return path
+
+
+# -- validate ------------------------------------------------------------------------------------
+
+
+def test_validate_sums_a_configuration_up(recwatch: Run, config: Path) -> None:
+    done = recwatch("validate", "-c", str(config))
+    lines = [" ".join(line.split()) for line in done.out.splitlines()]
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith("shop: the configuration is fine\n")
+    assert f"events: files {config.parent}/events.csv, by the embedded DuckDB" in done.out
+    assert "roles: event_time = at, user = u, item = i" in done.out
+    assert "read for: events (items)" in done.out
+    assert "freshness 30s 1h 0s" in lines
+    assert "popularity - - - switched off" in lines
+    assert "feature_drift - - - disabled: it needs features: columns to watch" in lines
+    assert "note:" not in done.out
+
+
+def test_validate_notes_what_has_no_effect(recwatch: Run, config: Path) -> None:
+    more = "    features: [price]\n  stray: {table: t, roles: {user: u}}\nengines:\n  a: {url: 'sqlite:///a.db'}\n"
+    config.write_text(CONFIG.replace("checks:\n  popularity", f"{more}checks:\n  popularity"))
+    done = recwatch("validate", "-c", str(config))
+    notes = [line for line in done.out.splitlines() if line.startswith("note: ")]
+    assert (done.code, notes) == (
+        0,
+        [
+            "note: dataset items is not watched, so its checks and features have no effect; add watch: true",
+            "note: dataset stray is neither watched nor read for another; remove it, or add a time role",
+            "note: engine a is used by no dataset; remove it, or name it in one",
+        ],
+    )
+    done = recwatch("validate", "-c", str(config), "--json")
+    assert json.loads(done.out) == {"problems": [], "notes": [note.removeprefix("note: ") for note in notes]}
+
+
+def test_validate_names_every_problem_and_exits_2(recwatch: Run, config: Path) -> None:
+    config.write_text(CONFIG.replace("items: items", "items: itms").replace("max_ratio", "max_ration"))
+    expected = [
+        f"{config}:6:5: datasets.events.items: no dataset has this name, got itms; did you mean items?",
+        f"{config}:7:28: datasets.events.checks.unknown_ids.max_ration: unknown key; did you mean max_ratio?",
+    ]
+    done = recwatch("validate", "-c", str(config))
+    assert (done.code, done.out, done.err.splitlines()) == (2, "", expected)
+    done = recwatch("validate", "-c", str(config), "--json")
+    assert (done.code, json.loads(done.out)) == (2, {"problems": expected, "notes": []})
+
+
+# -- explain -------------------------------------------------------------------------------------
+
+
+def test_explain_says_everything_about_a_check(recwatch: Run, config: Path) -> None:
+    done = recwatch("explain", "unknown_ids", "-c", str(config), "--at", "2026-03-01T12:00:00Z")
+    assert (done.code, done.err) == (0, "")
+    lines = done.out.splitlines()
+    for title in ("Detects", "Does not detect", "When it fires", "Formula", "Limit", "Settings on events"):
+        assert title in lines
+    assert "max_ratio = 0.5, from datasets.events.checks.unknown_ids" in done.out
+    settings = [line.split()[:3] for line in lines]
+    assert ["max_ratio", "0.5", "datasets.events.checks.unknown_ids"] in settings
+    assert ["min_rows", "7", "checks.unknown_ids"] in settings
+    assert "SQL on events, every 1m over a window of 1m; here 2026-03-01 11:58 to 11:59 UTC" in lines
+    assert "    WHERE events.\"at\" >= '2026-03-01 11:58:00'" in done.out
+    assert "\x1b" not in done.out
+
+
+def test_explain_without_a_configuration_says_the_rest(recwatch: Run, tmp_path: Path) -> None:
+    for check in CATALOGUE:
+        done = recwatch("explain", check.id, "-c", str(tmp_path / "absent.yml"))
+        assert done.code == 0
+        assert "No SQL to show\n" in done.out
+        assert "absent.yml: no such file; write one with: recwatch init" in done.out
+
+
+def test_explain_without_its_engine_says_the_rest_and_no_password(recwatch: Run, config: Path) -> None:
+    text = CONFIG.replace("files: events.csv", "table: events").replace("files: items.csv", "table: items")
+    config.write_text(text + "engines: {db: {url: 'postgresql://u:canary@127.0.0.1:1/d'}}\n")
+    done = recwatch("explain", "unknown_ids", "-c", str(config))
+    assert done.code == 0
+    assert "Formula" in done.out
+    assert "No SQL to show\n  engine db (postgresql://u:***@127.0.0.1:1/d) cannot be reached: " in done.out
+    assert "canary" not in done.out + done.err
+
+
+def test_explain_says_that_a_check_is_off(recwatch: Run, config: Path) -> None:
+    done = recwatch("explain", "popularity", "-c", str(config))
+    assert done.code == 0
+    assert "popularity is switched off on events" in done.out
+    done = recwatch("explain", "feature_drift", "-c", str(config))
+    assert "the check is disabled, it needs features: columns to watch" in done.out
+
+
+def test_explain_suggests_what_was_meant(recwatch: Run, config: Path) -> None:
+    done = recwatch("explain", "duplicate")
+    assert done.code == 2
+    assert done.err == "explain: no check has this name, got duplicate; did you mean duplicates?\n"
+    done = recwatch("explain", "duplicates", "-c", str(config), "--dataset", "evnts")
+    assert done.code == 2
+    assert done.err == "--dataset: no watched dataset has this name, got evnts; did you mean events?\n"
+
+
+# -- schema and doctor ---------------------------------------------------------------------------
+
+
+def test_schema_is_one_that_validators_accept(recwatch: Run) -> None:
+    done = recwatch("schema")
+    assert done.code == 0
+    schema = json.loads(done.out)
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed")
+    jsonschema.Draft202012Validator.check_schema(schema)
+
+
+def test_doctor_says_what_is_installed(recwatch: Run) -> None:
+    done = recwatch("doctor")
+    assert done.code == 0
+    assert f"sqlalchemy {metadata.version('sqlalchemy')}" in done.out
+    for name in ("checks", "alerts", "dashboards", "monitor"):
+        assert f"package {name} at " in done.out
+    assert done.out.count("is recwatch's own") == 4
+
+
+def test_doctor_tells_a_stranger_and_what_is_missing(recwatch: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("alerts.OWNER", "somebody")
+    monkeypatch.setattr(metadata, "packages_distributions", lambda: {"checks": ["recwatch", "checks"]})
+    done = recwatch("doctor")
+    assert done.code == 2
+    assert "is not recwatch's and hides it" in done.out
+    assert "is recwatch's own, but checks brings one of this name, too" in done.out
+
+
+def test_doctor_tries_state_and_engines(recwatch: Run, config: Path) -> None:
+    done = recwatch("doctor", "-c", str(config))
+    assert done.code == 0
+    assert "state: none yet, the daemon will make it" in done.out
+    assert "engine files (duckdb): answers after " in done.out
+    (config.parent / "recwatch-state.db").write_text("this is no database, but a text that is long enough " * 100)
+    done = recwatch("doctor", "-c", str(config))
+    assert done.code == 3
+    assert "cannot be opened" in done.out
+    assert "engine files (duckdb): answers after " in done.out
+
+
+def test_doctor_tells_an_engine_that_does_not_answer(recwatch: Run, config: Path) -> None:
+    config.write_text(CONFIG + "engines: {db: {url: 'postgresql://u:canary@127.0.0.1:1/d'}}\n")
+    done = recwatch("doctor", "-c", str(config))
+    assert done.code == 3
+    assert "engine db (postgresql://u:***@127.0.0.1:1/d) cannot be reached" in done.out
+    assert "canary" not in done.out + done.err
+    config.write_text("pipeline: shop\n")
+    done = recwatch("doctor", "-c", str(config))
+    assert done.code == 2
+    assert "datasets: is missing; add datasets" in done.err
+
+
+def test_a_checkout_that_is_not_installed_has_a_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", nothing)
+    assert cli.version() == "(not installed)"
