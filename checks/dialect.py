@@ -123,10 +123,11 @@ def _number_or_null_sqlite(element: Any, compiler: Any, **kw: Any) -> str:
 
 
 class row_key(GenericFunction[int]):  # noqa: N801
-    """A 64-bit key of several columns; equal rows have equal keys, unequal rows rarely do.
+    """A key of several columns: equal rows have equal keys, unequal rows all but never do.
 
-    It narrows a search before an exact comparison, never replaces one. Grouping 10 million
-    64-bit integers costs a third of grouping the texts themselves.
+    64 bits on DuckDB and PostgreSQL: among n different rows two keys are equal by chance with a
+    probability of about n^2 / 2^65, 3e-6 for 10 million. On SQLite a text that tells all rows apart.
+    Grouping 10 million 64-bit integers takes two thirds of the time and memory of grouping short texts.
     """
 
     type = BigInteger()
@@ -140,15 +141,17 @@ def _row_key_duckdb(element: Any, compiler: Any, **kw: Any) -> str:
 
 @compiles(row_key, "postgresql")
 def _row_key_postgresql(element: Any, compiler: Any, **kw: Any) -> str:
-    parts = [compiler.process(clause, **kw) for clause in element.clauses]
-    joined = ", ".join(f"CAST({part} AS TEXT)" for part in parts)
-    return f"hashtextextended(concat_ws('|', {joined}), 0)"
+    parts = [f"CAST({compiler.process(clause, **kw)} AS TEXT)" for clause in element.clauses]
+    # With its length before each part, ("a", "b|c") and ("a|b", "c") are not the same.
+    joined = ", '|', ".join(f"length({part}), ':', {part}" for part in parts)
+    return f"hashtextextended({parts[0] if len(parts) == 1 else f'concat({joined})'}, 0)"
 
 
 @compiles(row_key, "sqlite")
 def _row_key_sqlite(element: Any, compiler: Any, **kw: Any) -> str:
     parts = [compiler.process(clause, **kw) for clause in element.clauses]
-    return " || '|' || ".join(f"coalesce({part}, '')" for part in parts)
+    joined = " || '|' || ".join(f"coalesce(length({part}) || ':' || {part}, '')" for part in parts)
+    return parts[0] if len(parts) == 1 else f"({joined})"
 
 
 def count_if(condition: ColumnElement[bool]) -> ColumnElement[int]:

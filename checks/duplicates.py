@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from sqlalchemy import ColumnElement, Text, and_, case, column, func, literal, or_, select, union_all
+from sqlalchemy import ColumnElement, Text, and_, case, column, func, literal, select, union_all
 
 from checks.baseline import Baseline
 from checks.check import Check, Sample, Verdict, percent, ratio_verdict
@@ -18,8 +18,6 @@ from checks.settings import CheckSettings, Duration, Ratio, Setting, hours, minu
 from checks.window import Window, micros
 
 SPLITS = ("same_window", "retry", "replay")
-# Rows are searched for semantic repeats in grid cells of this length, and again around its lines.
-GRID_MICROS = 60_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,13 +111,12 @@ class Duplicates(Check[DuplicatesSettings]):
         return select(surplus.c.source, surplus.c.split, func.count()).group_by(surplus.c.source, surplus.c.split)
 
     def _repeated(self, rows: Rows, whole: Rows) -> Any:
-        """Return the keys that may stand for more than one row, at least one in the window."""
+        """Return the keys that may stand for more than one row of the window and the look-back."""
         key = row_key(*_key(rows)).label("k")
-        start = micros(rows.window.start)
         if whole.window.duration <= 2 * rows.window.duration:
-            newest = func.max(rows.micros(rows.clock_role))
+            # With it come keys that repeat before the window only; to tell them apart costs more than it saves.
             statement = select(key).where(and_(whole.belongs, _has_key(rows))).group_by(key)
-            return statement.having(and_(func.count() > 1, newest >= start)).cte("_repeated")
+            return statement.having(func.count() > 1).cte("_repeated")
         counted = func.count().label("n")
         inside = select(key, counted).where(and_(rows.belongs, _has_key(rows))).group_by(key).cte("_inside")
         before = Rows(rows.dataset, Window(whole.window.start, rows.window.start), rows.clock)
@@ -127,41 +124,35 @@ class Duplicates(Check[DuplicatesSettings]):
         return union_all(select(inside.c.k).where(inside.c.n > 1), earlier).cte("_repeated")
 
     def _semantic(self, rows: Rows) -> Any:
-        """Return the number of rows that repeat the act before them under a new id.
+        """Return the number of events that repeat the act before them under a new id.
 
-        Two rows within ``semantic_within`` share a cell of the grid, or lie on either side of one
-        of its lines; so one grouping of all rows and one of the few near a line find every pair.
+        Copies of an event count once. Acts and ids are compared by their 64-bit keys: two acts within
+        ``semantic_within`` of each other are mistaken for one with a probability of 1 / 2^64.
         """
-        within = int(self.settings.semantic_within.total_seconds() * 1e6)
         wide = rows.since(rows.window.start - self.settings.semantic_within)
-        at: Any = rows.micros(Role.EVENT_TIME)
         act = [rows.column(role) for role in (Role.USER, Role.ITEM, Role.EVENT_TYPE) if role in rows.dataset.roles]
-        usable = and_(wide.belongs, rows.present(Role.USER), rows.present(Role.ITEM))
-        cell = row_key(*act, at // GRID_MICROS)
-        line = row_key(*act, (at + GRID_MICROS // 2) // GRID_MICROS)
-        near_line = or_(at % GRID_MICROS < within, at % GRID_MICROS >= GRID_MICROS - within)
-        cells = select(cell.label("k")).where(usable).group_by(cell).having(func.count() > 1).cte("_cells")
-        crossing = select(line.label("k")).where(and_(usable, near_line)).group_by(line)
-        lines = crossing.having(func.count() > 1).cte("_lines")
-        suspect = or_(cell.in_(select(cells.c.k)), and_(near_line, line.in_(select(lines.c.k))))
-        parts = [part.label(f"a{place}") for place, part in enumerate(act)]
-        acts = select(
-            at.label("at"), rows.micros(rows.clock_role).label("clock"), rows.column(Role.EVENT_ID).label("id"), *parts
-        ).where(and_(usable, suspect)).cte("_acts")  # fmt: skip
-        order: dict[str, Any] = {
-            "partition_by": [acts.c[part.name] for part in parts],
-            "order_by": (acts.c.at, acts.c.id),
-        }
-        pairs = select(
-            acts.c.at, acts.c.clock, acts.c.id,
-            func.lag(acts.c.at).over(**order).label("at_before"), func.lag(acts.c.id).over(**order).label("id_before"),
-        ).subquery()  # fmt: skip
-        repeats = and_(
-            pairs.c.at - pairs.c.at_before <= within,
-            pairs.c.id != pairs.c.id_before,
-            pairs.c.clock >= micros(rows.window.start),
+        usable = and_(wide.belongs, *(rows.present(role) for role in (Role.EVENT_ID, Role.USER, Role.ITEM)))
+        acts = (
+            select(
+                row_key(*act).label("act"),
+                row_key(rows.column(Role.EVENT_ID)).label("event"),
+                rows.micros(Role.EVENT_TIME).label("at"),
+                case((rows.belongs, 1), else_=0).label("inside"),
+            )
+            .where(usable)
+            .cte("_acts")
+            # Kept for its two readers, not computed anew for each.
+            .prefix_with("MATERIALIZED", dialect="postgresql")
+            .prefix_with("MATERIALIZED", dialect="duckdb")
         )
-        return select(func.count()).select_from(pairs).where(repeats)
+        repeated = select(acts.c.act).group_by(acts.c.act).having(func.count() > 1).cte("_repeated_acts")
+        first, inside = func.min(acts.c.at).label("at"), func.max(acts.c.inside).label("inside")
+        suspects = select(acts.c.act, acts.c.event, first, inside).where(acts.c.act.in_(select(repeated.c.act)))
+        events = suspects.group_by(acts.c.act, acts.c.event).cte("_events")
+        before = func.lag(events.c.at).over(partition_by=events.c.act, order_by=(events.c.at, events.c.event))
+        pairs = select((events.c.at - before).label("apart"), events.c.inside).subquery()
+        within = int(self.settings.semantic_within.total_seconds() * 1e6)
+        return select(func.count()).select_from(pairs).where(and_(pairs.c.apart <= within, pairs.c.inside == 1))
 
     def judge(self, tally: Tally, baseline: Baseline) -> tuple[Verdict, ...]:
         """Return the verdict on all rows, on semantic repeats, and on each source."""
