@@ -55,7 +55,7 @@ def fetch(url: str) -> tuple[int, str]:
         return 0, ""
 
 
-def wait_for(what: str, is_so: Callable[[], Any], seconds: float = 40) -> Any:
+def wait_for(what: str, is_so: Callable[[], Any], seconds: float = 150) -> Any:
     """Return the first true answer; processes of their own have no clock that a test could move."""
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
