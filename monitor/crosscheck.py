@@ -277,28 +277,20 @@ def _bounds(config: Config) -> Iterator[Problem]:
 
 
 def _asked_for(config: Config) -> Iterator[Problem]:
-    """A check that somebody configured must be able to run: where it was configured, or anywhere."""
-    reasons: dict[str, list[str | None]] = {}
+    """A check that somebody configured for a dataset must be able to run there.
+
+    Settings for all datasets ask for nothing: there, a check that cannot run is disabled.
+    """
     for name, check, settings in _checks(config):
         dataset = config.datasets[name]
         reason = check(settings).absent(described(name, dataset))
-        reasons.setdefault(check.id, []).append(reason)
-        own = getattr(dataset.checks, check.id)
-        if reason is not None and own is not None and settings.enabled:
+        if reason is not None and settings.enabled and getattr(dataset.checks, check.id) is not None:
+            named = re.search(r"role (\w+)", reason)
+            todo = f"add roles.{named[1]}" if named else "add features"
+            rule = f"{reason}, which dataset {name} does not set"
+            rests_on = (("datasets", name, "roles"), ("datasets", name, "features"))
             where = ("datasets", name, "checks", check.id)
-            yield _absent(where, reason, f"dataset {name} does not set", (name,))
-    for check_id, found in reasons.items():
-        own, reason = getattr(config.checks, check_id), found[0]
-        is_local = any(getattr(config.datasets[name].checks, check_id) is not None for name in config.watched())
-        if own is not None and own.enabled is not False and not is_local and reason is not None and all(found):
-            yield _absent(("checks", check_id), reason, "no watched dataset sets", tuple(config.watched()))
-
-
-def _absent(where: Where, reason: str, who: str, datasets: tuple[str, ...]) -> Problem:
-    named = re.search(r"role (\w+)", reason)
-    todo = f"add roles.{named[1]}" if named else "add features"
-    rests_on = tuple(("datasets", name, part) for name in datasets for part in ("roles", "features"))
-    return Problem(where, f"{reason}, which {who}", f"{todo}, or set enabled: false", rests_on=rests_on)
+            yield Problem(where, rule, f"{todo}, or set enabled: false", rests_on=rests_on)
 
 
 def _budget(config: Config) -> Iterator[Problem]:

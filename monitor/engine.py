@@ -168,8 +168,9 @@ class Engine:
 
     def compile(self, statement: Statement) -> str:
         """Return a statement as this engine would get it, with its values written in."""
-        compiled = statement.compile(self._engine, compile_kwargs={"literal_binds": True})
-        return str(compiled)
+        text = str(statement.compile(self._engine, compile_kwargs={"literal_binds": True}))
+        # Where % marks a parameter, a plain one is written twice for the driver.
+        return text.replace("%%", "%") if self._engine.dialect.paramstyle in ("format", "pyformat") else text
 
     def close(self) -> None:
         """Close all connections."""

@@ -178,9 +178,8 @@ def _views(resolver: Resolver, pipeline: Pipeline, dataset: str) -> Iterator[Sta
     for name in dict.fromkeys((dataset, *pipeline.config.datasets[dataset].links.values())):
         session = resolver.session(name)
         if session.engine.dialect.name == "duckdb":
-            made: sa.Select[tuple[str]] = (
-                sa.select(sa.column("sql")).select_from(sa.text("duckdb_views()")).where(sa.column("view_name") == name)
-            )
+            views: Any = sa.text("duckdb_views()")
+            made: Any = sa.select(sa.column("sql")).select_from(views).where(sa.column("view_name") == name)
             for (sql,) in session.run(made, 1, f"view of {name}"):
                 yield Statement(f"what {name} stands for", sql.strip().removesuffix(";"))
 

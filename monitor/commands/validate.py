@@ -113,6 +113,13 @@ def unused(config: Config) -> Iterator[str]:
             yield f"dataset {name} is neither watched nor read for another; remove it, or add a time role"
         elif name not in watched and (dataset.checks.model_fields_set or dataset.features):
             yield f"dataset {name} is not watched, so its checks and features have no effect; add watch: true"
+    for check in CATALOGUE:
+        reasons = [
+            check(config.settings(name, check.id, check.settings_type)).absent(described(name, config.datasets[name]))
+            for name in watched
+        ]
+        if getattr(config.checks, check.id) is not None and all(reasons):
+            yield f"checks.{check.id} has no effect: no watched dataset can run it, it {reasons[0]}"
     for name in config.engines:
         if name not in engines:
             yield f"engine {name} is used by no dataset; remove it, or name it in one"

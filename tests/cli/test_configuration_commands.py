@@ -59,7 +59,9 @@ def test_validate_sums_a_configuration_up(recwatch: Run, config: Path) -> None:
 
 def test_validate_notes_what_has_no_effect(recwatch: Run, config: Path) -> None:
     more = "    features: [price]\n  stray: {table: t, roles: {user: u}}\nengines:\n  a: {url: 'sqlite:///a.db'}\n"
-    config.write_text(CONFIG.replace("checks:\n  popularity", f"{more}checks:\n  popularity"))
+    config.write_text(
+        CONFIG.replace("checks:\n  popularity", f"{more}checks:\n  feature_drift: {{bins: 5}}\n  popularity")
+    )
     done = recwatch("validate", "-c", str(config))
     notes = [line for line in done.out.splitlines() if line.startswith("note: ")]
     assert (done.code, notes) == (
@@ -67,6 +69,8 @@ def test_validate_notes_what_has_no_effect(recwatch: Run, config: Path) -> None:
         [
             "note: dataset items is not watched, so its checks and features have no effect; add watch: true",
             "note: dataset stray is neither watched nor read for another; remove it, or add a time role",
+            "note: checks.feature_drift has no effect: no watched dataset can run it, it needs features: columns to"
+            " watch",
             "note: engine a is used by no dataset; remove it, or name it in one",
         ],
     )

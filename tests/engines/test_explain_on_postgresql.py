@@ -1,0 +1,38 @@
+"""The SQL that ``explain`` shows for PostgreSQL is what PostgreSQL runs."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+import pytest
+
+from checks import CATALOGUE
+from checks.check import Check
+from monitor.config import Config
+from monitor.explain import statements
+from monitor.resolve import build
+
+AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
+ROLES = {"event_id": "id", "user": "u", "item": "i", "event_time": "at", "source": "app", "value": "price"}
+TABLE = """
+CREATE TABLE IF NOT EXISTS explained (id TEXT, u TEXT, i TEXT, at TIMESTAMPTZ, app TEXT, price DOUBLE PRECISION);
+INSERT INTO explained VALUES ('1', 'ann', '100%', '2026-03-01 11:58:30Z', '5% off', 1.5)
+"""
+
+
+@pytest.mark.parametrize("kind", CATALOGUE, ids=lambda kind: kind.id)
+def test_the_sql_on_postgresql_can_be_copied_and_run(kind: type[Check[Any]], postgresql: str) -> None:
+    with closing(psycopg.connect(postgresql.replace("+psycopg", ""), autocommit=True)) as connection:
+        connection.execute(TABLE)
+        events = {"table": "explained", "roles": ROLES, "features": ["price"]}
+        config = Config.model_validate({"engines": {"shop": {"url": postgresql}}, "datasets": {"events": events}})
+        with closing(build(config)) as pipeline:
+            check = next(check for check in pipeline.checks["events"] if check.id == kind.id)
+            _remarks, found = statements(pipeline, "events", check, AT, None)
+        assert found
+        assert "%%" not in "".join(statement.sql for statement in found)
+        for statement in found:
+            connection.execute(statement.sql).fetchall()  # type: ignore[arg-type]
