@@ -2,121 +2,196 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import yaml
+from sqlalchemy.engine import make_url
+
 from checks import CATALOGUE
-from checks.dataset import Dataset, Role, TimeUnit, dataset_table
+from checks.dataset import LINKS, Dataset, Role, dataset_table
 from checks.unknown_ids import PLACEHOLDERS
+from monitor.columns import TEXT_TIME
 from monitor.guess import MOST_FEATURES, Found, Guessed
+from monitor.survey import DATABASE, SAMPLE_ROWS, Survey
 
-PASSWORD_VARIABLE = "RECWATCH_DATABASE_URL"  # noqa: S105 - the name of a variable, not a password
+URL_VARIABLE = "RECWATCH_DATABASE_URL"
+MOST_NAMED = 30
+_FILE_URLS = ("sqlite:///", "duckdb:///")
+_SECRET_WORDS = ("password", "secret", "token", "key")
+_KINDS = ("events", "items", "users", "item_vocabulary", "user_vocabulary", "sent", "rejected", "other")
+_TABLES = {"users": Role.USER, "items": Role.ITEM}
 
 
-def compose(pipeline: str, engines: Mapping[str, str], datasets: Sequence[Found], folder: Path) -> str:
+def compose(pipeline: str, found: Survey, folder: Path) -> str:
     """Return the text of a configuration.
 
     Args:
         pipeline: Name of the pipeline.
-        engines: URL by name; one with a password is replaced by a reference to the environment.
-        datasets: What was found.
-        folder: Where the file will lie; paths are written relative to it.
+        found: What was found.
+        folder: Where the file will lie; paths are written relative to it where they share a folder.
     """
     lines = [
-        "# Written by recwatch init from a look at the data. Each guess says how sure it is, and why.",
-        "# Check it with: recwatch validate    Look at the data with it: recwatch check --all",
-        f"pipeline: {quoted(pipeline)}",
+        "# Written by recwatch init from a look at the data: at most the first",
+        f"# {SAMPLE_ROWS:,} rows of each dataset. Each guess says how sure it is, and why; lines that are",
+        "# commented out were not taken. Then: recwatch validate, and recwatch check --all",
+        f"pipeline: {scalar(pipeline)}",
     ]
-    for name, url in engines.items():
-        lines += ["", "engines:", f"  {name}:", f"    url: {quoted(engine_url(url))}"]
+    if found.url is not None:
+        lines += ["", "engines:", f"  {DATABASE}:", f"    url: {scalar(_written_url(found.url, folder))}"]
     lines += ["", "datasets:"]
-    order = {"events": 0, "items": 1, "users": 2, "sent": 3, "rejected": 4}
-    for found in sorted(datasets, key=lambda dataset: (order.get(dataset.kind, 9), dataset.name)):
-        lines += _dataset(found, folder)
-    return "\n".join(lines) + "\n"
+    has_events = any(dataset.kind == "events" for dataset in found.datasets)
+    for dataset in sorted(found.datasets, key=lambda dataset: (_KINDS.index(dataset.kind), dataset.name)):
+        if dataset.kind == "other" and has_events:
+            continue
+        lines += [*_dataset(dataset, found.datasets, folder), ""]
+    others = [dataset for dataset in found.datasets if dataset.kind == "other"] if has_events else []
+    lines += [f"# left out: {dataset.name}: {dataset.why}" for dataset in others[:MOST_NAMED]]
+    lines += [f"# left out: {len(others) - MOST_NAMED:,} more"] if len(others) > MOST_NAMED else []
+    lines += [f"# left out: {' '.join(note.split())}" for note in found.notes[:MOST_NAMED]]
+    return "\n".join(lines).rstrip("\n") + "\n"
 
 
-def engine_url(url: str) -> str:
-    """Return a URL as the file may hold it: never with a password."""
-    return f"${{{PASSWORD_VARIABLE}}}" if has_password(url) else url
+def has_secret(url: str) -> bool:
+    """Return whether a URL carries a password or another secret."""
+    parsed = make_url(url)
+    return parsed.password is not None or any(word in key.lower() for key in parsed.query for word in _SECRET_WORDS)
 
 
-def has_password(url: str) -> bool:
-    """Return whether a URL carries a password."""
-    authority = url.partition("://")[2].partition("/")[0]
-    return "@" in authority and ":" in authority.rpartition("@")[0]
+def _written_url(url: str, folder: Path) -> str:
+    if has_secret(url):
+        return f"${{{URL_VARIABLE}}}"
+    for start in _FILE_URLS:
+        if url.startswith(f"{start}/"):
+            return start + _relative(url.removeprefix(start), folder)
+    return url
 
 
-def quoted(text: str) -> str:
-    """Return a text as a YAML scalar."""
-    is_plain = text.replace("_", "").replace("-", "").isalnum() and not text[0].isdigit()
-    return (
-        text
-        if is_plain and text.lower() not in ("null", "true", "false", "yes", "no", "on", "off")
-        else json.dumps(text)
+def scalar(text: str) -> str:
+    r"""Return a text as a YAML scalar on one line, whatever it holds.
+
+    Examples:
+        >>> scalar("user_id"), scalar("-1"), scalar("a, b"), scalar("yes"), scalar("x\ny")
+        ('user_id', "'-1'", "'a, b'", "'yes'", '"x\\ny"')
+    """
+    # In a flow sequence more is quoted than need be elsewhere, so that it is right everywhere.
+    style = None if text.isprintable() else '"'
+    dumped: str = yaml.safe_dump(
+        [text], default_flow_style=True, default_style=style, width=float("inf"), allow_unicode=True
     )
+    return dumped.removesuffix("\n").removeprefix("[").removesuffix("]")
 
 
-def _dataset(found: Found, folder: Path) -> Iterator[str]:
-    yield f"  {found.name}:  # {found.kind}, {_rows(found.rows)}"
-    for key, value in found.place.items():
-        yield f"    {key}: {quoted(_relative(value, folder) if key == 'files' else value)}"
-    if found.kind == "other":
-        yield "    watch: false  # nothing here tells users, items and times apart"
+def _dataset(found: Found, datasets: Sequence[Found], folder: Path) -> Iterator[str]:
+    linked = {one.target for dataset in datasets for one in dataset.taken.values()}
+    yield f"  # {found.kind}, {found.sure}: {found.why} ({_rows(found.rows)})"
+    yield f"  {found.name}:"
+    if found.location.files is not None:
+        yield f"    files: {scalar(_relative(found.location.files, folder))}"
+    else:
+        schema = f"{found.location.schema}." if found.location.schema else ""
+        yield f"    table: {scalar(f'{schema}{found.location.table}')}"
+    if found.kind not in ("events", "items", "users") and found.name not in linked:
+        yield "    watch: false  # " + (found.why if found.kind == "other" else "no events point to it")
+    roles = [line for role in Role for line in _role(found, role)]
     if found.roles:
         yield "    roles:"
-        for role in Role:
-            if role in found.roles:
-                yield from _role(found.roles[role], found.others.get(role, []))
-    if found.kind != "events":
-        return
-    yield from _missing(found)
-    if found.features:
-        left = f"  # {found.features_left_out} more could be added" if found.features_left_out else ""
-        yield f"    features: [{', '.join(quoted(name) for name in found.features)}]{left}"
-        if found.features_left_out:
-            yield f"    # at most {MOST_FEATURES} are chosen: the more are watched, the more drift by chance"
-    for link, (target, why) in found.links.items():
-        yield f"    {link}: {target}  # {why}"
-    if found.placeholders_kept:
-        kept = ", ".join(found.placeholders_kept)
-        placeholders = [text for text in PLACEHOLDERS if text not in found.placeholders_kept]
-        yield "    checks:"
-        yield "      unknown_ids:"
-        yield f"        # {kept} stands for no id elsewhere, but is a real id in this catalogue"
-        yield f"        placeholders: {json.dumps(placeholders)}"
+    # A mapping of comments alone would be no mapping.
+    yield from (line if found.roles else line.replace("      # ", "    # ", 1) for line in roles)
+    if found.kind == "events":
+        yield from _features(found)
+        for link in LINKS:
+            yield from _link(found, link)
+        yield from _disabled(found)
+        yield from _placeholders(found)
 
 
-def _role(guess: Guessed, others: Sequence[str]) -> Iterator[str]:
-    unit = guess.column.time_unit if "time" in guess.role or guess.role in (Role.INGESTED_AT,) else None
-    is_time = guess.role in (Role.EVENT_TIME, Role.INGESTED_AT, Role.VALID_FROM, Role.VALID_TO)
-    value = quoted(guess.column.name)
-    if is_time and unit is not None:
-        value = f"{{column: {value}, unit: {unit}}}"
-    yield f"      {guess.role}: {value}  # {guess.sure}: {guess.why}"
-    for name in others:
-        yield f"      # {guess.role}: {quoted(name)}"
+def _role(found: Found, role: Role) -> Iterator[str]:
+    made = found.roles.get(role)
+    if made is not None:
+        yield f"      {role}: {_column(made)}  # {made.sure}: {made.why}"
+    elif found.kind == "events" and role not in (Role.VALID_FROM, Role.VALID_TO):
+        yield f"      # {role}: no column found{_loss(found, role)}"
+    for other in found.others.get(role, []):
+        yield f"      # {role}: {_column(other)}  # {other.sure}: {other.why}"
 
 
-def _missing(found: Found) -> Iterator[str]:
-    """Say which checks a missing role leaves out."""
-    roles: dict[Role, str] = {role: guess.column.name for role, guess in found.roles.items()}
-    described = Dataset(found.name, dataset_table(found.name, {}), {}, roles, dict[Role, TimeUnit](), found.features)
+def _column(made: Guessed) -> str:
+    name, unit = scalar(made.column.name), made.column.time_unit
+    is_time = made.role in (Role.EVENT_TIME, Role.INGESTED_AT, Role.VALID_FROM, Role.VALID_TO)
+    return f"{{column: {name}, unit: {unit}}}" if is_time and unit not in (None, TEXT_TIME) else name
+
+
+def _described(found: Found) -> Dataset:
+    roles: dict[Role, str] = {role: made.column.name for role, made in found.roles.items()}
+    return Dataset(found.name, dataset_table(found.name, {}), {}, roles, {}, found.features)
+
+
+def _loss(found: Found, role: Role) -> str:
+    """Return which checks a missing role disables, or which would see more with it."""
+    without = _described(found)
+    with_it = replace(without, roles={**without.roles, role: "?"})
+    checks = [check(check.settings_type()) for check in CATALOGUE]
+    lost = [check.id for check in checks if check.absent(without) is not None and check.absent(with_it) is None]
+    if lost:
+        return f"; disabled without it: {', '.join(lost)}"
+    partly = [check.id for check in checks if role in check.uses and check.absent(without) is None]
+    return f"; with it, {', '.join(partly)} would see more" if partly else ""
+
+
+def _disabled(found: Found) -> Iterator[str]:
+    described = _described(found)
     for check in CATALOGUE:
         reason = check(check.settings_type()).absent(described)
         if reason is not None:
             yield f"    # {check.id} is disabled: it {reason}"
 
 
+def _features(found: Found) -> Iterator[str]:
+    if not found.features:
+        yield "    # features: []  # no column found that is neither an id, a time nor free text"
+        return
+    yield "    # watched for drift: numbers, and columns with few values"
+    yield f"    features: [{', '.join(scalar(name) for name in found.features)}]"
+    left = found.features_left_out
+    if left:
+        more = f", and {len(left) - MOST_NAMED:,} more" if len(left) > MOST_NAMED else ""
+        yield f"    # at most {MOST_FEATURES} are chosen: the more are watched, the more drift by chance. Left out:"
+        yield f"    # {', '.join(scalar(name) for name in left[:MOST_NAMED])}{more}"
+
+
+def _link(found: Found, link: str) -> Iterator[str]:
+    tried = found.links.get(link, [])
+    role = _TABLES.get(link)
+    if not tried and role in found.roles:
+        yield f"    # {link}: no table found; of {role} ids, unknown_ids then tells only missing and malformed ones"
+    for at, linked in enumerate(tried):
+        mark = "" if at == 0 and linked.is_taken else "# "
+        yield f"    {mark}{link}: {linked.target}  # {linked.sure}: {linked.why}"
+
+
+def _placeholders(found: Found) -> Iterator[str]:
+    if not found.placeholders_kept:
+        return
+    kept = ", ".join(scalar(text) for text in found.placeholders_kept)
+    placeholders = [text for text in PLACEHOLDERS if text not in found.placeholders_kept]
+    yield "    checks:"
+    yield "      unknown_ids:"
+    yield f"        # {kept} stands for no id elsewhere, but is an id of the table that the events point to. If it"
+    yield "        # stands for 'unknown' there too, delete this and it counts as missing"
+    yield f"        placeholders: [{', '.join(scalar(text) for text in placeholders)}]"
+
+
 def _relative(path: str, folder: Path) -> str:
-    absolute = os.path.abspath(path)
-    relative = os.path.relpath(absolute, folder.resolve())
-    return absolute if relative.count("..") > 2 else relative
+    """Return a path relative to a folder, unless the two share nothing but the root."""
+    if "://" in path:
+        return path
+    absolute, base = os.path.abspath(path), str(folder.resolve())
+    shares = os.path.commonpath([absolute, base]) != os.path.sep
+    return os.path.relpath(absolute, base) if shares else absolute
 
 
 def _rows(count: int) -> str:
-    from monitor.survey import SAMPLE_ROWS
-
-    return f"{count:,} rows" if count < SAMPLE_ROWS else f"{count:,} rows or more"
+    return f"{count:,} rows" if count < SAMPLE_ROWS else f"the first {count:,} rows looked at"

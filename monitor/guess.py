@@ -1,89 +1,48 @@
-"""Guesses what columns mean, from their names, types and content. Pure: it sees statistics only."""
+"""Guesses what datasets and their columns mean, from names, types and content. Pure: it sees statistics only."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from checks.dataset import ColumnType, Kind, Role
+from checks.dataset import Kind, Role
+from monitor.columns import KEY_WORDS, OTHER_TIMES, WHOLE_KEYS, WORDS, Seen, split
+
+if TYPE_CHECKING:
+    from monitor.engine import Location
 
 MOST_FEATURES = 20
+MOST_OTHERS = 3
 SURE, LIKELY, GUESS = "sure", "likely", "a guess"
-# 1990 to 2100 in seconds, and the same in milliseconds and microseconds.
-_EPOCH = (631_152_000, 4_102_444_800)
-_UNITS = {"s": 1, "ms": 1_000, "us": 1_000_000}
+_ORDER = (SURE, LIKELY, GUESS)
+# From this share of different values on, a column can be the key of its table.
+LEAST_UNIQUE = 0.95
+MOST_VALUES = 50
 
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-_WORDS: Mapping[Role, frozenset[str]] = {
-    Role.USER: _words("user person customer member visitor account buyer reader viewer listener uid subscriber"),
-    Role.ITEM: _words("item product content article movie film track song video sku asin book listing post doc iid"),
-    Role.EVENT_ID: _words("event interaction impression message request record transaction log uuid"),
-    Role.EVENT_TYPE: _words("event action interaction type kind verb"),
-    Role.EVENT_TIME: _words("timestamp time ts date datetime occurred at event when bucket minute start"),
-    Role.INGESTED_AT: _words("ingested ingest received loaded arrived inserted landed processed stored"),
-    Role.VALUE: _words("value rating price weight amount quantity stars revenue sent count events"),
-    Role.SOURCE: _words("source platform channel app producer origin client"),
-    Role.VALID_FROM: _words("created added published released registered from since signup"),
-    Role.VALID_TO: _words("retired ended deleted expired removed until"),
-}
-_ID_ENDS = _words("id key uid iid sku asin uuid")
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What is known of a column, from a sample of rows.
-
-    Args:
-        name: Its name.
-        type: Its type in the engine.
-        filled: Rows of the sample with a value.
-        distinct: Different values among them.
-        low: Least value of a numeric column.
-        high: Greatest value of a numeric column.
-    """
-
-    name: str
-    type: ColumnType
-    filled: int
-    distinct: int
-    low: float | None = None
-    high: float | None = None
-
-    @property
-    def words(self) -> tuple[str, ...]:
-        """The words of the name: of personId, person and id."""
-        apart = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", self.name)
-        return tuple(re.findall(r"[a-z]+", apart.lower()))
-
-    @property
-    def is_id(self) -> bool:
-        """Whether the name is that of a key."""
-        return bool(self.words) and self.words[-1] in _ID_ENDS
-
-    @property
-    def unique_ratio(self) -> float:
-        """Different values over values."""
-        return self.distinct / self.filled if self.filled else 0.0
-
-    @property
-    def time_unit(self) -> str | None:
-        """Unit of a numeric column that can be a time: s, ms or us; None if it can't."""
-        if not self.type.kind.is_numeric or self.low is None or self.high is None:
-            return None
-        for unit, factor in _UNITS.items():
-            if _EPOCH[0] * factor <= self.low and self.high <= _EPOCH[1] * factor:
-                return unit
-        return None
-
-    @property
-    def is_time(self) -> bool:
-        """Whether the type or the content is a time."""
-        return self.type.kind in (Kind.TIMESTAMP, Kind.DATE) or self.time_unit is not None
+_TABLES = {Role.USER: "users", Role.ITEM: "items"}
+# Words between an entity and its id that make it the id of something else: item_category_id.
+_ELSE = split(
+    "category type group session agent brand class region country segment device parent order event feature location"
+    " store address set list page version manager"
+)
+_THEIRS = split("parent related owner creator author seller host previous")
+_PLAIN_ITEMS = split("item product content article movie")
+_DATASET_WORDS: tuple[tuple[str, frozenset[str]], ...] = (
+    ("rejected", split("reject rejected dlq deadletter dead quarantine quarantined invalid malformed failed")),
+    ("sent", split("sent send produced emitted gateway outbox")),
+    ("vocabulary", split("vocabulary vocab embedding factor vector")),
+    (
+        "events",
+        split(
+            "event interaction click impression view rating order purchase play log transaction action activity history"
+            " watch listen feedback behavior behaviour stream session clickstream visit exposure review sale hit"
+        ),
+    ),
+    ("items", WORDS[Role.ITEM] | split("catalog catalogue inventory")),
+    ("users", WORDS[Role.USER] | split("people")),
+)
 
 
 @dataclass(frozen=True)
@@ -96,170 +55,252 @@ class Guessed:
     why: str
 
 
+@dataclass(frozen=True)
+class Linked:
+    """A dataset that events may point to, how sure that is, and why; not taken where it is unlikely."""
+
+    target: str
+    sure: str
+    why: str
+    is_taken: bool = True
+
+
 @dataclass
 class Found:
     """A dataset that was looked at, and what is guessed of it."""
 
-    name: str
-    place: Mapping[str, str]
+    location: Location
     rows: int
     columns: Sequence[Seen]
     kind: str = "other"
+    sure: str = GUESS
+    why: str = ""
     roles: dict[Role, Guessed] = field(default_factory=dict)
-    others: dict[Role, list[str]] = field(default_factory=dict)
+    others: dict[Role, list[Guessed]] = field(default_factory=dict)
     features: tuple[str, ...] = ()
-    features_left_out: int = 0
-    links: dict[str, tuple[str, str]] = field(default_factory=dict)
+    features_left_out: tuple[str, ...] = ()
+    links: dict[str, list[Linked]] = field(default_factory=dict)
     placeholders_kept: tuple[str, ...] = ()
 
+    @property
+    def name(self) -> str:
+        """Name of the dataset."""
+        return self.location.name
 
-def guess_roles(found: Found) -> None:
+    @property
+    def taken(self) -> dict[str, Linked]:
+        """The links that are taken."""
+        return {link: found[0] for link, found in self.links.items() if found and found[0].is_taken}
+
+
+Rule = Callable[[Role, Seen, str], Guessed | None]
+
+
+def guess(found: Found) -> None:
+    """Say what a dataset is, and fill in its roles and features."""
+    found.kind, found.sure, found.why = _kind(found)
+    _guess_roles(found)
+    if found.kind == "events":
+        _guess_features(found)
+
+
+def _kind(found: Found) -> tuple[str, str, str]:
+    named = _named(found.name)
+    entities = {role: best for role in _TABLES if (best := _best(role, _entity, found.columns, named))}
+    times = [column.name for column in found.columns if column.is_time]
+    keys = {role: best for role, best in entities.items() if best.column.unique_ratio >= LEAST_UNIQUE}
+    if named in ("rejected", "sent") and times:
+        return named, LIKELY, "its name, and it has times"
+    if named == "vocabulary" and entities:
+        role = next(iter(keys or entities))
+        return f"{role}_vocabulary", GUESS, f"its name, and it has {role} ids"
+    for role, table in _TABLES.items():
+        if named == table and role in entities and (role in keys or len(entities) == 1):
+            if role in keys:
+                return table, SURE, f"its name, and {entities[role].column.name} is different in nearly every row"
+            return table, LIKELY, f"its name, and it has {role} ids"
+    if times and (len(entities) == 2 or (entities and (named == "events" or not keys))):
+        sure = SURE if len(entities) == 2 else LIKELY
+        return "events", sure, f"it has {'s, '.join(entities)}s and times"
+    if times and named == "events":
+        return "events", GUESS, "its name, and it has times"
+    if len(keys) == 1 and len(entities) == 1:
+        role = next(iter(keys))
+        return _TABLES[role], GUESS, f"{keys[role].column.name} is different in nearly every row"
+    lacks = [what for what, is_there in (("user or item ids", entities), ("times", times)) if not is_there]
+    return "other", GUESS, f"no {' and no '.join(lacks)} found" if lacks else "it fits nothing"
+
+
+def _named(name: str) -> str:
+    """Return what a dataset is by its name, or an empty text."""
+    words = set(re.findall(r"[a-z]+", name.lower()))
+    words |= {word.removesuffix("s") for word in words} | {re.sub("ies$", "y", word) for word in words}
+    return next((kind for kind, own in _DATASET_WORDS if words & own), "")
+
+
+def _guess_roles(found: Found) -> None:
     """Fill in the roles of a dataset; a column plays one role only."""
     taken: set[str] = set()
-    for role, rule in _RULES:
-        ranked = sorted(
-            (guess for column in found.columns if column.name not in taken and (guess := rule(role, column))),
-            key=lambda guess: (SURE, LIKELY, GUESS).index(guess.sure),
-        )
+    for role in _ROLES.get(found.kind, _ROLES["events"]):
+        # What stands in ${...} is filled in from the environment when the configuration is read.
+        left = [column for column in found.columns if column.name not in taken and "${" not in column.name]
+        ranked = _ranked(role, _RULES[role], left, found.kind)
         if ranked:
             found.roles[role] = ranked[0]
-            found.others[role] = [guess.column.name for guess in ranked[1:4]]
+            found.others[role] = ranked[1 : 1 + MOST_OTHERS]
             taken.add(ranked[0].column.name)
 
 
-def _named(role: Role, column: Seen) -> bool:
-    return bool(_WORDS[role] & set(column.words))
+def _ranked(role: Role, rule: Rule, columns: Sequence[Seen], kind: str) -> list[Guessed]:
+    guesses = [made for column in columns if (made := rule(role, column, kind)) is not None]
+    # Of equals, the one with more values; then the one that comes first.
+    most = max((made.column.filled for made in guesses), default=0)
+    return sorted(guesses, key=lambda made: (_ORDER.index(made.sure), 2 * made.column.filled < most))
 
 
-def _entity(role: Role, column: Seen) -> Guessed | None:
+def _best(role: Role, rule: Rule, columns: Sequence[Seen], kind: str) -> Guessed | None:
+    return next(iter(_ranked(role, rule, columns, kind)), None)
+
+
+def _entity(role: Role, column: Seen, kind: str) -> Guessed | None:
     other = Role.ITEM if role is Role.USER else Role.USER
-    if column.type.kind in (Kind.TIMESTAMP, Kind.DATE, Kind.BOOLEAN) or _WORDS[other] & set(column.words):
+    words, ours = column.words, WORDS[role]
+    is_id = column.type.kind in (Kind.INTEGER, Kind.NUMBER, Kind.TEXT)
+    if not words or not is_id or not column.filled or column.has(WORDS[other]) or column.is_time:
         return None
-    first_is_ours = bool(column.words) and column.words[0] in _WORDS[role]
-    if first_is_ours and column.is_id:
+    if words in (("id",), ("uuid",), ("key",)):
+        is_own = kind in (_TABLES[role], f"{role}_vocabulary") and column.unique_ratio >= LEAST_UNIQUE
+        return Guessed(role, column, LIKELY, f"the key of a table of {_TABLES[role]}") if is_own else None
+    if len(words) == 1 and words[0] in ours:
+        if words[0] in WHOLE_KEYS:
+            return Guessed(role, column, SURE, "its name says so")
+        is_plain = role is Role.USER or words[0] in _PLAIN_ITEMS
+        return Guessed(role, column, LIKELY if is_plain else GUESS, "its name is the word for it")
+    if not column.is_key or column.has(_ELSE):
+        return None
+    if len(words) == 2 and words[0] in ours:
         return Guessed(role, column, SURE, "its name says so")
-    if first_is_ours and len(column.words) == 1:
-        return Guessed(role, column, LIKELY, "its name is the word for it")
-    if _named(role, column) and column.is_id:
-        return Guessed(role, column, GUESS, "its name has the word for it")
+    if words[0] in ours or words[-2] in ours:
+        return Guessed(role, column, GUESS if column.has(_THEIRS) else LIKELY, "its name has the word for it")
     return None
 
 
-def _event_id(role: Role, column: Seen) -> Guessed | None:
-    if not (_named(role, column) and column.is_id) or "session" in column.words or column.is_time:
+def _event_id(role: Role, column: Seen, kind: str) -> Guessed | None:
+    is_bare = all(word in KEY_WORDS for word in column.words)
+    if not column.is_key or column.has(WORDS[Role.USER] | WORDS[Role.ITEM] | split("session")):
         return None
-    if column.unique_ratio < 0.9:
+    if not (is_bare or column.has(WORDS[role])) or column.unique_ratio < 0.9:
         return None
-    said = f"its name, and {100 * column.unique_ratio:.0f} % of the values are different"
-    return Guessed(role, column, SURE, said)
+    said = f"its name, and {100 * column.unique_ratio:.4g} % of the values are different"
+    return Guessed(role, column, SURE if "event" in column.words else LIKELY, said)
 
 
-def _event_type(role: Role, column: Seen) -> Guessed | None:
-    is_closed = column.type.kind is Kind.TEXT and 1 <= column.distinct <= 50
-    if not is_closed or column.is_id or not _named(role, column):
+def _event_type(role: Role, column: Seen, kind: str) -> Guessed | None:
+    is_closed = column.type.kind in (Kind.TEXT, Kind.INTEGER) and 1 <= column.distinct <= MOST_VALUES
+    rest = set(column.words) - WORDS[role] - {"type", "name", "kind"}
+    if not is_closed or rest or not column.has(WORDS[role] | {"type", "kind"}):
         return None
-    is_full = {"event", "type"} <= set(column.words) or column.words in (("action",), ("event",))
-    return Guessed(role, column, SURE if is_full else GUESS, f"its name, and it has {column.distinct} values")
+    said = f"its name, and it has {_counted(column.distinct)}"
+    if column.type.kind is Kind.INTEGER:
+        return Guessed(role, column, GUESS, said) if {"type", "kind"} & set(column.words) else None
+    is_plain = column.has(WORDS[role])
+    return Guessed(role, column, SURE if is_plain else GUESS, said)
 
 
-def _time(role: Role, column: Seen) -> Guessed | None:
-    if not column.is_time:
+def _event_time(role: Role, column: Seen, kind: str) -> Guessed | None:
+    if not column.is_time or column.has(WORDS[Role.INGESTED_AT] | WORDS[Role.VALID_TO]):
         return None
-    unit = f"numbers that are Unix {column.time_unit}" if column.time_unit else f"the type {column.type.declared}"
-    late = _WORDS[Role.INGESTED_AT] & set(column.words)
-    if role is Role.INGESTED_AT:
-        return Guessed(role, column, SURE, f"its name, and {unit}") if late else None
-    if late or (_WORDS[Role.VALID_FROM] | _WORDS[Role.VALID_TO]) & set(column.words):
+    is_day = column.type.kind is Kind.DATE
+    if column.has(OTHER_TIMES):
+        return Guessed(role, column, GUESS, f"{column.time_said}, though its name says something else")
+    if column.has(WORDS[Role.VALID_FROM]):
+        return Guessed(role, column, GUESS if is_day else LIKELY, f"{column.time_said}, and no better name")
+    if column.has(WORDS[role]):
+        said = f"its name, and {column.time_said}"
+        return Guessed(role, column, LIKELY if is_day else SURE, f"{said}: days only" if is_day else said)
+    is_number = column.type.kind.is_numeric
+    return Guessed(role, column, GUESS if is_number or is_day else LIKELY, column.time_said)
+
+
+def _ingested_at(role: Role, column: Seen, kind: str) -> Guessed | None:
+    if not column.is_time or not column.has(WORDS[role]):
         return None
-    return Guessed(role, column, SURE if _named(role, column) else LIKELY, unit)
+    return Guessed(role, column, SURE, f"its name, and {column.time_said}")
 
 
-def _validity(role: Role, column: Seen) -> Guessed | None:
-    if not column.is_time or not _named(role, column):
+def _validity(role: Role, column: Seen, kind: str) -> Guessed | None:
+    if not column.is_time or not column.has(WORDS[role]) or column.has(OTHER_TIMES - {"end"}):
         return None
-    return Guessed(role, column, LIKELY, "its name, and it is a time")
+    return Guessed(role, column, LIKELY, f"its name, and {column.time_said}")
 
 
-def _value(role: Role, column: Seen) -> Guessed | None:
-    if not column.type.kind.is_numeric or column.is_id or column.is_time or not _named(role, column):
+def _value(role: Role, column: Seen, kind: str) -> Guessed | None:
+    words = WORDS[role] | split("sent count events n") if kind == "sent" else WORDS[role]
+    if not column.type.kind.is_numeric or column.is_key or column.is_time or not column.has(words):
         return None
-    return Guessed(role, column, LIKELY, "its name, and it is a number")
+    return Guessed(role, column, LIKELY if len(column.words) == 1 else GUESS, "its name, and it is a number")
 
 
-def _source(role: Role, column: Seen) -> Guessed | None:
-    if column.type.kind is not Kind.TEXT or column.is_id or not _named(role, column) or not 1 <= column.distinct <= 50:
+def _source(role: Role, column: Seen, kind: str) -> Guessed | None:
+    if column.type.kind is not Kind.TEXT or not 1 <= column.distinct <= MOST_VALUES or not column.words:
         return None
-    if column.words[0] == "app" and "version" in column.words:
+    if column.words[-1] not in WORDS[role] and not (column.words[0] in WORDS[role] and column.words[-1] == "name"):
         return None
-    return Guessed(role, column, LIKELY, f"its name, and it has {column.distinct} values")
+    is_plain = column.words in (("source",), ("producer",), ("platform",), ("event", "source"))
+    sure = SURE if is_plain else LIKELY if column.words[0] in WORDS[role] else GUESS
+    return Guessed(role, column, sure, f"its name, and it has {_counted(column.distinct)}")
 
 
-_RULES: tuple[tuple[Role, Callable[[Role, Seen], Guessed | None]], ...] = (
-    (Role.INGESTED_AT, _time),
-    (Role.VALID_FROM, _validity),
-    (Role.VALID_TO, _validity),
-    (Role.EVENT_TIME, _time),
-    (Role.USER, _entity),
-    (Role.ITEM, _entity),
-    (Role.EVENT_ID, _event_id),
-    (Role.EVENT_TYPE, _event_type),
-    (Role.SOURCE, _source),
-    (Role.VALUE, _value),
-)
-
-_BY_NAME = (
-    ("rejected", ("reject", "dead_letter", "deadletter", "dlq")),
-    ("sent", ("sent", "sends", "produced", "gateway")),
-    ("items", ("item", "product", "catalog", "movie", "article", "content", "track", "video")),
-    ("users", ("user", "customer", "member", "account", "person")),
-)
+def _counted(values: int) -> str:
+    return "1 value" if values == 1 else f"{values} values"
 
 
-def guess_kinds(datasets: Sequence[Found]) -> None:
-    """Say of each dataset what it is: events, items, users, sent, rejected or other."""
-    for found in datasets:
-        found.kind = _kind(found)
-        # Roles that make no sense for what the dataset is are dropped.
-        fitting = _FITTING.get(found.kind, set(Role) - {Role.VALID_FROM, Role.VALID_TO})
-        found.roles = {role: guess for role, guess in found.roles.items() if role in fitting}
-
-
-def _kind(found: Found) -> str:
-    roles = set(found.roles)
-    named = next((kind for kind, words in _BY_NAME if any(word in found.name for word in words)), None)
-    is_timed = bool({Role.EVENT_TIME, Role.INGESTED_AT} & roles)
-    if named in ("rejected", "sent") and is_timed:
-        return named
-    entities = {Role.USER, Role.ITEM} & roles
-    if len(entities) == 1:
-        role = entities.pop()
-        table = "items" if role is Role.ITEM else "users"
-        is_unique = found.roles[role].column.unique_ratio > 0.4
-        if Role.EVENT_TIME not in roles and (named == table or is_unique):
-            return table
-    return "events" if is_timed and {Role.USER, Role.ITEM} & roles else "other"
-
-
-_FITTING = {
-    "items": {Role.ITEM, Role.VALID_FROM, Role.VALID_TO},
-    "users": {Role.USER, Role.VALID_FROM, Role.VALID_TO},
-    "sent": {Role.EVENT_TIME, Role.INGESTED_AT, Role.SOURCE, Role.VALUE, Role.EVENT_ID},
-    "rejected": {Role.EVENT_TIME, Role.INGESTED_AT, Role.SOURCE, Role.EVENT_ID},
+_RULES: Mapping[Role, Rule] = {
+    Role.INGESTED_AT: _ingested_at,
+    Role.EVENT_TIME: _event_time,
+    Role.VALID_FROM: _validity,
+    Role.VALID_TO: _validity,
+    Role.USER: _entity,
+    Role.ITEM: _entity,
+    Role.EVENT_ID: _event_id,
+    Role.EVENT_TYPE: _event_type,
+    Role.SOURCE: _source,
+    Role.VALUE: _value,
+}
+_STAGE = (Role.INGESTED_AT, Role.EVENT_TIME, Role.EVENT_ID, Role.SOURCE)
+# Which roles make sense for what a dataset is, in the order in which columns are given to them.
+_ROLES: Mapping[str, tuple[Role, ...]] = {
+    "events": (
+        Role.INGESTED_AT,
+        Role.EVENT_TIME,
+        Role.USER,
+        Role.ITEM,
+        Role.EVENT_ID,
+        Role.EVENT_TYPE,
+        Role.SOURCE,
+        Role.VALUE,
+    ),
+    "items": (Role.ITEM, Role.VALID_FROM, Role.VALID_TO),
+    "users": (Role.USER, Role.VALID_FROM, Role.VALID_TO),
+    "item_vocabulary": (Role.ITEM,),
+    "user_vocabulary": (Role.USER,),
+    "sent": (*_STAGE, Role.VALUE),
+    "rejected": _STAGE,
 }
 
 
-def guess_features(found: Found) -> None:
+def _guess_features(found: Found) -> None:
     """Choose the columns of events whose distribution is worth watching."""
-    used = {guess.column.name for role, guess in found.roles.items() if role is not Role.VALUE}
+    used = {made.column.name for role, made in found.roles.items() if role is not Role.VALUE}
     fitting = [column.name for column in found.columns if column.name not in used and _is_feature(column)]
-    found.features = tuple(fitting[:MOST_FEATURES])
-    found.features_left_out = len(fitting) - len(found.features)
+    found.features, found.features_left_out = tuple(fitting[:MOST_FEATURES]), tuple(fitting[MOST_FEATURES:])
 
 
 def _is_feature(column: Seen) -> bool:
-    if column.is_id or column.is_time or column.distinct < 2:
+    if column.is_key or column.is_time or column.distinct < 2 or "${" in column.name:
         return False
     if column.type.kind.is_numeric:
-        return True
-    is_closed = column.distinct <= 5_000 and column.unique_ratio <= 0.2
+        is_numbered = column.type.kind is Kind.INTEGER and column.distinct > 1_000
+        return not (is_numbered and column.unique_ratio >= LEAST_UNIQUE)
+    is_closed = column.distinct <= max(20, min(5_000, 0.2 * column.filled)) and column.unique_ratio <= 0.5
     return column.type.kind in (Kind.TEXT, Kind.BOOLEAN) and is_closed

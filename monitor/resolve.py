@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import case, func, select
+from sqlalchemy import Text, case, cast, func, select
 
 from checks import CATALOGUE, Check
 from checks.dataset import ColumnType, Dataset, Kind, Role, TimeUnit, dataset_table
@@ -176,7 +176,7 @@ def time_unit(session: Session, dataset: Dataset, role: Role) -> TimeUnit | None
 def largest_sources(session: Session, dataset: Dataset, window: Window, most: int) -> tuple[str, ...]:
     """Return the producers with the most rows in a window, at most this many."""
     rows = Rows(dataset, window)
-    source, counted = rows.column(Role.SOURCE), func.count()
+    source, counted = cast(rows.column(Role.SOURCE), Text), func.count()
     statement = rows.select(source).where(source.is_not(None)).group_by(source)
     statement = statement.order_by(counted.desc(), source).limit(most)
     return tuple(str(row[0]) for row in session.run(statement, most, f"sources of {dataset.name}"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -65,9 +65,8 @@ def command(
     could not run.
     """
     when = _when(at, start, end, everything)
-    pipeline = build(load(path))
-    _known(only, pipeline)
-    with progress() as on_step:
+    with closing(build(load(path))) as pipeline, progress() as on_step:
+        _known(only, pipeline)
         runner = Runner(pipeline, _existing_store(pipeline), SystemClock(), on_step)
         runner.remembers = False
         judged = [found for dataset in pipeline.checks for found in _run(runner, dataset, when, only)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -9,13 +10,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from monitor.compose import PASSWORD_VARIABLE, compose, has_password
+from monitor.compose import URL_VARIABLE, compose, has_secret, scalar
 from monitor.errors import ConfigError
-from monitor.guess import Found
+from monitor.guess import GUESS, LIKELY, SURE, Found
 from monitor.load import load
-from monitor.survey import dataset_name, survey
+from monitor.survey import Survey, survey
+from monitor.targets import pipeline_name
 
-STYLES = {"sure": "green", "likely": "yellow", "a guess": "red"}
+STYLES = {SURE: "green", LIKELY: "yellow", GUESS: "red"}
+PLAIN_WIDTH = 160
+MOST_SHOWN = 20
 
 
 @click.command()
@@ -23,7 +27,7 @@ STYLES = {"sure": "green", "likely": "yellow", "a guess": "red"}
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), default=Path("recwatch.yml"), show_default=True
 )
-@click.option("--pipeline", help="Name of the pipeline; by default that of the folder.")
+@click.option("--pipeline", help="Name of the pipeline; by default that of the folder, file or database.")
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
 def command(target: str, output: Path, pipeline: str | None, force: bool) -> None:
     """Look at files or a database and write a configuration.
@@ -33,46 +37,69 @@ def command(target: str, output: Path, pipeline: str | None, force: bool) -> Non
     """
     if output.exists() and not force:
         raise ConfigError([f"{output}: is there already; choose another with --output, or replace it with --force"])
-    console = Console()
-    with console.status("looking") as status:
-        engines, datasets = survey(target, lambda name: status.update(f"looking at {name}"))
-    _show(console, datasets)
-    name = pipeline or dataset_name(Path(target.rstrip("/")).resolve().name if "://" not in target else "shop")
-    output.write_text(compose(name, engines, datasets, output.parent), encoding="utf-8")
+    if not output.parent.is_dir():
+        raise ConfigError([f"{output.parent}: no such folder; make it, or choose another with --output"])
+    with Console(stderr=True).status("looking") as status:
+        found = survey(target, lambda name, at, count: status.update(f"looking at {name} ({at} of {count})"))
+    _show(found)
+    try:
+        output.write_text(compose(pipeline or pipeline_name(target), found, output.parent), encoding="utf-8")
+    except OSError as error:
+        raise ConfigError([f"{output}: cannot be written: {error.strerror}; choose another with --output"]) from error
     click.echo(f"wrote {output}")
-    if any(has_password(url) for url in engines.values()):
-        click.echo(f"the password is not in it: export {PASSWORD_VARIABLE} with the whole URL before you go on")
-        return
-    if not any(found.kind == "events" for found in datasets):
-        raise ConfigError(
-            ["nothing here looks like events: no table has users or items, and a time; set the roles by hand"]
-        )
-    load(output)
+    environment = dict(os.environ)
+    if found.url is not None and has_secret(found.url):
+        environment[URL_VARIABLE] = found.url
+        click.echo(f"the password is not in it: export {URL_VARIABLE}, with the whole URL, before you go on")
+    if not any(dataset.kind == "events" for dataset in found.datasets):
+        raise ConfigError(_missing(found))
+    load(output, environment)
     click.echo(f"next: recwatch check --all -c {output}")
 
 
-def _show(console: Console, datasets: list[Found]) -> None:
-    for found in datasets:
-        table = Table(
-            title=f"{found.name}: {found.kind}",
-            title_justify="left",
-            title_style="bold",
-            box=None,
-            padding=(0, 2, 0, 0),
-        )
-        for column in ("role", "column", "how sure", "why"):
-            table.add_column(column, header_style="dim")
-        for role, guess in found.roles.items():
-            sure = Text(guess.sure, style=STYLES[guess.sure])
-            table.add_row(Text(role), Text(guess.column.name), sure, Text(guess.why))
-        for link, (target, why) in found.links.items():
-            table.add_row(Text(link), Text(target), Text(""), Text(why))
-        if found.features:
-            more = f" and {found.features_left_out} left out" if found.features_left_out else ""
-            table.add_row(
-                Text("features"),
-                Text(", ".join(found.features[:4]) + (" ..." if len(found.features) > 4 else "") + more),
-                Text(""),
-                Text(""),
-            )
-        console.print(table)
+def _missing(found: Survey) -> list[str]:
+    """Return what keeps each dataset from being the events."""
+    head = "nothing here looks like events: these have users or items, and a time; set the roles in the file by hand"
+    lines = [f"  {dataset.name}: {dataset.kind}, {dataset.why}" for dataset in found.datasets[:MOST_SHOWN]]
+    more = len(found.datasets) - MOST_SHOWN
+    return [head, *lines, *([f"  and {more:,} more"] if more > 0 else [])]
+
+
+def _show(found: Survey) -> None:
+    console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        # Into a pipe nothing is folded that a person may want to search for.
+        console = Console(width=PLAIN_WIDTH)
+    others = [dataset.name for dataset in found.datasets if dataset.kind == "other"]
+    for dataset in found.datasets:
+        if dataset.kind != "other":
+            sure = (dataset.sure, STYLES[dataset.sure])
+            console.print(Text.assemble((dataset.name, "bold"), f": {dataset.kind}, ", sure, f": {dataset.why}"))
+            console.print(_table(dataset))
+    if others:
+        more = f" and {len(others) - MOST_SHOWN:,} more" if len(others) > MOST_SHOWN else ""
+        console.print(Text(f"neither events nor ids: {', '.join(others[:MOST_SHOWN])}{more}", style="dim"))
+    for note in found.notes[:MOST_SHOWN]:
+        console.print(Text(f"left out: {note}", style="yellow"))
+
+
+def _table(found: Found) -> Table:
+    table = Table(box=None, padding=(0, 1, 0, 2))
+    for column in ("role", "column", "how sure", "why"):
+        table.add_column(column, header_style="dim", no_wrap=column in ("role", "how sure"))
+    for role, guess in found.roles.items():
+        _row(table, role, scalar(guess.column.name), guess.sure, guess.why)
+    for link, linked in found.taken.items():
+        _row(table, link, linked.target, linked.sure, linked.why)
+    if found.features:
+        left = f"; {len(found.features_left_out)} more left out" if found.features_left_out else ""
+        shown = ", ".join(scalar(name) for name in found.features[:4]) + (" ..." if len(found.features) > 4 else "")
+        _row(table, "features", shown, LIKELY, f"numbers, and columns with few values: {len(found.features)}{left}")
+    if found.placeholders_kept:
+        kept = ", ".join(scalar(text) for text in found.placeholders_kept)
+        _row(table, "placeholders", f"all but {kept}", LIKELY, "it is a real id of the table that the events point to")
+    return table
+
+
+def _row(table: Table, role: str, column: str, sure: str, why: str) -> None:
+    table.add_row(Text(role), Text(column), Text(sure, style=STYLES[sure]), Text(why))

@@ -25,8 +25,6 @@ READERS = {
 # it, which takes half the time for millions of groups, on two cores too.
 FEWEST_THREADS = 3
 _PARTITION = re.compile(r"/([^/=]+)=[^/]*(?=/)")
-# What DuckDB calls the columns of a file without a header.
-_NAMELESS = re.compile(r"column\d+")
 
 
 def _create(url: str, options: Mapping[str, Any]) -> sa.Engine:
@@ -89,15 +87,13 @@ def _origin(connection: sa.Connection, location: Location) -> str:
     parted = set(_PARTITION.findall(first[0])) if first else set()
     kept = [name for name in location.ids if name in types and name not in parted]
     if origin.startswith("read_csv"):
-        # Whether there is a header is told by types: where all are text, it must be said.
-        is_headed = not all(_NAMELESS.fullmatch(name) for name in types)
         spelt = ", ".join(f"{_quoted(name)}: 'VARCHAR'" for name in kept)
-        extra = f"types = {{{spelt}}}, header = {str(is_headed).lower()}, " if kept else ""
+        extra = f"types = {{{spelt}}}, " if kept else ""
     else:
         found = {name: "VARCHAR" if name in kept else types[name] for name in types if name not in parted}
         spelt = ", ".join(f"{_quoted(name)}: {_quoted(declared)}" for name, declared in found.items())
         extra = f"columns = {{{spelt}}}, " if any(_is_bent(types[name]) for name in kept) else ""
-    return origin.replace("union_by_name", f"{extra}union_by_name")
+    return f"{extra}union_by_name".join(origin.rsplit("union_by_name", 1))
 
 
 def _is_bent(declared: str) -> bool:
