@@ -8,12 +8,10 @@ from pathlib import Path
 
 from checks.window import Window
 from monitor.config import Config
-from monitor.stream import Stream, StreamSettings, write_history
 
 DAY = Window(datetime(2025, 3, 4, tzinfo=UTC), datetime(2025, 3, 5, tzinfo=UTC))
 # What the reference of the drift checks is learnt from.
 REFERENCE = Window(DAY.start, DAY.start + timedelta(hours=3))
-USERS, ITEMS = 1_000_000, 100_000
 COLUMNS = (
     "event_id", "user_id", "item_id", "event_type", "event_time", "ingested_at", "source",
     "value", "device", "app_version", "position",
@@ -21,16 +19,21 @@ COLUMNS = (
 
 
 def made(rows: int, folder: Path) -> Path:
-    """Return a folder with one day of about ``rows`` events, sends, rejects, users and items.
+    """Return a folder with one day of about ``rows`` events, a tenth as many users, a hundredth as many items.
 
     The day is written once (some 3 s for a million rows) and found again by the number of rows.
     """
+    # Here, since it loads pandas, which is not to weigh on the processes that are measured.
+    from monitor.stream import Stream, StreamSettings, write_history
+
     made_in = folder / f"{rows}-rows"
     if not made_in.exists():
         half_made = folder / f"{rows}-rows.part"
         shutil.rmtree(half_made, ignore_errors=True)
-        per_second = rows / DAY.duration.total_seconds()
-        settings = StreamSettings(events_per_second=per_second, users=USERS, items=ITEMS, sent_bucket_seconds=60)
+        settings = StreamSettings(
+            events_per_second=rows / DAY.duration.total_seconds(), rhythm=0.0,
+            users=rows // 10, items=rows // 100, sent_bucket_seconds=60,
+        )  # fmt: skip
         write_history(Stream(settings), half_made, (DAY.start, DAY.end))
         half_made.rename(made_in)
     return made_in

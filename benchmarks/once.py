@@ -1,4 +1,4 @@
-"""One measured run in a process of its own: ``once.py bare|suite FOLDER`` prints a line of JSON.
+"""One measured run in a process of its own: ``once.py bare|count|suite|learn FOLDER`` prints a line of JSON.
 
 Seconds do not include the start of Python and its imports. ``peak_mb`` is the process' peak
 resident memory, those included.
@@ -10,6 +10,9 @@ import json
 import resource
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +21,52 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks import made
 
 
-def bare(folder: Path) -> dict[str, Any]:
-    """Read every column that the suite reads, once, and do the least with it: count what is not null."""
+@dataclass(frozen=True)
+class Mark:
+    """How much had been used when a step began."""
+
+    step: str
+    seconds: float
+    cpu_seconds: float
+    peak_mb: float
+
+    @classmethod
+    def now(cls, step: str) -> Mark:
+        """Return what has been used by now."""
+        return cls(step, time.perf_counter(), time.process_time(), peak_mb())
+
+
+def used(marks: list[Mark]) -> dict[str, Any]:
+    """Return what was used between the first mark and the last, and from each to the next."""
+    steps = [
+        (mark.step, after.seconds - mark.seconds, after.cpu_seconds - mark.cpu_seconds, after.peak_mb)
+        for mark, after in pairwise(marks)
+    ]
+    seconds, cpu_seconds = (sum(step[at] for step in steps) for at in (1, 2))
+    return {"seconds": seconds, "cpu_seconds": cpu_seconds, "peak_mb": marks[-1].peak_mb, "steps": steps}
+
+
+def scan(folder: Path, aggregate: str) -> dict[str, Any]:
+    """Read every column of the events that the suite reads, once, with one aggregate of each."""
     import duckdb
 
-    counts = ", ".join(f"count({name})" for name in made.COLUMNS)
-    started = time.perf_counter()
+    columns = ", ".join(f"{aggregate}({name})" for name in made.COLUMNS)
+    marks = [Mark.now("scan")]
     connection = duckdb.connect()
-    connection.execute(f"SELECT {counts} FROM read_parquet('{folder}/events/*.parquet', union_by_name = true)")
-    counted = connection.fetchone()
-    return {"seconds": time.perf_counter() - started, "rows": counted[made.COLUMNS.index("event_time")]}
+    connection.execute(
+        f"SELECT count(*), {columns} FROM read_parquet('{folder}/events/*.parquet', union_by_name = true)"
+    )
+    rows = connection.fetchone()[0]
+    marks.append(Mark.now("end"))
+    return {**used(marks), "rows": rows}
 
 
 def suite(folder: Path) -> dict[str, Any]:
     """Run all checks on the whole day and commit what they found: what the daemon does in a tick."""
+    # Loaded here, so that loading them is not measured.
+    import duckdb_sqlalchemy  # noqa: F401
+    import scipy.special  # noqa: F401
+
     from monitor.clock import SystemClock
     from monitor.commands.run import UNUSED, keep_out
     from monitor.resolve import build
@@ -40,26 +75,16 @@ def suite(folder: Path) -> dict[str, Any]:
 
     keep_out(UNUSED)
     config = made.config(folder)
-    steps: list[tuple[str, float]] = []
-    started = time.perf_counter()
+    marks = [Mark.now("open")]
     store = Store(config.state.get_secret_value(), config.pipeline)
     pipeline = build(config)
-    runner = Runner(pipeline, store, SystemClock(), lambda what: steps.append((what, time.perf_counter())))
+    runner = Runner(pipeline, store, SystemClock(), lambda step: marks.append(Mark.now(step)))
     judged = runner.run("events", [(check, made.DAY) for check in pipeline.checks["events"]])
-    asked = time.perf_counter()
+    marks.append(Mark.now("judge and commit"))
     for found in judged:
         store.commit(found)
-    done = time.perf_counter()
-    ends = [at for _what, at in steps[1:]] + [asked]
-    return {
-        "seconds": done - started,
-        "statements": [
-            ("open", steps[0][1] - started),
-            *((what, end - at) for (what, at), end in zip(steps, ends, strict=True)),
-            ("commit", done - asked),
-        ],
-        "verdicts": {found.check: found.verdicts[0].outcome.value for found in judged},
-    }
+    marks.append(Mark.now("end"))
+    return {**used(marks), "verdicts": {found.check: found.verdicts[0].outcome.value for found in judged}}
 
 
 def learn(folder: Path) -> dict[str, Any]:
@@ -92,6 +117,12 @@ def peak_mb() -> float:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
+RUNS: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "bare": lambda folder: scan(folder, "max"),
+    "count": lambda folder: scan(folder, "count"),
+    "suite": suite,
+    "learn": learn,
+}
+
 if __name__ == "__main__":
-    found = {"bare": bare, "suite": suite, "learn": learn}[sys.argv[1]](Path(sys.argv[2]))
-    print(json.dumps({**found, "peak_mb": peak_mb()}))
+    print(json.dumps(RUNS[sys.argv[1]](Path(sys.argv[2]))))
