@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import ColumnElement, Double, SmallInteger, Text, case, cast, literal, or_
+from sqlalchemy import ColumnElement, Double, SmallInteger, Text, case, cast, literal, literal_column, or_
 
 from checks.contract import number
 from checks.dataset import Dataset, Kind
-from checks.dialect import is_not_finite
+from checks.dialect import is_not_finite, number_text
 
 NULL, UNSEEN, BELOW, ABOVE = "null", "unseen", "below", "above"
 
@@ -31,6 +31,7 @@ class Bins:
         highest: Greatest value of the reference, which closes ``above``.
         mean: Mean of the reference.
         deviation: Standard deviation of the reference.
+        recurring: Whether the reference has so few different values that rows are best grouped by value first.
     """
 
     labels: tuple[str, ...]
@@ -40,6 +41,7 @@ class Bins:
     highest: float = 0.0
     mean: float = 0.0
     deviation: float = 0.0
+    recurring: bool = False
 
     @property
     def nulls(self) -> int:
@@ -83,14 +85,14 @@ def numeric(quantiles: Sequence[float], lowest: float, highest: float, mean: flo
 def categorical(values: Sequence[str], most: int) -> Bins:
     """Return a bin for each of the most frequent values; all others are ``unseen``."""
     kept = tuple(values[:most])
-    return Bins((NULL, UNSEEN, *kept), (), kept)
+    return Bins((NULL, UNSEEN, *kept), (), kept, recurring=len(values) <= most)
 
 
 def bin_of(dataset: Dataset, name: str, bins: Bins) -> ColumnElement[int]:
     """Return the number of a row's bin, as a tree of comparisons for numeric features."""
     raw: ColumnElement[Any] = dataset.table.c[name]
     if not bins.edges:
-        text = cast(raw, Text)
+        text = spelt(dataset, name)
         whens = {value: literal(at, SmallInteger) for at, value in enumerate(bins.values, start=2)}
         known = case(whens, value=text, else_=literal(1, SmallInteger)) if whens else literal(1, SmallInteger)
         return case((raw.is_(None), literal(0, SmallInteger)), else_=known)
@@ -101,6 +103,22 @@ def bin_of(dataset: Dataset, name: str, bins: Bins) -> ColumnElement[int]:
     inner = _tree(cast(value, Double), bins.edges[1:], 2)
     below = (cast(value, Double) < bins.edges[0], literal(1, SmallInteger))
     return case((is_null, literal(0, SmallInteger)), below, else_=inner)
+
+
+def spelt(dataset: Dataset, name: str) -> ColumnElement[str]:
+    """Return a column as the text by which its categories go, the same whatever engine or type holds them.
+
+    7.0 is ``7``: integers become floating point where a null comes between them.
+    """
+    raw: ColumnElement[Any] = dataset.table.c[name]
+    kind = dataset.columns[name].kind
+    if kind is Kind.NUMBER:
+        return number_text(raw)
+    if kind is Kind.BOOLEAN:
+        # Written in, not bound: PostgreSQL groups by an expression only if it has no parameters.
+        words = [literal_column(f"'{word}'", Text) for word in ("true", "false")]
+        return case((raw.is_(True), words[0]), else_=words[1])
+    return cast(raw, Text)
 
 
 def _tree(value: ColumnElement[float], uppers: Sequence[float], first: int) -> ColumnElement[int]:

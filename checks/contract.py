@@ -8,7 +8,20 @@ from datetime import UTC, datetime
 from math import log
 from typing import Annotated, Any
 
-from sqlalchemy import BigInteger, ColumnElement, SmallInteger, Text, and_, case, cast, column, func, literal, or_
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Integer,
+    SmallInteger,
+    Text,
+    and_,
+    case,
+    cast,
+    column,
+    func,
+    literal,
+    or_,
+)
 
 from checks.baseline import Baseline
 from checks.check import Check, Outcome, Sample, Verdict, percent, ratio_verdict
@@ -69,7 +82,7 @@ def _value_rules(rows: Rows, settings: ContractSettings) -> dict[str, ColumnElem
     name = rows.dataset.roles[Role.VALUE]
     kind, raw, value = rows.dataset.columns[name].kind, rows.dataset.table.c[name], number(rows.dataset, name)
     broken: dict[str, ColumnElement[bool]] = {}
-    if kind is Kind.TEXT:
+    if not kind.is_numeric and kind is not Kind.BOOLEAN:
         broken["value_not_a_number"] = and_(raw.is_not(None), value.is_(None))
     if kind is Kind.NUMBER:
         broken["value_not_finite"] = is_not_finite(raw)
@@ -81,7 +94,10 @@ def _value_rules(rows: Rows, settings: ContractSettings) -> dict[str, ColumnElem
 def number(dataset: Dataset, name: str) -> ColumnElement[float]:
     """Return a column as a number, whatever its type; NULL where it spells none."""
     raw: ColumnElement[Any] = dataset.table.c[name]
-    return number_or_null(raw) if dataset.columns[name].kind is Kind.TEXT else raw
+    kind = dataset.columns[name].kind
+    if kind is Kind.BOOLEAN:
+        return cast(raw, Integer)
+    return raw if kind.is_numeric else number_or_null(cast(raw, Text))
 
 
 def validity(rows: Rows, settings: ContractSettings) -> dict[str, ColumnElement[int]]:

@@ -9,13 +9,16 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, ColumnElement, DateTime, Double, case, func
+from sqlalchemy import BigInteger, Boolean, ColumnElement, DateTime, Double, Text, case, func
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import GenericFunction
 
 
 class epoch_micros(GenericFunction[int]):  # noqa: N801 - spelt as the SQL function it is
-    """Microseconds since the Unix epoch of a timestamp or date; without a zone it is UTC."""
+    """Microseconds since the Unix epoch of a timestamp or date; without a zone it is UTC.
+
+    NULL where there is no such moment: for NULL, ``infinity``, and a text that spells no time.
+    """
 
     type = BigInteger()
     inherit_cache = True
@@ -29,45 +32,82 @@ def _epoch_micros_duckdb(element: Any, compiler: Any, **kw: Any) -> str:
 @compiles(epoch_micros, "postgresql")
 def _epoch_micros_postgresql(element: Any, compiler: Any, **kw: Any) -> str:
     value = compiler.process(element.clauses, **kw)
-    return f"CAST(extract(epoch FROM {value}) * 1000000 AS BIGINT)"
+    return f"CASE WHEN isfinite({value}) THEN CAST(extract(epoch FROM {value}) * 1000000 AS BIGINT) END"
+
+
+_DIGITS = "[0-9][0-9]"
+_PLAIN_TIME = f"{_DIGITS}{_DIGITS}-[01][0-9]-[0-3][0-9][ T]{_DIGITS}:{_DIGITS}:{_DIGITS}"
 
 
 @compiles(epoch_micros, "sqlite")
 def _epoch_micros_sqlite(element: Any, compiler: Any, **kw: Any) -> str:
-    value = compiler.process(element.clauses, **kw)
-    # SQLite's own date functions stop at milliseconds; the usual text form carries six digits.
+    raw = compiler.process(element.clauses, **kw)
+    # SQLite's own functions round to milliseconds, so they only read the seconds and the zone; and they take
+    # 'now', a Julian day and the 30th of February for a time, so the form and the day are looked at first.
+    day = f"(substr({raw}, 9, 2) <= '28' OR date(substr({raw}, 1, 10), '+0 days') = substr({raw}, 1, 10))"
+    seconds = f"CAST(strftime('%s', substr({raw}, 1, 19)) AS INTEGER) * 1000000"
     return (
-        f"(CAST(strftime('%s', {value}) AS INTEGER) * 1000000 + CASE WHEN length({value}) = 26"
-        f" THEN CAST(substr({value}, 21, 6) AS INTEGER)"
-        f" ELSE CAST(substr(strftime('%f', {value}), 4, 3) AS INTEGER) * 1000 END)"
+        f"CASE WHEN {raw} GLOB '{_PLAIN_TIME}.{_DIGITS * 3}' AND {day} THEN {seconds} + substr({raw}, 21)"
+        f" WHEN {raw} GLOB '{_PLAIN_TIME}' AND {day} THEN {seconds} ELSE {_any_time_sqlite(f'trim({raw})')} END"
+    )
+
+
+def _any_time_sqlite(value: str) -> str:
+    """Return the microseconds of a text in any of the forms, at six times the cost of the usual two."""
+    rest = f"ltrim(substr({value}, 20 + (substr({value}, 20, 1) = '.')), '0123456789')"
+    zone = (
+        f"CASE WHEN {rest} GLOB '[+-]{_DIGITS}' THEN {rest} || ':00'"
+        f" WHEN {rest} GLOB '[+-]{_DIGITS * 2}' THEN substr({rest}, 1, 3) || ':' || substr({rest}, 4)"
+        f" ELSE replace({rest}, 'UTC', 'Z') END"
+    )
+    seconds = f"strftime('%s', substr({value}, 1, 19) || CASE WHEN length({value}) > 19 THEN ' ' || {zone} ELSE '' END)"
+    fraction = f"CAST(round(CAST('0' || substr({value}, 20, 7) AS REAL) * 1000000) AS INTEGER)"
+    return (
+        f"CASE WHEN {value} GLOB '{_DIGITS * 2}-[01][0-9]-[0-3][0-9]*'"
+        f" AND date(substr({value}, 1, 10), '+0 days') = substr({value}, 1, 10)"
+        f" THEN CAST({seconds} AS INTEGER) * 1000000 + {fraction} END"
     )
 
 
 class parsed_time(GenericFunction[datetime]):  # noqa: N801
-    """The timestamp that an ISO 8601 text spells, NULL if it spells none."""
+    """The timestamp that an ISO 8601 text spells, NULL if it spells none.
 
-    type = DateTime()
+    The text has a date, or a date with minutes, or with seconds and then perhaps a fraction and an
+    offset; without an offset it is UTC. Digits beyond microseconds are cut off.
+    """
+
+    type = DateTime(timezone=True)
     inherit_cache = True
 
 
 @compiles(parsed_time, "duckdb")
 def _parsed_time_duckdb(element: Any, compiler: Any, **kw: Any) -> str:
-    # With a zone, so that an offset in the text counts; a text without one is UTC, as the session.
-    return f"try_cast({compiler.process(element.clauses, **kw)} AS TIMESTAMPTZ)"
+    value = compiler.process(element.clauses, **kw)
+    # With a zone, so that an offset in the text counts; a text without one is UTC, as the session. The
+    # form keeps out words such as epoch.
+    return f"CASE WHEN trim({value}) LIKE '____-__-__%%' THEN try_cast({value} AS TIMESTAMPTZ) END"
 
 
-_ISO_TIME = r"^\s*[0-9]{4}-(0[1-9]|1[0-2])-([0-2][0-9]|3[01])([ T][0-2][0-9]:[0-5][0-9].*)?$"
+_DAY = (
+    "(?!0000)[0-9]{4}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)"
+    "|02-(0[1-9]|1[0-9]|2[0-8]))|([0-9]{2}(0[48]|[2468][048]|[13579][26])|([2468][048]|[13579][26])00)-02-29"
+)
+_CLOCK = "([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9]([.][0-9]+)?(Z| UTC|[+-](0[0-9]|1[0-5])(:?[0-5][0-9])?)?)?"
+# PostgreSQL has no cast that gives NULL, so only what it can read gets to it.
+_ISO_TIME = f"^ *({_DAY})([ T]{_CLOCK})? *$"
 
 
 @compiles(parsed_time, "postgresql")
 def _parsed_time_postgresql(element: Any, compiler: Any, **kw: Any) -> str:
     value = compiler.process(element.clauses, **kw)
-    return f"CASE WHEN {value} ~ '{_ISO_TIME}' THEN CAST({value} AS TIMESTAMPTZ) END"
+    # It would round what is finer than microseconds.
+    cut = f"regexp_replace({value}, '([.][0-9]{{6}})[0-9]+', '\\1')"
+    return f"CASE WHEN {value} ~ '{_ISO_TIME}' THEN CAST({cut} AS TIMESTAMPTZ) END"
 
 
 @compiles(parsed_time, "sqlite")
 def _parsed_time_sqlite(element: Any, compiler: Any, **kw: Any) -> str:
-    # SQLite has no time type: its date functions read the text, and give NULL for nonsense.
+    # SQLite has no time type: epoch_micros reads the text.
     return compiler.process(element.clauses, **kw)  # type: ignore[no-any-return]
 
 
@@ -96,7 +136,7 @@ def _is_not_finite_sqlite(element: Any, compiler: Any, **kw: Any) -> str:
 
 
 class number_or_null(GenericFunction[float]):  # noqa: N801
-    """The number that a text spells, NULL if it spells none."""
+    """The finite number that a text spells, NULL if it spells none."""
 
     type = Double()
     inherit_cache = True
@@ -104,10 +144,13 @@ class number_or_null(GenericFunction[float]):  # noqa: N801
 
 @compiles(number_or_null, "duckdb")
 def _number_or_null_duckdb(element: Any, compiler: Any, **kw: Any) -> str:
-    return f"try_cast({compiler.process(element.clauses, **kw)} AS DOUBLE)"
+    value = compiler.process(element.clauses, **kw)
+    number = f"try_cast({value} AS DOUBLE)"
+    return f"CASE WHEN isfinite({number}) AND NOT contains({value}, '_') THEN {number} END"
 
 
-_NUMBER = r"^\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*$"
+# So long that no double overflows: PostgreSQL has no cast that gives NULL.
+_NUMBER = r"^\s*[-+]?([0-9]{1,200}([.][0-9]{0,200})?|[.][0-9]{1,200})([eE][-+]?0?[0-9]{1,2})?\s*$"
 
 
 @compiles(number_or_null, "postgresql")
@@ -119,7 +162,61 @@ def _number_or_null_postgresql(element: Any, compiler: Any, **kw: Any) -> str:
 @compiles(number_or_null, "sqlite")
 def _number_or_null_sqlite(element: Any, compiler: Any, **kw: Any) -> str:
     value = compiler.process(element.clauses, **kw)
-    return f"CASE WHEN {value} REGEXP '{_NUMBER}' THEN CAST({value} AS REAL) END"
+    return f"CASE WHEN {value} REGEXP '{_NUMBER}' THEN CAST(trim({value}) AS REAL) END"
+
+
+class number_text(GenericFunction[str]):  # noqa: N801
+    """A number as text, whole ones without a point: 7.0 is ``7``, as it is where the column holds integers."""
+
+    type = Text()
+    inherit_cache = True
+
+
+@compiles(number_text, "duckdb")
+@compiles(number_text, "postgresql")
+def _number_text(element: Any, compiler: Any, **kw: Any) -> str:
+    value = compiler.process(element.clauses, **kw)
+    # Decimals may have more digits than a double, but theirs are padded with zeros.
+    return (
+        f"CASE WHEN {value} = floor({value}) AND abs({value}) < 9e18 THEN CAST(CAST({value} AS BIGINT) AS TEXT)"
+        f" WHEN {value} = floor({value}) THEN CAST({value} AS TEXT)"
+        f" ELSE CAST(CAST({value} AS DOUBLE PRECISION) AS TEXT) END"
+    )
+
+
+@compiles(number_text, "sqlite")
+def _number_text_sqlite(element: Any, compiler: Any, **kw: Any) -> str:
+    value = compiler.process(element.clauses, **kw)
+    whole = f"CAST({value} AS INTEGER)"
+    return f"CASE WHEN {value} = {whole} THEN CAST({whole} AS TEXT) ELSE CAST({value} AS TEXT) END"
+
+
+class matches_whole(GenericFunction[bool]):  # noqa: N801
+    """True where a text as a whole, new lines included, matches a regular expression.
+
+    A point stands for every character. What the engines' kinds of expressions do not share
+    (look-behind, back references) is refused by the engine that lacks it.
+    """
+
+    type = Boolean()
+    inherit_cache = True
+
+
+@compiles(matches_whole, "duckdb")
+def _matches_whole_duckdb(element: Any, compiler: Any, **kw: Any) -> str:
+    return f"regexp_full_match({compiler.process(element.clauses, **kw)}, 's')"
+
+
+@compiles(matches_whole, "postgresql")
+def _matches_whole_postgresql(element: Any, compiler: Any, **kw: Any) -> str:
+    value, pattern = (compiler.process(clause, **kw) for clause in element.clauses)
+    return f"({value} ~ ('^(?:' || {pattern} || ')$'))"
+
+
+@compiles(matches_whole, "sqlite")
+def _matches_whole_sqlite(element: Any, compiler: Any, **kw: Any) -> str:
+    value, pattern = (compiler.process(clause, **kw) for clause in element.clauses)
+    return f"({value} REGEXP ('(?s)^(?:' || {pattern} || ')\\Z'))"
 
 
 class row_key(GenericFunction[int]):  # noqa: N801

@@ -14,7 +14,7 @@ from checks.contract import ContractSettings, validity
 from checks.dataset import Dataset, Role
 from checks.dialect import count_if
 from checks.measure import Aggregate, Counts, Listing, Measure, Tally
-from checks.rows import ALL_SOURCES, Rows
+from checks.rows import ALL_SOURCES, Rows, require
 from checks.settings import CheckSettings, Duration, Ratio, Setting, minutes
 
 SENT, REJECTED = "sent", "rejected"
@@ -67,6 +67,8 @@ class Ingestion(Check[IngestionSettings]):
         by_event = Role.EVENT_TIME if clock is Role.EVENT_TIME else None
         measures = []
         for dataset, stage in _stages(rows.dataset):
+            if dataset is not rows.dataset:
+                require(dataset, Role.EVENT_TIME, Role.INGESTED_AT, Role.VALUE, Role.SOURCE)
             stage_rows = Rows(replace_sources(dataset, rows.dataset), rows.window, by_event)
             measures.append(self._stage(stage_rows, stage))
         return measures

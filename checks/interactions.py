@@ -1,10 +1,9 @@
 """The user-item matrix of a window, read once for density and popularity.
 
 One statement counts the (user, item) cells and groups the rows by user and by item; all that comes
-back are a few rows of sums and the most frequent items. Users and cells are told apart by a 64-bit
-key of the user id (see `row_key`); among n keys one pair is equal by chance with a probability of
-n^2 / 2^65, which is 3e-6 for 10 million, and the count is then one too low. Items are compared
-themselves.
+back are a few rows of sums and the most frequent items. Users and cells are told apart by 64-bit
+keys (see `row_key`); among n keys one pair is equal by chance with a probability of n^2 / 2^65,
+which is 3e-6 for 10 million, and the count is then one too low. Items are compared themselves.
 """
 
 from __future__ import annotations
@@ -68,10 +67,11 @@ def _part(name: str, *numbers: Any, key: Any = None) -> Any:
 
 def _cells_part(rows: Rows, users: Any, items: Any) -> Any:
     both = and_(rows.belongs, rows.present(Role.USER), rows.present(Role.ITEM))
-    cells = select(row_key(rows.column(Role.USER)), rows.column(Role.ITEM)).where(both).distinct().subquery()
-    counts = [select(func.count()).select_from(of).scalar_subquery() for of in (cells, users, items)]
+    pair = row_key(rows.column(Role.USER), rows.column(Role.ITEM))
+    cells = select(func.count(distinct(pair))).where(both).scalar_subquery()
+    counts = [select(func.count()).select_from(of).scalar_subquery() for of in (users, items)]
     catalogue = [_catalogue_size(rows, link, role) for link, role in (("users", Role.USER), ("items", Role.ITEM))]
-    return _part("cells", *counts, *catalogue)
+    return _part("cells", cells, *counts, *catalogue)
 
 
 def _users_part(rows: Rows, users: Any, look_back: timedelta) -> Any:

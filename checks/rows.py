@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
     DateTime,
+    Double,
     Select,
     Subquery,
     Text,
@@ -18,17 +20,25 @@ from sqlalchemy import (
     cast,
     func,
     literal,
+    not_,
+    null,
     select,
 )
 
 from checks.dataset import Dataset, Kind, Role, TimeUnit
-from checks.dialect import epoch_micros, parsed_time
+from checks.dialect import epoch_micros, is_not_finite, number_text, parsed_time
 from checks.window import Window, micros
 
 NO_SOURCE = "(none)"
 OTHER_SOURCE = "other"
 ALL_SOURCES = "(all)"
 FOREVER = 2**62
+# Times beyond this number of microseconds, about the year 75,000, are corrupt; they are cut off at it, so that
+# sums and differences of two still fit into 64 bits.
+FARTHEST = 2**61
+ID_ROLES = (Role.EVENT_ID, Role.USER, Role.ITEM)
+# Types of the text family that an engine does not compare with text.
+_ODD_TEXTS = ("UUID", "ENUM")
 
 
 @dataclass(frozen=True)
@@ -71,9 +81,26 @@ class Rows:
         """Return the rows from an earlier start up to the same end."""
         return replace(self, window=Window(start, self.window.end))
 
-    def column(self, role: Role) -> ColumnElement[object]:
-        """Return the column that plays a role."""
-        return self.dataset.table.c[self.dataset.roles[role]]
+    def column(self, role: Role) -> ColumnElement[Any]:
+        """Return the column that plays a role; ids that are neither integers nor plain text as text.
+
+        So 7.0, which is what becomes of 7 in a column with nulls, is the id ``7``, and a UUID can be
+        compared with a text.
+        """
+        raw: ColumnElement[Any] = self.dataset.table.c[self.dataset.roles[role]]
+        if role not in ID_ROLES or self._is_plain(role):
+            return raw
+        return number_text(raw) if self.dataset.kind(role) is Kind.NUMBER else cast(raw, Text)
+
+    def kind(self, role: Role) -> Kind:
+        """Return the type family of what ``column`` returns."""
+        return self.dataset.kind(role) if role not in ID_ROLES or self._is_plain(role) else Kind.TEXT
+
+    def _is_plain(self, role: Role) -> bool:
+        found = self.dataset.columns[self.dataset.roles[role]]
+        if found.kind is Kind.TEXT:
+            return not found.declared.upper().startswith(_ODD_TEXTS)
+        return found.kind is Kind.INTEGER
 
     def micros(self, role: Role) -> ColumnElement[int]:
         """Return a time role as microseconds since the Unix epoch."""
@@ -82,19 +109,28 @@ class Rows:
             return epoch_micros(column)
         if unit is TimeUnit.TEXT:
             return epoch_micros(parsed_time(column))
+        farthest = FARTHEST // unit.micros
+        ends = (
+            (column > farthest, literal(FARTHEST, BigInteger)),
+            (column < -farthest, literal(-FARTHEST, BigInteger)),
+        )
         if self.dataset.kind(role) is Kind.INTEGER:
-            return cast(column, BigInteger) * unit.micros
-        return cast(func.round(column * unit.micros), BigInteger)
+            return case(*ends, else_=cast(column, BigInteger) * unit.micros)
+        # Not round(): halves go to the even neighbour on one engine and up on another.
+        nearest = cast(func.floor(cast(column, Double) * unit.micros + 0.5), BigInteger)
+        return case((is_not_finite(column), null()), *ends, else_=nearest)
 
     def _bound(self, role: Role, bound: datetime) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
         """Return the raw column and the bound in the column's own terms, so that engines can prune."""
         column, unit, kind = self.column(role), self.dataset.time_units[role], self.dataset.kind(role)
         if unit is TimeUnit.NATIVE and kind is Kind.TIMESTAMP:
             zoned = "with time zone" in self.dataset.columns[self.dataset.roles[role]].declared.lower()
-            value = bound if zoned else bound.replace(tzinfo=None)
+            value = bound if zoned else bound.astimezone(UTC).replace(tzinfo=None)
             return column, literal(value, DateTime(timezone=zoned))
         if unit is TimeUnit.NATIVE or unit is TimeUnit.TEXT:
             return self.micros(role), literal(micros(bound), BigInteger)
+        if kind is not Kind.INTEGER:
+            return column, literal(micros(bound) / unit.micros, Double)
         exact, rest = divmod(micros(bound), unit.micros)
         return column, literal(exact + 1 if rest else exact, BigInteger)
 
@@ -120,28 +156,40 @@ class Rows:
         if Role.SOURCE not in self.dataset.roles:
             return literal(ALL_SOURCES, Text)
         name = cast(self.column(Role.SOURCE), Text)
-        return case(
-            (name.is_(None), NO_SOURCE),
-            (name.in_(self.dataset.sources), name),
-            else_=OTHER_SOURCE,
-        )
+        # Told apart value by value: to DuckDB a list of values is a join, at twice the cost.
+        known = {source: source for source in self.dataset.sources}
+        named = case(known, value=name, else_=OTHER_SOURCE) if known else literal(OTHER_SOURCE, Text)
+        return case((name.is_(None), NO_SOURCE), else_=named)
 
     def select(self, *columns: Any) -> Select[Any]:
         """Return a SELECT of these columns over the rows of the window."""
         return select(*columns).select_from(self.dataset.table).where(self.belongs)
 
-    def catalogue(self, link: str, role: Role) -> Catalogue | None:
+    def catalogue(
+        self, link: str, role: Role, is_none: Callable[[ColumnElement[Any], Kind], ColumnElement[bool]] | None = None
+    ) -> Catalogue | None:
         """Return the linked table of ids as something to join to, or None if there is none.
 
         Ids of different types are compared as text, so that 7 and "7" agree while 007 does not.
+
+        Args:
+            link: What the table is to this dataset.
+            role: The role that the id plays in both.
+            is_none: Given an id and its kind, returns whether it stands for no id; such ids are left out.
+
+        Raises:
+            ValueError: The table has lost the column of a role that it should have.
         """
         known = self.dataset.links.get(link)
-        if known is None or role not in known.roles or role not in self.dataset.roles:
+        if known is None or role not in self.dataset.roles:
+            return None
+        require(known, role, Role.VALID_FROM, Role.VALID_TO)
+        if role not in known.roles:
             return None
         rows = Rows(known, self.window)
-        id_column, own = rows.column(role), self.column(role)
-        if known.kind(role) is not self.dataset.kind(role):
-            id_column, own = cast(id_column, Text), cast(own, Text)
+        id_column, own, kind = rows.column(role), self.column(role), rows.kind(role)
+        if kind is not self.kind(role):
+            id_column, own, kind = cast(id_column, Text), cast(own, Text), Kind.TEXT
         columns: list[Any] = [id_column.label("id")]
         if Role.VALID_FROM in known.roles:
             columns.append(func.min(rows.micros(Role.VALID_FROM)).label("valid_from"))
@@ -149,12 +197,25 @@ class Rows:
             ends = func.max(func.coalesce(rows.micros(Role.VALID_TO), FOREVER))
             columns.append(ends.label("valid_to"))
         statement = select(*columns).select_from(known.table).where(id_column.is_not(None))
-        ids = statement.group_by(id_column).subquery(link)
+        if is_none is not None:
+            statement = statement.where(not_(is_none(id_column, kind)))
+        ids = statement.group_by(id_column).subquery(f"_{link}")
         return Catalogue(link, ids, own == ids.c.id)
 
     def present(self, role: Role) -> ColumnElement[bool]:
         """True for a row whose id in this role is neither null nor empty."""
         column = self.column(role)
-        if self.dataset.kind(role) is Kind.TEXT:
+        if self.kind(role) is Kind.TEXT:
             return and_(column.is_not(None), column != "")
         return column.is_not(None)
+
+
+def require(dataset: Dataset, *roles: Role) -> None:
+    """Raise ValueError if the data has lost the column of one of these roles.
+
+    Without it a table of ids would know every id, or a stage would be counted wrongly.
+    """
+    for role in roles:
+        if role in dataset.lost:
+            column = dataset.lost[role]
+            raise ValueError(f"column {column} (role {role}) of dataset {dataset.name} is not in the data any more")

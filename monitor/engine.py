@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -183,6 +184,8 @@ def first_line(error: BaseException) -> str:
     return text.splitlines()[0] if text else type(error).__name__
 
 
+# Types that are made of others, or have the name of another within theirs.
+_NESTED = ("STRUCT", "MAP", "LIST", "UNION", "INTERVAL", "POINT")
 _KINDS = (
     (Kind.BOOLEAN, ("BOOL",)),
     (Kind.TIMESTAMP, ("TIMESTAMP", "DATETIME")),
@@ -197,12 +200,17 @@ def kind_of(declared: str) -> Kind:
     """Return the family of a type by its name in SQL.
 
     Examples:
-        >>> kind_of("BIGINT"), kind_of("timestamp with time zone"), kind_of("INTEGER[]")
-        (<Kind.INTEGER: 'integer'>, <Kind.TIMESTAMP: 'timestamp'>, <Kind.OTHER: 'other'>)
+        >>> kind_of("BIGINT").value, kind_of("timestamp(3) with time zone").value
+        ('integer', 'timestamp')
+        >>> kind_of("INTEGER[]").value, kind_of("ENUM('update', 'print')").value
+        ('other', 'text')
     """
-    upper = declared.upper()
-    if upper.endswith("]") or upper.startswith(("STRUCT", "MAP", "LIST", "INTERVAL")):
+    # What stands in brackets are lengths, or the values of an ENUM, which may be called anything.
+    upper = re.sub(r"\(.*\)", "", declared.upper(), flags=re.DOTALL)
+    if upper.startswith(_NESTED) or upper.endswith("]") or "RANGE" in upper:
         return Kind.OTHER
+    if upper.startswith("ENUM"):
+        return Kind.TEXT
     for kind, words in _KINDS:
         if any(word in upper for word in words):
             return kind

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import Text, case, cast, func, select
+from sqlalchemy import Double, Text, case, cast, func, select
 
 from checks import CATALOGUE, Check
 from checks.dataset import ColumnType, Dataset, Kind, Role, TimeUnit, dataset_table
@@ -162,7 +162,8 @@ def time_unit(session: Session, dataset: Dataset, role: Role) -> TimeUnit | None
     The majority of a sample decides, so that a few corrupt values do no harm.
     """
     column = dataset.table.c[dataset.roles[role]]
-    sample = select(func.abs(column).label("x")).where(column.is_not(None)).limit(1_000).subquery()
+    # As floating point: the least integer has no absolute value.
+    sample = select(func.abs(cast(column, Double)).label("x")).where(column.is_not(None)).limit(1_000).subquery()
     votes: list[Any] = []
     low = 0.0
     for high in _UNIT_BOUNDS.values():

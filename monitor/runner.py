@@ -189,7 +189,10 @@ class Runner:
     def _is_disabled(self, dataset: Dataset, task: Task) -> bool:
         key = (dataset.name, task.check.id)
         self.disabled.pop(key, None)
-        lost = [role for role in task.check.uses if role in dataset.lost]
+        named = {*dataset.roles, *dataset.lost}
+        # Whatever else it reads, a check cannot tell which rows are its window's without their clock.
+        clock = Role.INGESTED_AT if Role.INGESTED_AT in named else Role.EVENT_TIME
+        lost = [role for role in (*task.check.uses, clock) if role in dataset.lost]
         if lost:
             role = lost[0]
             task.error = f"column {dataset.lost[role]} (role {role}) is not in the data any more"
@@ -207,6 +210,10 @@ class Runner:
                 if self.store is not None and task.baseline.frozen is None:
                     task.baseline = self.store.baseline(dataset.name, task.check.id, task.window)
                 parts = asked(task.check, Rows(dataset, task.window), task.baseline)
+            except ValueError as error:
+                # A check's own words.
+                task.error = str(error)
+                continue
             except Exception as error:
                 task.error = said(error)
                 continue

@@ -308,14 +308,13 @@ class Store:
 
     def saved_baseline(self, dataset: str, check: str) -> SavedBaseline | None:
         """Return the reference of a check, or None before it is built."""
-        found = [saved for saved in self.saved_baselines() if (saved.dataset, saved.check) == (dataset, check)]
-        return found[0] if found else None
+        return next(iter(self.saved_baselines(self._is(schema.baselines, dataset, check))), None)
 
-    def saved_baselines(self) -> list[SavedBaseline]:
-        """Return every reference."""
+    def saved_baselines(self, *conditions: Any) -> list[SavedBaseline]:
+        """Return every reference that fulfils all conditions."""
         table = schema.baselines
         with self._read() as connection:
-            rows = connection.execute(select(table).where(table.c.pipeline == self.pipeline)).all()
+            rows = connection.execute(select(table).where(table.c.pipeline == self.pipeline, *conditions)).all()
         return [
             SavedBaseline(
                 row.dataset, row.check_id, Window(moment(row.start_us), moment(row.end_us)),

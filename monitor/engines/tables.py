@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import DOMAIN
 
 from checks.dataset import ColumnType
 from monitor.engine import Location, kind_of
@@ -24,6 +25,10 @@ def open_table(connection: sa.Connection, location: Location) -> dict[str, Colum
     found = {}
     for column in columns:
         kind = column["type"]
+        # A domain is what it is made of. An enumeration has a name of its own, such as print_kind, which tells nothing.
+        kind = kind.data_type if isinstance(kind, DOMAIN) else kind
         declared = kind.compile(connection.dialect) if not isinstance(kind, sa.types.NullType) else "OTHER"
+        if isinstance(kind, sa.Enum):
+            declared = f"ENUM {kind.name}"
         found[column["name"]] = ColumnType(kind_of(declared), declared)
     return found

@@ -30,16 +30,22 @@ MADE = (
 
 @pytest.fixture
 def shop(postgresql: str) -> Iterator[str]:
-    engine = sa.create_engine(postgresql)
+    # A database of its own: init takes in every table it finds, and other tests leave theirs on the server.
+    server = sa.create_engine(postgresql, isolation_level="AUTOCOMMIT")
+    url = server.url.set(database="init_shop")
+    with server.connect() as connection:
+        connection.execute(sa.text("CREATE DATABASE init_shop"))
+    engine = sa.create_engine(url)
     with engine.begin() as connection:
         for statement in MADE:
             connection.execute(sa.text(statement))
+    engine.dispose()
     try:
-        yield postgresql
+        yield url.render_as_string(hide_password=False)
     finally:
-        with engine.begin() as connection:
-            connection.execute(sa.text("DROP SCHEMA init_shop CASCADE"))
-        engine.dispose()
+        with server.connect() as connection:
+            connection.execute(sa.text("DROP DATABASE init_shop WITH (FORCE)"))
+        server.dispose()
 
 
 def test_a_postgresql_database_becomes_a_configuration_that_runs(shop: str, recwatch: Recwatch, tmp_path: Path) -> None:
