@@ -18,16 +18,18 @@ class Tier:
     Args:
         name: Its name, a label.
         severity: ``critical`` (page) or ``warning`` (ticket).
-        budget_share: Share of the period's budget that the long window may spend.
         long: The window that says that it matters.
         short: The window that says that it still goes on.
+        budget_share: Share of the period's budget that the long window may spend.
+        burn_rate: How many times too fast the budget may burn, whatever the period; instead of a share.
     """
 
     name: str
     severity: str
-    budget_share: float
     long: timedelta
     short: timedelta
+    budget_share: float = 0.0
+    burn_rate: float = 0.0
 
     def factor(self, period: timedelta) -> float:
         """Return how many times too fast the budget burns when this tier fires.
@@ -36,7 +38,7 @@ class Tier:
             >>> round(WORKBOOK[0].factor(timedelta(days=30)), 2), round(WORKBOOK[0].factor(timedelta(days=28)), 2)
             (14.4, 13.44)
         """
-        return self.budget_share * (period / self.long)
+        return self.burn_rate or self.budget_share * (period / self.long)
 
     def threshold_ratio(self, objective: float, period: timedelta) -> float:
         """Return the bad ratio above which this tier fires; 1 or more can never be exceeded.
@@ -76,25 +78,17 @@ def _text(duration: timedelta) -> str:
 
 # The four tiers of the SRE workbook, chapter 5; shares are kept and factors follow the period.
 WORKBOOK = (
-    Tier("page_fast", "critical", 0.02, HOUR, timedelta(minutes=5)),
-    Tier("page_slow", "critical", 0.05, 6 * HOUR, timedelta(minutes=30)),
-    Tier("ticket_fast", "warning", 0.10, 24 * HOUR, 2 * HOUR),
-    Tier("ticket_slow", "warning", 0.10, 72 * HOUR, 6 * HOUR),
+    Tier("page_fast", "critical", HOUR, timedelta(minutes=5), 0.02),
+    Tier("page_slow", "critical", 6 * HOUR, timedelta(minutes=30), 0.05),
+    Tier("ticket_fast", "warning", 24 * HOUR, 2 * HOUR, 0.10),
+    Tier("ticket_slow", "warning", 72 * HOUR, 6 * HOUR, 0.10),
 )
-
-
-def sustained(factor: float, long: timedelta, short: timedelta, period: timedelta) -> Tier:
-    """Return the page that fires when the budget burns ``factor`` times too fast for a sustained window."""
-    return Tier("page_sustained", "critical", factor * (long / period), long, short)
-
-
-def presets(period: timedelta) -> Mapping[str, tuple[Tier, ...]]:
-    """Return the named sets of tiers for a period."""
-    five = sustained(5, 6 * HOUR, timedelta(minutes=30), period)
-    tickets = tuple(tier for tier in WORKBOOK if tier.severity == "warning")
-    return {
-        "workbook": WORKBOOK,
-        "sustained-5x": (five, *tickets),
-        "page-slow": (WORKBOOK[1], *tickets),
-        "tickets": tickets,
-    }
+TICKETS = tuple(tier for tier in WORKBOOK if tier.severity == "warning")
+# Pages when the budget burns more than five times too fast for a sustained window.
+SUSTAINED = Tier("page_sustained", "critical", 6 * HOUR, timedelta(minutes=30), burn_rate=5)
+PRESETS: Mapping[str, tuple[Tier, ...]] = {
+    "workbook": WORKBOOK,
+    "sustained-5x": (SUSTAINED, *TICKETS),
+    "page-slow": (WORKBOOK[1], *TICKETS),
+    "tickets": TICKETS,
+}

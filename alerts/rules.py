@@ -13,17 +13,28 @@ from typing import Any
 
 import yaml
 
-from alerts.burn import WORKBOOK, Tier, sustained
+from alerts.burn import SUSTAINED, WORKBOOK, Tier
+from alerts.evaluate import (
+    BURN,
+    CHECK_OVERDUE,
+    DOWN_CHECKS_OVER,
+    DOWN_OVER,
+    DOWN_RATIO,
+    FRESHNESS_EMERGENCY,
+    INGESTION_DOWN,
+    NO_DATA,
+)
 
 BY = "(pipeline, slo)"
-RUNBOOKS = "https://github.com/recwatch/recwatch/blob/main/alerts/runbooks"
+# Adds what an objective is about; the information series is 1, so that the value stays what it was.
+ABOUT = f"* on {BY} group_left (check, dataset, team) max by (pipeline, slo, check, dataset, team) (recwatch_slo_info)"
 INTERVAL = "1m"
 # How long a burn alert stays after its last sign, so that it does not flap between sparse checks.
 KEEP = "5m"
 
-_FIVE = sustained(5, timedelta(hours=6), timedelta(minutes=30), timedelta(days=28))
-TIERS: tuple[Tier, ...] = (*WORKBOOK[:2], _FIVE, *WORKBOOK[2:])
+TIERS: tuple[Tier, ...] = (*WORKBOOK[:2], SUSTAINED, *WORKBOOK[2:])
 
+HEAD = "# Made by alerts/rules.py (python -m alerts.rules); a test renders it again and compares.\n"
 Rule = dict[str, Any]
 
 
@@ -41,35 +52,51 @@ def span(duration: timedelta) -> str:
     return f"{minutes}m"
 
 
-def pack() -> dict[str, Any]:
-    """Return the rule file as plain values."""
-    longs = sorted({tier.long for tier in TIERS})
-    windows = sorted({*longs, *(tier.short for tier in TIERS)})
-    return {
+def pack(tiers: Sequence[Tier] = TIERS, runbook_base_url: str = "") -> dict[str, Any]:
+    """Return the rule file as plain values.
+
+    Args:
+        tiers: Every tier that some objective may have.
+        runbook_base_url: Where runbooks are served, for links; without it alerts say which command prints them.
+    """
+    longs = sorted({tier.long for tier in tiers} | {DOWN_CHECKS_OVER})
+    windows = sorted({*longs, *(tier.short for tier in tiers), DOWN_OVER})
+    found = {
         "groups": [
             _group("recwatch-slo-ratios", [_bad_ratio(window) for window in windows]),
             _group("recwatch-slo-counts", [rule for window in longs for rule in _counts(window)]),
-            _group("recwatch-slo-burn", [_burn(tier) for tier in TIERS]),
+            _group("recwatch-slo-burn", [_burn(tier) for tier in tiers]),
             _group("recwatch-health", HEALTH),
         ]
     }
+    return _with_runbooks(found, runbook_base_url.rstrip("/"))
 
 
-def rendered() -> str:
+def _with_runbooks(found: dict[str, Any], base: str) -> dict[str, Any]:
+    for group in found["groups"]:
+        group["rules"] = [_with_runbook(rule, base) if "alert" in rule else rule for rule in group["rules"]]
+    return found
+
+
+def _with_runbook(rule: Rule, base: str) -> Rule:
+    name = rule["alert"]
+    link = {"runbook_url": f"{base}/{name.lower()}"} if base else {"runbook": f"recwatch runbook {name}"}
+    return {**rule, "annotations": {**rule["annotations"], **link}}
+
+
+def rendered(tiers: Sequence[Tier] = TIERS, runbook_base_url: str = "") -> str:
     """Return the rule file as text."""
-    head = "# Made by alerts/rules.py (python -m alerts.rules); a test renders it again and compares.\n"
-    return head + _yaml(pack())
+    return HEAD + _yaml(pack(tiers, runbook_base_url))
 
 
-def prometheus_rule() -> str:
+def prometheus_rule(tiers: Sequence[Tier] = TIERS, runbook_base_url: str = "") -> str:
     """Return the same rules as an object of the Prometheus operator."""
-    head = "# Made by alerts/rules.py (python -m alerts.rules); a test renders it again and compares.\n"
-    return head + _yaml(
+    return HEAD + _yaml(
         {
             "apiVersion": "monitoring.coreos.com/v1",
             "kind": "PrometheusRule",
             "metadata": {"name": "recwatch", "labels": {"app.kubernetes.io/name": "recwatch"}},
-            "spec": pack(),
+            "spec": pack(tiers, runbook_base_url),
         }
     )
 
@@ -120,7 +147,7 @@ def _burn(tier: Tier) -> Rule:
         # In a young history the long window holds little more than the short one.
         f"  and {on} (max by {BY} (recwatch_slo_observed_seconds) >= {seconds})\n"
         f"  unless {on} (recwatch_slo:valid_events:{long} < {on} max by {BY} (recwatch_slo_min_events))\n"
-        f") * {on} group_left (team) max by (pipeline, slo, team) (recwatch_slo_info)"
+        f") {ABOUT}"
     )
     what = "paging" if tier.severity == "critical" else "ticket"
     description = (
@@ -128,7 +155,7 @@ def _burn(tier: Tier) -> Rule:
         f" {long}, and it still burns over {short} ({what} tier {tier.name})."
     )
     return _alert(
-        "RecwatchSloBudgetBurn",
+        BURN,
         expr,
         {"severity": tier.severity, "tier": tier.name},
         ("The error budget burns too fast.", description),
@@ -138,61 +165,80 @@ def _burn(tier: Tier) -> Rule:
 
 def _alert(name: str, expr: str, labels: Mapping[str, str], said: tuple[str, str], **times: str) -> Rule:
     summary, description = said
-    annotations = {
-        "summary": summary,
-        "description": description,
-        "runbook_url": f"{RUNBOOKS}/{name.lower()}.md",
-    }
+    annotations = {"summary": summary, "description": description}
     # "for" is a word of Python.
     waits = {key.rstrip("_"): value for key, value in times.items()}
     return {"alert": name, "expr": expr, **waits, "labels": dict(labels), "annotations": annotations}
 
 
 # The alerts beside the burn rates: about emergencies, and about the monitor itself.
+_OF_SLO = "{{ $labels.slo }} of {{ $labels.pipeline }}"
 _OF_CHECK = "{{ $labels.check }} on {{ $labels.dataset }} of {{ $labels.pipeline }}"
 _BY_CHECK = "(pipeline, dataset, check)"
+_AGO = "{{ $value | humanizeDuration }}"
+_DOWN, _DOWN_CHECKS = span(DOWN_OVER), span(DOWN_CHECKS_OVER)
 HEALTH: tuple[Rule, ...] = (
     _alert(
-        "RecwatchFreshnessEmergency",
+        FRESHNESS_EMERGENCY,
         'time() - max by (pipeline, dataset) (recwatch_newest_event_timestamp_seconds{source="(all)"})\n'
-        "> on (pipeline, dataset) 6 * max by (pipeline, dataset) (recwatch_freshness_max_age_seconds)",
-        {"severity": "critical", "slo": "freshness"},
+        "> on (pipeline, dataset) max by (pipeline, dataset) (recwatch_freshness_emergency_seconds)",
+        {"severity": "critical", "check": "freshness"},
         (
             "The feed is far beyond its freshness limit.",
-            "The newest event of {{ $labels.dataset }} of {{ $labels.pipeline }} is"
-            " {{ $value | humanizeDuration }} old, more than six times the limit.",
+            f"The newest event of {{{{ $labels.dataset }}}} of {{{{ $labels.pipeline }}}} is {_AGO} old.",
         ),
         for_="1m",
     ),
     _alert(
-        "RecwatchSloNoData",
-        f"max by {BY} (recwatch_slo_objective_ratio)\n"
-        f"unless on {BY} (max by {BY} (recwatch_slo_slice_good)"
-        f" or max by {BY} (increase(recwatch_slo_events_total[1h]) > 0))",
-        {"severity": "warning"},
+        INGESTION_DOWN,
+        "(\n"
+        f"  recwatch_slo:bad_ratio:{_DOWN} > {DOWN_RATIO}\n"
+        f"  and on {BY} (recwatch_slo:bad_checks:{_DOWN_CHECKS}"
+        f" > on {BY} (max by {BY} (recwatch_slo_min_bad_checks) - 0.5))\n"
+        f") * on {BY} group_left (check, dataset, team)"
+        ' max by (pipeline, slo, check, dataset, team) (recwatch_slo_info{check="ingestion"})',
+        {"severity": "critical"},
         (
-            "An objective has no data.",
-            "{{ $labels.slo }} of {{ $labels.pipeline }} has an objective but nothing to hold against it.",
+            "Most events do not land.",
+            f"{_OF_SLO}: {{{{ $value | humanizePercentage }}}} of what was sent did not land over {_DOWN}.",
         ),
-        for_="15m",
     ),
     _alert(
-        "RecwatchCheckOverdue",
+        NO_DATA,
+        f"(time() - max by {BY} (recwatch_slo_last_data_timestamp_seconds)\n"
+        f" > on {BY} max by {BY} (recwatch_slo_data_due_seconds)) {ABOUT}",
+        {"severity": "warning"},
+        (
+            "An objective has had no data for longer than is normal.",
+            f"{_OF_SLO} had its last good or bad run {_AGO} ago.",
+        ),
+    ),
+    _alert(
+        CHECK_OVERDUE,
         f"time() - max by {_BY_CHECK} (recwatch_check_last_success_timestamp_seconds)\n"
         f"> on {_BY_CHECK} (2 * max by {_BY_CHECK} (recwatch_check_interval_seconds) + 300)",
         {"severity": "warning"},
+        ("A check has not succeeded for two of its intervals.", f"{_OF_CHECK} last succeeded {_AGO} ago."),
+    ),
+    _alert(
+        "RecwatchSloBudgetExhausted",
+        f"(max by {BY} (recwatch_slo_budget_remaining_ratio) <= 0) + on {BY} group_left (check, dataset, team)"
+        " 0 * max by (pipeline, slo, check, dataset, team) (recwatch_slo_info)",
+        {"severity": "info"},
         (
-            "A check has not succeeded for two of its intervals.",
-            f"{_OF_CHECK} last succeeded {{{{ $value | humanizeDuration }}}} ago.",
+            "The error budget of the period is spent.",
+            f"{_OF_SLO} has {{{{ $value | humanizePercentage }}}} of its budget left.",
         ),
+        for_="10m",
     ),
     _alert(
         "RecwatchMonitorDown",
-        'absent(up{job="recwatch"} == 1)',
+        # Absent, or there but not one of the replicas leads.
+        "absent(recwatch_leader == 1)",
         {"severity": "critical"},
         (
-            "The monitor itself is down.",
-            "No recwatch target of the job {{ $labels.job }} has answered for five minutes.",
+            "No monitor runs the checks.",
+            "No daemon that leads has been scraped for five minutes; value {{ $value }}.",
         ),
         for_="5m",
     ),

@@ -34,6 +34,7 @@ class FreshnessSettings(CheckSettings):
     max_age_by_source: Annotated[Mapping[str, Duration], Setting("Other limits for single sources.")] = field(
         default_factory=dict
     )
+    emergency_factor: Annotated[float, Setting("Times max_age at which the age of the feed pages at once.", 1)] = 6.0
     skew_tolerance: Annotated[
         Duration, Setting("Rows dated later than now plus this are counted as future, not as fresh.", 0)
     ] = seconds(60)
@@ -157,7 +158,8 @@ class Freshness(Check[FreshnessSettings]):
             "newest_event": "recwatch_newest_event_timestamp_seconds",
             "newest_ingest": "recwatch_newest_ingest_timestamp_seconds",
         }
-        samples = []
+        emergency = self.settings.emergency_factor * self.settings.max_age.total_seconds()
+        samples = [Sample("recwatch_freshness_emergency_seconds", {"dataset": tally.dataset}, emergency)]
         for source, counts in {**tally.by_source, ALL_SOURCES: tally.counts}.items():
             for name, metric in metrics.items():
                 at = counts.get(name)

@@ -19,7 +19,7 @@ PIPELINE = "pipeline"
 # Every label that a metric may have; values are bounded by the configuration or listed here.
 LABELS = (
     "pipeline", "dataset", "source", "check", "entity", "feature", "method", "matrix", "measure", "outcome", "result",
-    "cause", "rule", "version",
+    "cause", "rule", "version", "slo", "kind", "team", "tier", "channel",
 )  # fmt: skip
 
 
@@ -80,6 +80,13 @@ def _own(name: str, kind: Kind, unit: str, meaning: str, labels: tuple[str, ...]
     return Metric(PREFIX + name, kind, unit, labels, meaning)
 
 
+def _of_slo(name: str, kind: Kind, unit: str, meaning: str, labels: tuple[str, ...] = ()) -> Metric:
+    results = {"result": RESULTS[: 2 if "events" in name else 3]} if "result" in labels else {}
+    return Metric(f"{PREFIX}slo_{name}", kind, unit, ("slo", *labels), meaning, values=results)
+
+
+RESULTS = (Outcome.GOOD.value, Outcome.BAD.value, Outcome.UNKNOWN.value)
+DELIVERIES = ("delivered", "refused")
 _MATRIX = {"matrix": ("active", "catalogue")}
 _DRIFT = ("dataset", "feature", "method")
 _POPULARITY = {"method": ("js_distance", "l_infinity")}
@@ -91,8 +98,7 @@ CHECK_RUNS = Metric(
     values={"outcome": tuple(outcome.value for outcome in Outcome)},
 )  # fmt: skip
 
-# In the order in which they are exposed: the daemon, every check, then each check's own.
-METRICS: tuple[Metric, ...] = (
+_DAEMON = (
     _own("build_info", Kind.GAUGE, "", "The running version; the value is always 1.", ("version",)),
     _own("config_last_reload_successful", Kind.GAUGE, "",
          "1 if the configuration was read without a problem the last time it was read, else 0."),
@@ -101,6 +107,39 @@ METRICS: tuple[Metric, ...] = (
     _own("series", Kind.GAUGE, "series", "Series with the prefix recwatch_ in this exposition."),
     _own("series_dropped_total", Kind.COUNTER, "series",
          "Series left out of expositions because of limits.max_series, added up over all scrapes."),
+)  # fmt: skip
+
+_GAUGE, _COUNTER = Kind.GAUGE, Kind.COUNTER
+_SLO = (
+    _of_slo("info", _GAUGE, "", "What an objective is about, and who owns it; the value is always 1.",
+            ("check", "dataset", "kind", "team")),
+    _of_slo("objective_ratio", _GAUGE, "ratio", "Share of slices or events that must be good."),
+    _of_slo("alert_threshold_ratio", _GAUGE, "ratio",
+            "Bad share above which a burn-rate tier fires; only tiers that can fire.", ("tier",)),
+    _of_slo("min_bad_checks", _GAUGE, "runs", "Fewest bad runs in a tier's long window for it to fire."),
+    _of_slo("min_events", _GAUGE, "events", "Fewest events in a tier's long window for it to fire."),
+    _of_slo("observed_seconds", _GAUGE, "seconds", "How long the objective has been watched, as far back as matters."),
+    _of_slo("slice_good", _GAUGE, "",
+            "1 while the last run was good, 0 while it was bad; absent while it is unknown or overdue."),
+    _of_slo("events_total", _COUNTER, "events", "Events of the present by whether they were good.", ("result",)),
+    _of_slo("checks_total", _COUNTER, "runs", "Runs of the present by how they ended.", ("result",)),
+    _of_slo("last_data_timestamp_seconds", _GAUGE, "seconds", "When a run last ended good or bad, as a Unix time."),
+    _of_slo("data_due_seconds", _GAUGE, "seconds", "The longest time without a good or bad run that is normal."),
+    _of_slo("budget_remaining_ratio", _GAUGE, "ratio",
+            "Share of the period's error budget that is left; below 0 when it is overspent."),
+)  # fmt: skip
+_NOTIFICATIONS = (
+    _own("leader", _GAUGE, "", "1 if this daemon runs the checks and tells people, 0 if another one does."),
+    Metric("recwatch_notifications_total", _COUNTER, "messages", ("channel", "result"),
+           "Messages by what became of them: delivered, or refused for good.", values={"result": DELIVERIES}),
+    _own("notification_queue_length", _GAUGE, "messages", "Messages that wait to be delivered.", ("channel",)),
+)  # fmt: skip
+
+# In the order in which they are exposed: the daemon, objectives, every check, then each check's own.
+METRICS: tuple[Metric, ...] = (
+    *_DAEMON,
+    *_SLO,
+    *_NOTIFICATIONS,
     CHECK_ENABLED,
     _of_check("interval_seconds", "seconds", "How often the check is set to run."),
     _of_check("duration_seconds", "seconds", "How long the last run took to ask the engine; shared scans count fully."),
@@ -115,6 +154,8 @@ METRICS: tuple[Metric, ...] = (
     _of_verdict("limit", "", ("measure",), "The bound that the value was last held against, in the same unit."),
     _gauge("newest_event_timestamp_seconds", "seconds", ("dataset", "source"),
            "Time of the newest event, as a Unix time; rows dated ahead of the clock are left out.", "freshness"),
+    _gauge("freshness_emergency_seconds", "seconds", ("dataset",), "Age of the newest event that is an emergency.",
+           "freshness"),
     _gauge("newest_ingest_timestamp_seconds", "seconds", ("dataset", "source"),
            "Time at which the newest row arrived, as a Unix time.", "freshness"),
     _counter("ingest_events_total", "events", ("dataset", "source", "result"),

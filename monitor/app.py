@@ -69,7 +69,7 @@ class App:
         self._store, self._clock, self._watched = store, clock, watched
         self._problem, self._pending = problem, pending
         self._page = Page()
-        self._metrics = make_wsgi_app(registry(Exposition(store, watched)))
+        self._metrics = make_wsgi_app(registry(Exposition(store, watched, clock)))
         self._failing: set[str] = set()
         self._lock = threading.Lock()
         self._routes: Mapping[str, Callable[[Mapping[str, Any]], Answer]] = {

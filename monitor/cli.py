@@ -22,6 +22,11 @@ COMMANDS = {
     "check": ("check", "Run the checks once, as a gate in CI or a workflow."),
     "run": ("run", "Run the daemon."),
     "baseline": ("baseline", "Build, show, pin or drop baselines."),
+    "alerts": ("alerts", "Show what fires, what is kept quiet, and what was sent to whom."),
+    "silence": ("silence", "Keep alerts of some objectives quiet for a while."),
+    "notify": ("notify", "Try out the channels, and tell them about deploys."),
+    "runbook": ("runbook", "Print what to do about an alert."),
+    "export": ("export", "Print rules for Prometheus, or the objectives in OpenSLO."),
     "demo": ("demo", "Watch a made-up recommender break, live."),
     "doctor": ("doctor", "Say what is installed and whether anything stands in the way."),
 }

@@ -4,57 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, WithJsonSchema, create_model
+from pydantic import Field, SecretStr, create_model
 from pydantic.json_schema import GenerateJsonSchema
 
 from checks import CATALOGUE
-from checks.dataset import LINKS, Role
+from checks.dataset import LINKS, Dataset, Role, dataset_table
 from checks.settings import CheckSettings, Setting, seconds
-from monitor.durations import HINT, PATTERN, duration_text, parse_duration
-from monitor.times import parse_time
+from monitor.config_alerting import PLAIN_CHANNEL_FIELDS, AlertingConfig
+from monitor.config_types import Duration, Moment, Name, Section
+from monitor.durations import duration_text
 
 EMBEDDED = "files"
 DATASET_NAME = "[a-z][a-z0-9_]{0,62}"
 # Part of a JSON Schema: a value that the environment or a file fills in.
 _REFERENCE = {"type": "string", "pattern": r"\$\{"}
-
-
-def parse_moment(value: object) -> datetime:
-    """Return a moment of the configuration; without a zone it is UTC.
-
-    Raises:
-        ValueError: It is none; a number is refused, because its unit would be a guess.
-    """
-    if isinstance(value, datetime):
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-    if isinstance(value, date):
-        return datetime.combine(value, time(), UTC)
-    try:
-        return parse_time(value if isinstance(value, str) else "")
-    except (ValueError, OverflowError):
-        raise ValueError("must be a date or time; write 2026-01-31 or 2026-01-31T12:00:00Z") from None
-
-
-Duration = Annotated[
-    timedelta,
-    BeforeValidator(parse_duration),
-    WithJsonSchema({"type": "string", "description": HINT, "pattern": PATTERN, "examples": ["30s", "5m", "1h30m"]}),
-]
-Moment = Annotated[
-    datetime,
-    BeforeValidator(parse_moment),
-    WithJsonSchema({"type": "string", "examples": ["2026-01-31", "2026-01-31T12:00:00Z"]}),
-]
-Name = Annotated[str, Field(min_length=1)]
-
-
-class Section(BaseModel):
-    """A part of the configuration; unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class EngineConfig(Section):
@@ -187,7 +153,7 @@ class LimitsConfig(Section):
     keep: Duration = Field(timedelta(days=35), ge=seconds(1), description="How long windows and verdicts are kept.")
 
 
-class Config(Section):
+class Config(AlertingConfig):
     """A whole configuration file: one pipeline."""
 
     pipeline: str = Field("default", min_length=1, max_length=64, description="Name of the pipeline, a label.")
@@ -228,6 +194,12 @@ def _has_clock(dataset: DatasetConfig) -> bool:
     return Role.EVENT_TIME in dataset.roles or Role.INGESTED_AT in dataset.roles
 
 
+def described(name: str, dataset: DatasetConfig) -> Dataset:
+    """Return a dataset as far as the configuration tells; which columns exist is known to the data only."""
+    roles = {role: str(role) for role in dataset.roles}
+    return Dataset(name, dataset_table(name, {}), {}, roles, features=dataset.features)
+
+
 def may_hold_secret(where: tuple[str | int, ...]) -> bool:
     """Return whether what stands at a place of the file may be a secret, misplaced ones included.
 
@@ -238,6 +210,10 @@ def may_hold_secret(where: tuple[str | int, ...]) -> bool:
     if where[:1] == ("engines",):
         plain = [name for name, field in EngineConfig.model_fields.items() if field.annotation is not SecretStr]
         return len(where) < 3 or where[2] not in plain
+    if where[:1] == ("channels",):
+        return len(where) < 3 or where[2] not in PLAIN_CHANNEL_FIELDS
+    if where[:2] == ("notify", "heartbeat"):
+        return where[2:3] != ("every",)
     field = Config.model_fields.get(str(where[0])) if where else None
     return field is not None and field.annotation is SecretStr
 

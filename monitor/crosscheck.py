@@ -18,8 +18,9 @@ from sqlalchemy.exc import ArgumentError
 
 from checks import CATALOGUE
 from checks.check import Check
-from checks.dataset import Dataset, Role, dataset_table
-from monitor.config import DATASET_NAME, EMBEDDED, Config, DatasetConfig, TimeColumn
+from checks.dataset import Role
+from monitor import crosscheck_alerting
+from monitor.config import DATASET_NAME, EMBEDDED, Config, DatasetConfig, TimeColumn, described
 from monitor.document import AS_WRITTEN, Problem, Where
 from monitor.durations import duration_text
 from monitor.engines import DIALECTS
@@ -62,13 +63,7 @@ EXAMPLE_URL = "postgresql://user:${PASSWORD}@host/database"
 
 def crosscheck(config: Config) -> list[Problem]:
     """Return what is wrong beyond the schema."""
-    return [problem for rule in RULES for problem in rule(config)]
-
-
-def described(name: str, dataset: DatasetConfig) -> Dataset:
-    """Return a dataset as far as the configuration tells; which columns exist is known to the data only."""
-    roles = {role: str(role) for role in dataset.roles}
-    return Dataset(name, dataset_table(name, {}), {}, roles, features=dataset.features)
+    return [problem for rule in (*RULES, *crosscheck_alerting.RULES) for problem in rule(config)]
 
 
 def _names(config: Config) -> Iterator[Problem]:

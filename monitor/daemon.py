@@ -16,20 +16,25 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from checks.check import Check
 from checks.window import EPOCH, Window
-from monitor import log
+from monitor import log, objectives, outbox
+from monitor.alerting import SPARE
 from monitor.baselines import Builder, is_due
 from monitor.clock import Clock
 from monitor.config import Config
 from monitor.errors import ConfigError, RecwatchError
 from monitor.late import reopened
+from monitor.lease import Lease
 from monitor.load import load
 from monitor.resolve import Pipeline, build
 from monitor.runner import Runner
 from monitor.schedule import due, given_up
 from monitor.series import series_estimate
 from monitor.store import Store
+from monitor.watch import Watch
 
 HEARTBEAT = timedelta(seconds=5)
+# How soon after the start the objectives are first evaluated.
+FIRST_EVALUATION = timedelta(seconds=5)
 # A scheduler whose heart stands still for this long is not alive.
 LONGEST_SILENCE = timedelta(seconds=60)
 
@@ -41,6 +46,7 @@ class Live:
     config: Config
     pipeline: Pipeline
     runner: Runner
+    watch: Watch
 
 
 @dataclass
@@ -65,6 +71,7 @@ class Daemon:
     clock: Clock
     live: Live = field(init=False)
     store: Store = field(init=False)
+    lease: Lease = field(init=False)
     reload_state: Reload = field(init=False)
 
     def __post_init__(self) -> None:
@@ -72,7 +79,10 @@ class Daemon:
         now = self.clock.now()
         self.reload_state = Reload(now, now)
         self.store = Store(config.state.get_secret_value(), config.pipeline)
+        self.lease = Lease(self.store, self.clock)
+        self.store.guard = self.lease.guard
         self.live = self._bring_up(config)
+        self._lead()
         self._read_mtime = self._mtime()
         self._heartbeat = now
         self._first_pending: set[tuple[str, str]] = set()
@@ -87,13 +97,15 @@ class Daemon:
     def _bring_up(self, config: Config) -> Live:
         pipeline = build(config)
         series_estimate(config, pipeline.checks)
-        return Live(config, pipeline, Runner(pipeline, self.store, self.clock))
+        watch = Watch(self.store, pipeline, self.clock)
+        return Live(config, pipeline, Runner(pipeline, self.store, self.clock), watch)
 
     # -- life ------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Start the schedule; the first run of every check begins at once."""
         self._schedule()
+        self.live.watch.start()
         self._scheduler.start()
         log.event("started", config=self.path, pipeline=self.live.config.pipeline)
 
@@ -108,6 +120,8 @@ class Daemon:
     def stop(self) -> None:
         """End the schedule, let running checks finish, and close everything."""
         self._scheduler.shutdown(wait=True)
+        self.live.watch.close()
+        self.lease.release()
         self.live.pipeline.close()
         self.store.close()
         log.event("stopped")
@@ -143,6 +157,8 @@ class Daemon:
         self._every(timedelta(minutes=5), self.renew_baselines, "baselines", first=self.clock.now())
         self._every(timedelta(minutes=10), self.reopen, "late-rows")
         self._every(timedelta(hours=1), self._prune, "prune")
+        every = self.live.config.notify.every
+        self._every(every, self.evaluate, "evaluate", first=self.clock.now() + min(every, FIRST_EVALUATION))
 
     def _every(self, interval: timedelta, call: Callable[[], None], name: str, first: datetime | None = None) -> None:
         extra = {} if first is None else {"next_run_time": first}
@@ -152,6 +168,8 @@ class Daemon:
     def tick(self, dataset: str, checks: list[Check[Any]]) -> None:
         """Judge the windows that are due of some checks of one dataset, oldest first."""
         live, now = self.live, self.clock.now()
+        if not self.lease.is_held:
+            return
         try:
             watermarks = {check.id: self.store.watermark(dataset, check.id) for check in checks}
             stuck: set[str] = set()
@@ -179,7 +197,7 @@ class Daemon:
         """Build references that are missing, and those that are not pinned and have grown old."""
         live, now = self.live, self.clock.now()
         settings = live.config.baselines
-        if not settings.auto:
+        if not settings.auto or not self.lease.is_held:
             return
         builder = Builder(live.runner, self.store)
         for dataset, checks in live.pipeline.checks.items():
@@ -197,7 +215,7 @@ class Daemon:
     def reopen(self) -> None:
         """Judge windows again that have got late rows; what they add is counted once."""
         live, now = self.live, self.clock.now()
-        for dataset, checks in live.pipeline.checks.items():
+        for dataset, checks in live.pipeline.checks.items() if self.lease.is_held else ():
             try:
                 span = Window(now - live.config.limits.reopen, now)
                 rounds = reopened(live.runner, self.store, dataset, checks, span)
@@ -209,12 +227,35 @@ class Daemon:
             except RecwatchError as error:
                 log.error("reopen_failed", dataset=dataset, error=error)
 
+    def evaluate(self) -> None:
+        """Evaluate the objectives and tell people, if this daemon leads."""
+        if self.lease.is_held:
+            self.live.watch.evaluate()
+
+    def _lead(self) -> None:
+        """Take the lease if it is free, and say so when that changes anything."""
+        before = self.lease.is_held
+        try:
+            leads = self.lease.renew()
+        except RecwatchError as error:
+            log.error("lease_failed", error=error)
+            return
+        if leads != before:
+            log.event("leads" if leads else "stands_by", holder=self.lease.holder)
+        self.live.watch.lead(leads)
+
     def _beat(self) -> None:
         self._heartbeat = self.clock.now()
+        self._lead()
 
     def _prune(self) -> None:
         try:
-            self.store.prune(self.clock.now() - self.live.config.limits.keep)
+            now, keep = self.clock.now(), self.live.config.limits.keep
+            self.store.prune(now - keep)
+            periods = [slo.period for slo in self.live.pipeline.slos.values()]
+            longest = max((tier.long for slo in self.live.pipeline.slos.values() for tier in slo.tiers), default=keep)
+            objectives.prune(self.store, now - longest - SPARE, now - max([*periods, keep]))
+            outbox.prune(self.store, now - keep)
         except RecwatchError as error:
             log.error("prune_failed", error=error)
 
@@ -247,6 +288,9 @@ class Daemon:
             old, self.live = self.live, fresh
             self._scheduler.remove_all_jobs()
             self._schedule()
+            old.watch.close()
+            fresh.watch.lead(self.lease.is_held)
+            fresh.watch.start()
             old.pipeline.close()
             self.reload_state = Reload(now, now)
             log.event("reloaded", config=self.path)
@@ -270,6 +314,6 @@ class Daemon:
 
     def pending(self) -> str | None:
         """Return what the daemon still waits for before it is ready, or None if it is ready."""
-        if self._first_pending:
+        if self._first_pending and self.lease.is_held:
             return f"{len(self._first_pending)} checks have not run yet"
         return self.problem()

@@ -18,6 +18,8 @@ from prometheus_client.registry import Collector
 from checks.check import Outcome, Sample, Verdict
 from checks.metrics import BY_NAME, CHECK_RUNS, METRICS, PIPELINE, Kind, Metric
 from monitor import log
+from monitor.clock import Clock
+from monitor.exposition_slo import about_notifications, about_objectives, running
 from monitor.records import Run
 from monitor.series import kept, label_value
 from monitor.status import Watched
@@ -32,10 +34,11 @@ class Exposition(Collector):
     Args:
         store: Where counters, gauges, runs and verdicts are.
         watched: Tells what is watched at this moment.
+        clock: Tells the time.
     """
 
-    def __init__(self, store: Store, watched: Callable[[], Watched]) -> None:
-        self._store, self._watched = store, watched
+    def __init__(self, store: Store, watched: Callable[[], Watched], clock: Clock) -> None:
+        self._store, self._watched, self._clock = store, watched, clock
         self._lock = threading.Lock()
         self._dropped_total = 0
         self._dropped_before = 0
@@ -79,13 +82,15 @@ class Exposition(Collector):
 
     def _samples(self, watched: Watched) -> Iterator[Sample]:
         yield from _about_configuration(watched)
-        running = {(dataset, kind.id) for dataset, kind, check in watched.every() if check is not None}
-        yield from _unborn_runs(running)
+        yield from about_objectives(self._store, watched, self._clock.now())
+        yield from about_notifications(self._store, watched)
+        checks = {(dataset, kind.id) for dataset, kind, check in watched.every() if check is not None}
+        yield from _unborn_runs(checks)
         for sample in (*self._store.counters(), *self._store.gauges()):
             # A dataset or check that was taken out of the configuration would be stale for ever.
-            if _is_current(sample, running):
+            if _is_current(sample, checks, watched):
                 yield sample
-        runs = [run for run in self._store.runs() if (run.dataset, run.check) in running]
+        runs = [run for run in self._store.runs() if (run.dataset, run.check) in checks]
         for run in runs:
             yield from _about_run(run)
         ran = {(run.dataset, run.check) for run in runs}
@@ -107,11 +112,15 @@ def _family(metric: Metric) -> Family:
     return family(metric.name, metric.help, labels=(PIPELINE, *metric.labels))
 
 
-def _is_current(sample: Sample, running: set[tuple[str, str]]) -> bool:
+def _is_current(sample: Sample, checks: set[tuple[str, str]], watched: Watched) -> bool:
     metric = BY_NAME.get(sample.metric)
     if metric is None:
         return False
-    return (sample.labels.get("dataset", ""), metric.check or sample.labels.get("check", "")) in running
+    if "slo" in sample.labels:
+        return sample.labels["slo"] in running(watched)
+    if "channel" in sample.labels:
+        return sample.labels["channel"] in watched.config.channels
+    return (sample.labels.get("dataset", ""), metric.check or sample.labels.get("check", "")) in checks
 
 
 def _about_configuration(watched: Watched) -> Iterator[Sample]:

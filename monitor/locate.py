@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import timedelta
 from difflib import get_close_matches
 from typing import Any, get_args, get_origin
 
@@ -11,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from monitor.config import Config
 from monitor.document import UNSAID, Document, Problem, Where
+from monitor.durations import duration_text
 
 _EMPTY = "must not be empty"
 _SINGLE = ("int_", "float_", "bool_", "string_")
@@ -90,22 +92,28 @@ def _keys(where: Where) -> list[str]:
     annotation: Any = Config
     for part in where:
         annotation = _inside(annotation, part)
-    return [name for model in _models(annotation) for name in model.model_fields]
+    return list(
+        {field.alias or name: None for model in _models(annotation) for name, field in model.model_fields.items()}
+    )
 
 
 def _inside(annotation: Any, part: str | int) -> Any:
     """Return the type of what stands under a key."""
-    for model in _models(annotation):
-        field = model.model_fields.get(str(part))
-        return field.annotation if field is not None else None
+    models = _models(annotation)
+    if models and isinstance(part, str):
+        return next((model.model_fields[part].annotation for model in models if part in model.model_fields), None)
     if get_origin(annotation) is dict:
         return get_args(annotation)[1]
-    return None
+    return get_args(annotation)[0] if get_origin(annotation) is tuple and isinstance(part, int) else None
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
-    candidates = [annotation, *(() if get_origin(annotation) is dict else get_args(annotation))]
-    return [entry for entry in candidates if isinstance(entry, type) and issubclass(entry, BaseModel)]
+    """Return the sections that a type allows: itself, or those of a choice."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if get_origin(annotation) in (dict, tuple):
+        return []
+    return [model for entry in get_args(annotation) for model in _models(entry)]
 
 
 def _problem(entry: Any, where: Where, document: Document) -> Problem:
@@ -117,6 +125,10 @@ def _problem(entry: Any, where: Where, document: Document) -> Problem:
         return Problem(where, "is missing", f"add {name}")
     if value is None:
         return Problem(where, _EMPTY, "fill it in, or remove the line")
+    if kind == "union_tag_not_found":
+        return Problem(where, "has no type", f"add type: one of {', '.join(_tags(where))}")
+    if kind == "union_tag_invalid":
+        return _choice((*where, "type"), str(context["tag"]), _tags(where))
     if kind in ("enum", "literal_error"):
         return _choice(where, str(value), re.findall(r"'([^']*)'", str(context["expected"])))
     if kind == "value_error":
@@ -138,6 +150,14 @@ def _problem(entry: Any, where: Where, document: Document) -> Problem:
     return Problem(where, str(entry["msg"])[:1].lower() + str(entry["msg"])[1:], "change it", value)
 
 
+def _tags(where: Where) -> list[str]:
+    """Return the types that something at a place can have."""
+    annotation: Any = Config
+    for part in where:
+        annotation = _inside(annotation, part)
+    return [get_args(model.model_fields["type"].annotation)[0] for model in _models(annotation)]
+
+
 def _choice(where: Where, value: str, names: list[str]) -> Problem:
     close = get_close_matches(value, names, 1, 0.6)
     todo = f"did you mean {close[0]}?" if close else f"use one of {', '.join(names)}"
@@ -152,4 +172,7 @@ def _bound(where: Where, value: Any, rule: str, broken: tuple[str, Any, str]) ->
 
 
 def _number(bound: Any) -> str:
+    if str(bound).startswith("datetime.timedelta("):
+        # The validator hands on how Python would write it.
+        return duration_text(timedelta(**{unit: int(n) for unit, n in re.findall(r"(\w+)=(\d+)", bound)}))
     return f"{bound:g}" if isinstance(bound, int | float) else str(bound)

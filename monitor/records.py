@@ -14,6 +14,31 @@ from checks.window import Window, moment
 
 
 @dataclass(frozen=True)
+class SloPoint:
+    """What one run of a check says about an objective.
+
+    Args:
+        slo: Name of the objective.
+        at: When the run finished.
+        window_end: End of the window that it judged.
+        outcome: Good, bad or unknown.
+        good: Good events, or good seconds.
+        bad: Bad events, or bad seconds.
+        is_live: Whether the window is of the present; older ones spend budget, and wake nobody.
+        counted: What it adds to the counters of the objective.
+    """
+
+    slo: str
+    at: datetime
+    window_end: datetime
+    outcome: Outcome
+    good: float = 0.0
+    bad: float = 0.0
+    is_live: bool = True
+    counted: Sequence[Sample] = ()
+
+
+@dataclass(frozen=True)
 class Judged:
     """Everything that one run of a check on one window leaves behind."""
 
@@ -28,6 +53,7 @@ class Judged:
     gauges: Sequence[Sample] = ()
     figures: Mapping[str, float | None] = field(default_factory=dict)
     advances: bool = True
+    points: Sequence[SloPoint] = ()
 
     @property
     def failed(self) -> bool:

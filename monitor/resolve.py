@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Double, Text, case, cast, func, select
 
+from alerts.slo import Slo
 from checks import CATALOGUE, Check
 from checks.dataset import ColumnType, Dataset, Kind, Role, TimeUnit, dataset_table
 from checks.rows import Rows
@@ -17,6 +18,7 @@ from monitor.config import EMBEDDED, Config, DatasetConfig, TimeColumn
 from monitor.engine import Engine, Location, Session
 from monitor.engines import connect
 from monitor.errors import EngineError
+from monitor.slos import objectives
 
 TIME_ROLES = (Role.EVENT_TIME, Role.INGESTED_AT, Role.VALID_FROM, Role.VALID_TO)
 ID_ROLES = (Role.EVENT_ID, Role.USER, Role.ITEM)
@@ -26,11 +28,12 @@ _UNIT_BOUNDS = {TimeUnit.SECONDS: 1e11, TimeUnit.MILLISECONDS: 1e14, TimeUnit.MI
 
 @dataclass
 class Pipeline:
-    """A configuration brought to life: engines, and the checks of every watched dataset."""
+    """A configuration brought to life: engines, the checks of every watched dataset, and objectives by name."""
 
     config: Config
     engines: Mapping[str, Engine]
     checks: Mapping[str, Sequence[Check[Any]]]
+    slos: Mapping[str, Slo] = field(default_factory=dict)
     units: dict[tuple[str, Role], TimeUnit] = field(default_factory=dict)
 
     def close(self) -> None:
@@ -53,7 +56,7 @@ def build(config: Config) -> Pipeline:
     if any(engine_name(config, dataset) == EMBEDDED for dataset in config.datasets.values()):
         engines.setdefault(EMBEDDED, connect(EMBEDDED, "duckdb:///:memory:"))
     checks = {name: enabled_checks(config, name) for name in config.watched()}
-    return Pipeline(config, engines, checks)
+    return Pipeline(config, engines, checks, objectives(config, checks))
 
 
 def enabled_checks(config: Config, dataset: str) -> list[Check[Any]]:

@@ -20,7 +20,8 @@ from checks.rows import Rows
 from checks.window import MICROSECOND, Window, moment
 from monitor.clock import Clock
 from monitor.errors import EngineError
-from monitor.records import Judged
+from monitor.objectives import points
+from monitor.records import Judged, SloPoint
 from monitor.resolve import Pipeline, Resolver, largest_sources
 from monitor.store import Store
 
@@ -292,6 +293,7 @@ class Runner:
                 return Judged(
                     check.id, dataset, task.window, verdicts, self.clock.now(), task.duration_seconds, tally,
                     increments, check.gauges(tally, verdicts), _figures(check, tally),
+                    points=self._points(dataset, check, verdicts),
                 )  # fmt: skip
             except Exception as error:
                 task.error = said(error)
@@ -299,8 +301,12 @@ class Runner:
         increments = run_samples(check.id, dataset, verdicts)
         return Judged(
             check.id, dataset, task.window, verdicts, self.clock.now(), task.duration_seconds,
-            increments=increments, advances=False,
+            increments=increments, advances=False, points=self._points(dataset, check, verdicts),
         )  # fmt: skip
+
+    def _points(self, dataset: str, check: Check[Any], verdicts: Sequence[Verdict]) -> tuple[SloPoint, ...]:
+        ours = [slo for slo in self.pipeline.slos.values() if (slo.dataset, slo.check) == (dataset, check.id)]
+        return tuple(points(ours, verdicts, self.clock.now()))
 
 
 def _measured(check: Check[Any], rows: Rows, baseline: Baseline) -> Sequence[Measure | Listing]:

@@ -18,6 +18,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    UniqueConstraint,
     create_engine,
     event,
     select,
@@ -26,7 +27,7 @@ from sqlalchemy.engine import make_url
 
 from monitor.errors import StateError
 
-VERSION = 1
+VERSION = 2
 
 metadata = MetaData()
 
@@ -118,8 +119,115 @@ baselines = Table(
     Column("reference", Text, nullable=False),
 )
 
+# What each run says about each objective, for as long as the longest window of a tier looks back.
+slo_points = Table(
+    "slo_points",
+    metadata,
+    # Grows with every row, so that a reader can ask for what is new.
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("pipeline", String(128), nullable=False),
+    Column("slo", String(128), nullable=False),
+    Column("end_us", BigInteger, nullable=False),
+    Column("at_us", BigInteger, nullable=False),
+    Column("outcome", String(16), nullable=False),
+    Column("good", Double, nullable=False),
+    Column("bad", Double, nullable=False),
+    Column("live", Boolean, nullable=False),
+    UniqueConstraint("pipeline", "slo", "end_us"),
+)
+
+# The newest of them.
+slo_latest = Table(
+    "slo_latest",
+    metadata,
+    Column("pipeline", String(128), primary_key=True),
+    Column("slo", String(128), primary_key=True),
+    Column("outcome", String(16), nullable=False),
+    Column("at_us", BigInteger, nullable=False),
+    Column("judged_us", BigInteger),
+    Column("since_us", BigInteger, nullable=False),
+)
+
+# The same by hours, for the budget of a whole period: events, or seconds.
+slo_hours = Table(
+    "slo_hours",
+    metadata,
+    Column("pipeline", String(128), primary_key=True),
+    Column("slo", String(128), primary_key=True),
+    Column("hour_us", BigInteger, primary_key=True),
+    Column("good", Double, nullable=False),
+    Column("bad", Double, nullable=False),
+)
+
+# Every message about an incident; incidents and their transitions are kept as history, too.
+transitions = Table(
+    "transitions",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("pipeline", String(128), nullable=False),
+    Column("incident", String(255), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("at_us", BigInteger, nullable=False),
+    Column("alert", Text, nullable=False),
+    UniqueConstraint("pipeline", "incident", "number"),
+)
+
+# What is still to be delivered to whom, and what became of it.
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("pipeline", String(128), nullable=False),
+    Column("channel", String(128), nullable=False),
+    Column("transition_id", BigInteger, nullable=False),
+    Column("incident", String(255), nullable=False),
+    Column("state", String(16), nullable=False, index=True),
+    Column("attempts", Integer, nullable=False),
+    Column("next_us", BigInteger, nullable=False),
+    Column("done_us", BigInteger),
+    Column("error", Text),
+    UniqueConstraint("channel", "transition_id"),
+)
+
+# What a channel remembers of an incident, such as the id of a message to edit.
+memories = Table(
+    "memories",
+    metadata,
+    Column("pipeline", String(128), primary_key=True),
+    Column("channel", String(128), primary_key=True),
+    Column("incident", String(255), primary_key=True),
+    Column("name", String(64), primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+silences = Table(
+    "silences",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("pipeline", String(128), nullable=False),
+    Column("pattern", String(128), nullable=False),
+    Column("start_us", BigInteger, nullable=False),
+    Column("end_us", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("author", String(128), nullable=False),
+)
+
+# Who runs the checks and tells people, of several daemons on one state.
+leases = Table(
+    "leases",
+    metadata,
+    Column("pipeline", String(128), primary_key=True),
+    Column("holder", String(64), nullable=False),
+    Column("until_us", BigInteger, nullable=False),
+)
+
+
+def _no_change(_connection: Connection) -> None:
+    """New tables are made wherever they are missing."""
+
+
 # One step for each version that a state may be at: what makes version n+1 out of version n.
-MIGRATIONS: dict[int, Callable[[Connection], None]] = {}
+MIGRATIONS: dict[int, Callable[[Connection], None]] = {1: _no_change}
 
 
 def connect(url: str) -> Engine:

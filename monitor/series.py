@@ -15,6 +15,7 @@ from checks.feature_drift import FeatureDrift
 from checks.metrics import CHECK_ENABLED, METRICS, Metric
 from monitor.config import Config, DatasetConfig
 from monitor.errors import ConfigError
+from monitor.slos import objectives
 
 LONGEST_LABEL = 128
 # Producers beside those told apart: other, (none) and (all).
@@ -34,9 +35,15 @@ def series_estimate(config: Config, checks: Mapping[str, Sequence[Check[Any]]]) 
         ConfigError: They are more than ``limits.max_series``.
     """
     largest, total = (0, ""), 0
+    slos = objectives(config, checks)
     for metric in METRICS:
+        if "slo" in metric.labels:
+            tiers = sum(len(slo.active) for slo in slos.values())
+            total += tiers if "tier" in metric.labels else len(slos) * len(metric.values.get("result", ("",)))
+            continue
         if "dataset" not in metric.labels:
-            total += 1
+            channels = len(config.channels) if "channel" in metric.labels else 1
+            total += channels * len(metric.values.get("result", ("",)))
             continue
         for dataset, enabled in checks.items():
             owners = [check for check in enabled if metric.check in (None, check.id)]

@@ -122,7 +122,10 @@ def serve(daemon: Daemon) -> Server:
     def watched() -> Watched:
         live, read = daemon.live, daemon.reload_state
         disabled = dict(live.runner.disabled)
-        return Watched(live.config, live.pipeline.checks, disabled, read.succeeded_at, read.problem)
+        return Watched(
+            live.config, live.pipeline.checks, disabled, read.succeeded_at, read.problem,
+            live.pipeline.slos, daemon.lease.is_held,
+        )  # fmt: skip
 
     live = daemon.live
     series_estimate(live.config, live.pipeline.checks)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from importlib import metadata
 from typing import Any, NamedTuple
 
+from alerts.slo import Slo
 from checks import CATALOGUE
 from checks.check import Check, Outcome, Verdict
 from monitor.config import Config
@@ -39,6 +40,8 @@ class Watched:
         disabled: Those of them that cannot run, since a role is missing.
         read_at: When this configuration was read.
         read_problem: Why a newer configuration was refused; None if the newest is in force.
+        slos: The objectives by name.
+        is_leader: Whether this daemon runs the checks, not another one on the same state.
     """
 
     config: Config
@@ -46,6 +49,8 @@ class Watched:
     disabled: Mapping[tuple[str, str], Disabled]
     read_at: datetime
     read_problem: str | None = None
+    slos: Mapping[str, Slo] = field(default_factory=dict)
+    is_leader: bool = True
     version: str = VERSION
 
     def every(self) -> Iterator[tuple[str, type[Check[Any]], Check[Any] | None]]:

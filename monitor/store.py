@@ -7,7 +7,7 @@ instant, either all of a window is there or nothing; judged again, it replaces i
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -20,8 +20,9 @@ from checks.baseline import Baseline, Past
 from checks.check import Outcome, Sample, Verdict
 from checks.measure import Tally
 from checks.window import Window, micros, moment
-from monitor import schema
+from monitor import objectives, schema
 from monitor.errors import StateError
+from monitor.queries import HISTORY, LATEST
 from monitor.records import (
     Judged,
     Point,
@@ -49,6 +50,8 @@ class Store:
 
     def __init__(self, url: str, pipeline: str) -> None:
         self.pipeline = pipeline
+        # Called first in every transaction that counts or tells something; raises if it must not.
+        self.guard: Callable[[Connection], None] = lambda _connection: None
         self._where = make_url(url).render_as_string(hide_password=True)
         self._engine = schema.connect(url)
         try:
@@ -64,7 +67,12 @@ class Store:
         self._engine.dispose()
 
     @contextmanager
-    def _write(self) -> Iterator[Connection]:
+    def writing(self) -> Iterator[Connection]:
+        """Give a connection in a transaction that writes: all of it is kept, or nothing.
+
+        Raises:
+            StateError: The state cannot be written.
+        """
         try:
             with self._engine.connect() as connection:
                 connection = connection.execution_options(writes=True)
@@ -74,7 +82,12 @@ class Store:
             raise StateError(f"state {self._where}: cannot be written: {_short(error)}") from error
 
     @contextmanager
-    def _read(self) -> Iterator[Connection]:
+    def reading(self) -> Iterator[Connection]:
+        """Give a connection that reads.
+
+        Raises:
+            StateError: The state cannot be read.
+        """
         try:
             with self._engine.connect() as connection:
                 yield connection
@@ -94,7 +107,8 @@ class Store:
         """Write all of a judged window, or nothing of it."""
         key = self._key(judged.dataset, judged.check)
         span = {"start_us": micros(judged.window.start), "end_us": micros(judged.window.end)}
-        with self._write() as connection:
+        with self.writing() as connection:
+            self.guard(connection)
             self._replace_verdicts(connection, judged, key, span)
             if judged.tally is None:
                 # No window to replace: every failed run counts.
@@ -102,13 +116,15 @@ class Store:
             else:
                 self._replace_window(connection, judged, judged.tally, {**key, **span})
                 self._replace_gauges(connection, judged, key)
+            for point in objectives.record(connection, self.pipeline, judged.points):
+                self._count(connection, _by_series(point.counted), {})
             self._touch_run(connection, judged, key)
 
     def commit_past(self, judged: Judged) -> None:
         """Write a window of history for baselines: nothing is counted, and no run is noted."""
         key = self._key(judged.dataset, judged.check)
         span = {"start_us": micros(judged.window.start), "end_us": micros(judged.window.end)}
-        with self._write() as connection:
+        with self.writing() as connection:
             self._replace_verdicts(connection, judged, key, span)
             if judged.tally is not None:
                 self._replace_window(connection, judged, judged.tally, {**key, **span})
@@ -164,6 +180,10 @@ class Store:
                 row = {"pipeline": self.pipeline, "metric": metric, "labels": labels, "value": 0, "held": added}
                 connection.execute(table.insert().values(row))
 
+    def count_one(self, connection: Connection, metric: str, labels: Mapping[str, str]) -> None:
+        """Add one to a counter, in the caller's transaction."""
+        self._count(connection, {series_name(Sample(metric, labels, 1)): 1}, {})
+
     def _replace_gauges(self, connection: Connection, judged: Judged, key: dict[str, str]) -> None:
         table = schema.gauges
         connection.execute(table.delete().where(self._is(table, judged.dataset, judged.check)))
@@ -197,14 +217,14 @@ class Store:
     def watermark(self, dataset: str, check: str) -> datetime | None:
         """Return the end of the newest window that a check has judged."""
         table = schema.runs
-        with self._read() as connection:
+        with self.reading() as connection:
             found = connection.execute(select(table.c.watermark_us).where(self._is(table, dataset, check))).scalar()
         return None if found is None else moment(found)
 
     def runs(self) -> list[Run]:
         """Return how each check last ran."""
         table = schema.runs
-        with self._read() as connection:
+        with self.reading() as connection:
             rows = connection.execute(select(table).where(table.c.pipeline == self.pipeline)).all()
         return [
             Run(
@@ -216,17 +236,17 @@ class Store:
 
     def latest(self) -> list[Verdict]:
         """Return the verdicts of the newest window of each check that has run."""
-        with self._read() as connection:
-            rows = connection.execute(_LATEST, {"pipeline": self.pipeline}).all()
+        with self.reading() as connection:
+            rows = connection.execute(LATEST, {"pipeline": self.pipeline}).all()
         return [load_verdict(row) for row in rows]
 
     def histories(self, verdicts: Sequence[Verdict], at_most: int) -> list[tuple[Point, ...]]:
         """Return, for the subject of each verdict, its last verdicts without their words, oldest first."""
         found = []
-        with self._read() as connection:
+        with self.reading() as connection:
             for verdict in verdicts:
                 key = {**self._key(verdict.dataset, verdict.check), "subject": dump(verdict.subject)}
-                rows = connection.execute(_HISTORY, {**key, "at_most": at_most}).all()
+                rows = connection.execute(HISTORY, {**key, "at_most": at_most}).all()
                 points = [Point(moment(end), Outcome(outcome), *rest) for end, outcome, *rest in rows]
                 found.append(tuple(reversed(points)))
         return found
@@ -235,7 +255,7 @@ class Store:
         """Return the ends of the windows of a check that are kept and lie in a span."""
         table = schema.windows
         inside = and_(table.c.start_us >= micros(span.start), table.c.end_us <= micros(span.end))
-        with self._read() as connection:
+        with self.reading() as connection:
             rows = connection.execute(select(table.c.end_us).where(self._is(table, dataset, check), inside)).all()
         return {moment(row.end_us) for row in rows}
 
@@ -244,7 +264,7 @@ class Store:
         table = schema.windows
         inside = and_(table.c.start_us >= micros(span.start), table.c.end_us <= micros(span.end))
         columns = (table.c.start_us, table.c.end_us, table.c.figures)
-        with self._read() as connection:
+        with self.reading() as connection:
             rows = connection.execute(select(*columns).where(self._is(table, dataset, check), inside)).all()
         found = {Window(moment(row.start_us), moment(row.end_us)): json.loads(row.figures).get(name) for row in rows}
         return {window: value for window, value in found.items() if value is not None}
@@ -253,20 +273,20 @@ class Store:
         """Return how many past windows may make up a band."""
         table = schema.windows
         statement = select(sa.func.count()).where(self._is(table, dataset, check), table.c.accepted)
-        with self._read() as connection:
+        with self.reading() as connection:
             return int(connection.execute(statement).scalar_one())
 
     def counters(self) -> list[Sample]:
         """Return every counter with its labels."""
         table = schema.counters
-        with self._read() as connection:
+        with self.reading() as connection:
             rows = connection.execute(select(table).where(table.c.pipeline == self.pipeline)).all()
         return [Sample(row.metric, json.loads(row.labels), row.value) for row in rows]
 
     def gauges(self) -> list[Sample]:
         """Return every gauge that a check has set."""
         table = schema.gauges
-        with self._read() as connection:
+        with self.reading() as connection:
             rows = connection.execute(select(table).where(table.c.pipeline == self.pipeline)).all()
         return [Sample(row.metric, json.loads(row.labels), row.value) for row in rows]
 
@@ -277,7 +297,7 @@ class Store:
         earlier = and_(before, table.c.start_us < micros(window.start))
         newest_first = table.c.end_us.desc()
         accepted = select(table.c.end_us, table.c.figures).where(before, table.c.accepted).order_by(newest_first)
-        with self._read() as connection:
+        with self.reading() as connection:
             past = connection.execute(accepted.limit(span_windows)).all()
             previous = connection.execute(select(table).where(earlier).order_by(newest_first).limit(1)).first()
         past = past[::-1]
@@ -302,7 +322,7 @@ class Store:
             "built_us": micros(saved.built_at), "pinned": saved.pinned,
             "frozen": dump(saved.frozen), "reference": dump_tally(saved.reference),
         }  # fmt: skip
-        with self._write() as connection:
+        with self.writing() as connection:
             connection.execute(table.delete().where(self._is(table, saved.dataset, saved.check)))
             connection.execute(table.insert().values(row))
 
@@ -313,7 +333,7 @@ class Store:
     def saved_baselines(self, *conditions: Any) -> list[SavedBaseline]:
         """Return every reference that fulfils all conditions."""
         table = schema.baselines
-        with self._read() as connection:
+        with self.reading() as connection:
             rows = connection.execute(select(table).where(table.c.pipeline == self.pipeline, *conditions)).all()
         return [
             SavedBaseline(
@@ -326,13 +346,13 @@ class Store:
     def pin_baseline(self, dataset: str, check: str, pinned: bool) -> bool:
         """Pin or unpin a reference; return whether there is one."""
         table = schema.baselines
-        with self._write() as connection:
+        with self.writing() as connection:
             here = self._is(table, dataset, check)
             return connection.execute(table.update().where(here).values(pinned=pinned)).rowcount > 0
 
     def drop_baseline(self, dataset: str, check: str) -> bool:
         """Forget a reference and the accepted history of a check; return whether there was any."""
-        with self._write() as connection:
+        with self.writing() as connection:
             saved, past = schema.baselines, schema.windows
             dropped = connection.execute(saved.delete().where(self._is(saved, dataset, check))).rowcount
             here = and_(self._is(past, dataset, check), past.c.accepted)
@@ -342,52 +362,31 @@ class Store:
 
     def note(self, key: str) -> Any:
         """Return a small value kept under a key, or None."""
-        with self._read() as connection:
+        with self.reading() as connection:
             key = f"{self.pipeline}:{key}"
             found = connection.execute(select(schema.meta.c.value).where(schema.meta.c.key == key)).scalar()
         return None if found is None else json.loads(found)
 
     def set_note(self, key: str, value: Any) -> None:
         """Keep a small value under a key."""
+        with self.writing() as connection:
+            self.note_within(connection, key, value)
+
+    def note_within(self, connection: Connection, key: str, value: Any) -> None:
+        """Keep a small value under a key, in the caller's transaction."""
         key = f"{self.pipeline}:{key}"
-        with self._write() as connection:
-            connection.execute(schema.meta.delete().where(schema.meta.c.key == key))
-            connection.execute(schema.meta.insert().values(key=key, value=dump(value)))
+        connection.execute(schema.meta.delete().where(schema.meta.c.key == key))
+        connection.execute(schema.meta.insert().values(key=key, value=dump(value)))
 
     def prune(self, before: datetime) -> int:
         """Forget windows and verdicts that ended before a moment; return how many rows that were."""
-        with self._write() as connection:
+        with self.writing() as connection:
             return sum(
                 connection.execute(
                     table.delete().where(table.c.pipeline == self.pipeline, table.c.end_us < micros(before))
                 ).rowcount
                 for table in (schema.windows, schema.verdicts)
             )
-
-
-def _latest() -> sa.Select[Any]:
-    """Return the statement for the newest verdicts of each check that has run.
-
-    Ends are looked up check by check: grouping would read every verdict that is kept.
-    """
-    table, runs = schema.verdicts, schema.runs
-    of, names = table.alias(), ("pipeline", "dataset", "check_id")
-    newest = select(sa.func.max(of.c.end_us)).where(*(of.c[name] == runs.c[name] for name in names))
-    ends = select(*(runs.c[name] for name in names), newest.scalar_subquery().label("newest_us"))
-    # The limit is out of reach. It keeps SQLite from dissolving the subquery and reading all verdicts after all.
-    found = ends.where(runs.c.pipeline == sa.bindparam("pipeline")).limit(1_000_000).subquery()
-    same = and_(*(table.c[name] == found.c[name] for name in names), table.c.end_us == found.c.newest_us)
-    return select(table).join_from(found, table, same).order_by(table.c.dataset, table.c.check_id)
-
-
-# Built once: a page asks for the history of every subject that it shows.
-_LATEST = _latest()
-_HISTORY = (
-    select(*(schema.verdicts.c[name] for name in ("end_us", "outcome", "measure", "value", "bound")))
-    .where(*(schema.verdicts.c[name] == sa.bindparam(name) for name in ("pipeline", "dataset", "check_id", "subject")))
-    .order_by(schema.verdicts.c.end_us.desc())
-    .limit(sa.bindparam("at_most"))
-)
 
 
 def _by_series(samples: Iterable[Sample]) -> dict[str, int]:

@@ -14,8 +14,7 @@ from sqlalchemy.engine import make_url
 
 from checks import CATALOGUE
 from monitor.commands import config_option, screen
-from monitor.config import EMBEDDED, Config, TimeColumn
-from monitor.crosscheck import described
+from monitor.config import EMBEDDED, Config, TimeColumn, described
 from monitor.durations import duration_text
 from monitor.errors import ConfigError
 from monitor.load import load

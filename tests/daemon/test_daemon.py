@@ -83,7 +83,7 @@ def move(daemon: Daemon, by: timedelta) -> None:
 
 def counted(daemon: Daemon) -> int:
     """Return the rows that the contract has counted, those held back for a new series included."""
-    with daemon.store._read() as connection:
+    with daemon.store.reading() as connection:
         rows = connection.exec_driver_sql(
             "SELECT sum(value + held) FROM counters WHERE metric = 'recwatch_contract_rows_total'"
         ).scalar()
@@ -252,7 +252,7 @@ def test_late_rows_reopen_just_their_windows(start: Callable[[datetime], Daemon]
     daemon.reopen()
     span = (START + MINUTE, START + 5 * MINUTE)
     assert counted(daemon) == rows_by_event_time(late_writer, *span) > before
-    with daemon.store._read() as connection:
+    with daemon.store.reading() as connection:
         versions = dict(
             connection.exec_driver_sql("SELECT end_us, version FROM windows WHERE check_id = 'contract'").all()
         )

@@ -149,7 +149,7 @@ def test_killed_again_and_again_it_counts_every_row_once(shop: Shop) -> None:
             time.sleep(0.05)
         shop.end(signal.SIGKILL)
     store = Store(f"sqlite:///{shop.folder}/state.db", "shop")
-    with store._read() as connection:
+    with store.reading() as connection:
         query = "SELECT min(start_us), max(end_us), count(*) FROM windows WHERE check_id = 'contract'"
         first, last, windows = connection.exec_driver_sql(query).one()
         query = "SELECT sum(value + held) FROM counters WHERE metric = 'recwatch_contract_rows_total'"
@@ -219,6 +219,6 @@ def test_prometheus_holds_what_the_state_holds(shop: Shop, prometheus: str) -> N
     assert ask(prometheus, "up") == {(): 1.0}
     fresh = ask(prometheus, 'recwatch_newest_event_timestamp_seconds{source="(all)"}')
     assert abs(next(iter(fresh.values())) - time.time()) < 120
-    grown = ask(prometheus, 'increase(recwatch_check_runs_total{check="freshness",outcome="good"}[1m])')
-    assert next(iter(grown.values())) > 0, "a counter born at 0 has an increase"
+    grown = 'increase(recwatch_check_runs_total{check="freshness",outcome="good"}[1m]) > 0'
+    wait_for("a counter born at 0 has an increase", lambda: ask(prometheus, grown))
     store.close()

@@ -98,7 +98,8 @@ def test_the_schema_refuses_unknown_keys_everywhere() -> None:
     schema = json_schema()
     objects = [schema, *schema["$defs"].values()]
     closed = [one["additionalProperties"] for one in objects if "properties" in one]
-    assert closed == [False] * 16
+    assert closed == [False] * len(closed)
+    assert len(closed) > 20
     defaults = [found for one in objects for found in one.get("properties", {}).values() if "default" in found]
     assert {"30s", "5m", "1h", 100, 0.01, True} <= {
         found["default"] for found in defaults if not isinstance(found["default"], (list, dict))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,8 +16,10 @@ from checks.check import Outcome, Sample, Verdict
 from checks.measure import Tally
 from checks.metrics import METRICS, Kind, Metric
 from checks.window import Window
+from monitor.clock import ManualClock
 from monitor.config import Config
 from monitor.exposition import Exposition, registry
+from monitor.objectives import points
 from monitor.records import Judged
 from monitor.resolve import build
 from monitor.runner import run_samples
@@ -26,6 +29,7 @@ from monitor.store import Store
 PROMTOOL = shutil.which("promtool")
 pytestmark = pytest.mark.skipif(PROMTOOL is None, reason="there is no promtool")
 NOON = datetime(2026, 3, 3, 12, tzinfo=UTC)
+CHANNELS = {"team": {"type": "console"}}
 HOSTILE = 'a "source"\\ with\na line {le="1"}'
 
 
@@ -41,7 +45,9 @@ def sample(metric: Metric) -> Sample:
 
 def test_the_exposition_is_clean(tmp_path: Path) -> None:
     """With every metric that is listed, and labels that try to break out."""
-    config = Config.model_validate({"datasets": {"events": {"files": "x.csv", "roles": {"event_time": "at"}}}})
+    config = Config.model_validate(
+        {"datasets": {"events": {"files": "x.csv", "roles": {"event_time": "at"}}}, "channels": CHANNELS}
+    )
     pipeline, store = build(config), Store(f"sqlite:///{tmp_path}/state.db", "default")
     window = Window(NOON, NOON + timedelta(minutes=1))
     for check in CATALOGUE:
@@ -51,8 +57,11 @@ def test_the_exposition_is_clean(tmp_path: Path) -> None:
         gauges = [sample(metric) for metric in own if metric.kind is Kind.GAUGE]
         increments = [*counters, *run_samples(check.id, "events", verdicts)]
         tally = Tally("events", window)
-        store.commit(Judged(check.id, "events", window, verdicts, NOON, 0.1, tally, increments, gauges))
-    text = generate_latest(registry(Exposition(store, lambda: Watched(config, pipeline.checks, {}, NOON))))
+        ours = [slo for slo in pipeline.slos.values() if slo.check == check.id]
+        found = tuple(points(ours, [replace(verdicts[0], good=1, total=2)], NOON))
+        store.commit(Judged(check.id, "events", window, verdicts, NOON, 0.1, tally, increments, gauges, points=found))
+    watched = Watched(config, pipeline.checks, {}, NOON, slos=pipeline.slos)
+    text = generate_latest(registry(Exposition(store, lambda: watched, ManualClock(NOON))))
     store.close()
     pipeline.close()
     lines = text.decode().splitlines()

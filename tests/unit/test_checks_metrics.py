@@ -27,6 +27,7 @@ from monitor.stream import LiveWriter, Stream, StreamSettings
 CHECKS = Path(__file__).parents[2] / "checks"
 START = datetime(2026, 3, 3, 12, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
+NOW = START + 12 * MINUTE
 ROLES = {
     "event_id": "event_id", "user": "user_id", "item": "item_id", "event_type": "event_type", "value": "value",
     "event_time": "event_time", "ingested_at": "ingested_at", "source": "source",
@@ -59,10 +60,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, Watch
                 "rejected": {"files": f"{folder}/rejected/*.parquet", "roles": {"event_time": "event_time"}},
             },
             "checks": every,
+            "channels": {"team": {"type": "console"}},
         }
     )  # fmt: skip
     pipeline, store = build(config), Store(f"sqlite:///{folder}/state.db", "shop")
-    runner = Runner(pipeline, store, ManualClock(START + 12 * MINUTE))
+    runner = Runner(pipeline, store, ManualClock(NOW))
     Builder(runner, store).build(Window(START, START + 5 * MINUTE))
     for end in (START + 5 * MINUTE, START + 10 * MINUTE):
         for judged in runner.run(
@@ -70,7 +72,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, Watch
         ):
             assert not judged.failed, judged.verdicts[0].reason
             store.commit(judged)
-    yield store, Watched(config, pipeline.checks, dict(runner.disabled), START)
+    yield store, Watched(config, pipeline.checks, dict(runner.disabled), START, slos=pipeline.slos)
     store.close()
     pipeline.close()
 
@@ -97,7 +99,7 @@ def test_samples_have_the_labels_and_values_that_are_listed(run: tuple[Store, Wa
 
 def test_the_exposition_holds_every_metric_that_is_listed(run: tuple[Store, Watched]) -> None:
     store, watched = run
-    families = list(Exposition(store, lambda: watched).collect())
+    families = list(Exposition(store, lambda: watched, ManualClock(NOW)).collect())
     assert {sample.name for family in families for sample in family.samples} == set(BY_NAME)
     for family in families:
         for sample in family.samples:
@@ -110,7 +112,7 @@ def test_the_exposition_holds_every_metric_that_is_listed(run: tuple[Store, Watc
 
 def test_no_configuration_makes_more_series_than_estimated(run: tuple[Store, Watched]) -> None:
     store, watched = run
-    families = Exposition(store, lambda: watched).collect()
+    families = Exposition(store, lambda: watched, ManualClock(NOW)).collect()
     exposed = sum(len(family.samples) for family in families)
     assert 60 < exposed <= series_estimate(watched.config, watched.checks)
 

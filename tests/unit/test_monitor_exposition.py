@@ -23,6 +23,7 @@ from checks.check import Outcome, Sample, Verdict
 from checks.measure import Tally
 from checks.metrics import BY_NAME
 from checks.window import Window
+from monitor.clock import SystemClock
 from monitor.config import Config
 from monitor.errors import ConfigError, StateError
 from monitor.exposition import Exposition, registry
@@ -83,7 +84,7 @@ def judged(check: str, outcome: Outcome = Outcome.GOOD, number: int = 0, **more:
 
 def scrape(store: Store, watched: Watched) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
     """Return what Prometheus would hold: values by metric and labels, without the pipeline."""
-    text = generate_latest(registry(Exposition(store, lambda: watched))).decode()
+    text = generate_latest(registry(Exposition(store, lambda: watched, SystemClock()))).decode()
     found: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
     for family in parse(text):
         for sample in family.samples:
@@ -218,7 +219,7 @@ def test_any_label_survives_both_formats(store: Store, watched: Watched, source:
     gauge = Sample("recwatch_newest_event_timestamp_seconds", {"dataset": "events", "source": source}, 1e9)
     store.commit(judged("freshness", gauges=[gauge]))
     assert scrape(store, watched)[gauge.metric] == {of(dataset="events", source=source): 1e9}
-    text = openmetrics.generate_latest(registry(Exposition(store, lambda: watched))).decode()
+    text = openmetrics.generate_latest(registry(Exposition(store, lambda: watched, SystemClock()))).decode()
     values = {
         sample.labels["source"]
         for family in parse_openmetrics(text)
@@ -257,7 +258,7 @@ def test_above_the_budget_the_largest_metric_is_cut_the_same_way_each_time(
 ) -> None:
     crowd(store, 300)
     whole = scrape(store, watched)
-    exposition = Exposition(store, lambda: replace(watched, config=configured(max_series=150)))
+    exposition = Exposition(store, lambda: replace(watched, config=configured(max_series=150)), SystemClock())
 
     def cut() -> list[Exposed]:
         return [sample for family in exposition.collect() for sample in family.samples]
@@ -321,7 +322,7 @@ def test_the_estimate_follows_the_configuration() -> None:
     # Score and threshold; and as soon as there are more than two, their verdict, value and limit.
     assert estimate(features=("price", "device")) == few + 2
     assert estimate(features=("price", "device", "page")) == few + 2 + 2 + 3
-    assert estimate(watch=False) == 5, "what is said about the daemon itself"
+    assert estimate(watch=False) == 6, "what is said about the daemon itself"
 
 
 def test_too_many_possible_series_are_refused_at_the_start() -> None:
@@ -347,19 +348,19 @@ def test_a_store_that_can_not_be_read_fails_the_scrape(
 
     monkeypatch.setattr(store, read, fail)
     with pytest.raises(StateError):
-        generate_latest(registry(Exposition(store, lambda: watched)))
+        generate_latest(registry(Exposition(store, lambda: watched, SystemClock())))
 
 
 def test_names_are_taken_in_the_registry(store: Store, watched: Watched) -> None:
-    found: CollectorRegistry = registry(Exposition(store, lambda: watched))
+    found: CollectorRegistry = registry(Exposition(store, lambda: watched, SystemClock()))
     with pytest.raises(ValueError, match="Duplicated"):
-        found.register(Exposition(store, lambda: watched))
+        found.register(Exposition(store, lambda: watched, SystemClock()))
     only: Callable[[str], list[Any]] = lambda name: list(found.restricted_registry([name]).collect())  # noqa: E731
     assert [family.name for family in only("recwatch_series")] == ["recwatch_series"]
 
 
 def test_every_metric_says_what_it_means(store: Store, watched: Watched) -> None:
-    text = generate_latest(registry(Exposition(store, lambda: watched))).decode()
+    text = generate_latest(registry(Exposition(store, lambda: watched, SystemClock()))).decode()
     for metric in BY_NAME.values():
         escaped = metric.help.replace("\\", r"\\").replace("\n", r"\n")
         assert f"# HELP {metric.name} {escaped}\n" in text

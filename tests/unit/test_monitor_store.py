@@ -155,8 +155,9 @@ def test_an_older_state_is_migrated_step_by_step(store: Store, tmp_path: Path, m
     store.commit(judged(0))
     store.commit(judged(1))
     steps: list[int] = []
-    monkeypatch.setattr(schema, "VERSION", 3)
-    monkeypatch.setattr(schema, "MIGRATIONS", {1: lambda _: steps.append(1), 2: lambda _: steps.append(2)})
+    monkeypatch.setattr(schema, "VERSION", schema.VERSION + 2)
+    first, second = schema.VERSION - 2, schema.VERSION - 1
+    monkeypatch.setattr(schema, "MIGRATIONS", {first: lambda _: steps.append(1), second: lambda _: steps.append(2)})
     again = Store(f"sqlite:///{tmp_path}/state.db", "shop")
     assert steps == [1, 2]
     assert counted(again) == 200

@@ -1,0 +1,42 @@
+"""Prints alerts: for a daemon without any channel, for the demo, and to see what others would get."""
+
+from __future__ import annotations
+
+from typing import ClassVar, TextIO
+
+from alerts.message import Alert, Severity, State
+from alerts.notifier import DeliveryError, Memory
+from alerts.wording import lines, printable
+
+_RED, _YELLOW, _GREEN, _PLAIN = "\x1b[1;31m", "\x1b[1;33m", "\x1b[1;32m", "\x1b[0m"
+
+
+class Console:
+    """Prints one block for each transition; coloured where a person looks.
+
+    Args:
+        name: Name of the channel.
+        stream: Where to print.
+    """
+
+    kind: ClassVar[str] = "console"
+    rate_per_second: ClassVar[float] = 100.0
+    burst: ClassVar[int] = 100
+
+    def __init__(self, name: str, stream: TextIO) -> None:
+        self.name, self._stream = name, stream
+
+    def deliver(self, alert: Alert, memory: Memory) -> None:
+        """Print one transition.
+
+        Raises:
+            DeliveryError: The stream is closed.
+        """
+        first, *rest = (printable(line) for line in lines(alert))
+        if self._stream.isatty():
+            colour = _RED if alert.severity is Severity.PAGE else _YELLOW
+            first = f"{_GREEN if alert.state is State.RESOLVED else colour}{first}{_PLAIN}"
+        try:
+            print(f"{alert.at:%H:%M:%S} {first}", *rest, sep="\n", file=self._stream, flush=True)
+        except (OSError, ValueError) as error:
+            raise DeliveryError(f"console {self.name}: cannot be written", permanent=False) from error

@@ -1,0 +1,111 @@
+"""Which alerts have reason to fire at a moment: the rule pack's rules, evaluated without Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from alerts.burn import Tier
+from alerts.message import Severity
+from alerts.slo import Kind, Slo
+from alerts.track import Track
+
+BURN = "RecwatchSloBudgetBurn"
+FRESHNESS_EMERGENCY = "RecwatchFreshnessEmergency"
+INGESTION_DOWN = "RecwatchIngestionDown"
+NO_DATA = "RecwatchSloNoData"
+CHECK_OVERDUE = "RecwatchCheckOverdue"
+# More than this share of events that fail to land is no matter of budgets any more.
+DOWN_RATIO = 0.5
+DOWN_OVER, DOWN_CHECKS_OVER = timedelta(minutes=5), timedelta(hours=1)
+# How long what a direct rule says must hold before it fires.
+WAITS: Mapping[str, timedelta] = {FRESHNESS_EMERGENCY: timedelta(minutes=1)}
+_SEVERITIES = {"critical": Severity.PAGE, "warning": Severity.TICKET}
+
+
+@dataclass(frozen=True)
+class Sign:
+    """One reason to alert, as it is now.
+
+    Args:
+        alert: Name of the alert.
+        name: Name of the objective; for direct rules about a dataset or a check, what they are about.
+        severity: Page or ticket.
+        tier: Burn-rate tier; empty for direct rules.
+        dataset: Which dataset.
+        check: Which check.
+        value: Share that is bad over the long window; for direct rules, an age in seconds.
+        threshold: What the value exceeds.
+    """
+
+    alert: str
+    name: str
+    severity: Severity
+    tier: str
+    dataset: str
+    check: str
+    value: float
+    threshold: float
+
+    @property
+    def key(self) -> str:
+        """Identity of what fires: alert, name and tier."""
+        return f"{self.alert}/{self.name}/{self.tier}"
+
+
+def burning(track: Track, since: datetime, now: datetime) -> Iterator[Sign]:
+    """Yield the tiers of an objective that burn, and ingestion that is down.
+
+    A tier burns when both of its windows are worse than its threshold, enough runs were bad, enough
+    events were counted, and at least half of the long window has been watched.
+
+    Args:
+        track: What the objective has seen.
+        since: When it was first judged.
+        now: The moment.
+    """
+    slo = track.slo
+    for tier in slo.active:
+        threshold = tier.threshold_ratio(slo.objective, slo.period)
+        found = _burns(track, tier, now, threshold)
+        if found is not None and now - since >= tier.long / 2:
+            severity = _SEVERITIES[tier.severity]
+            yield Sign(BURN, slo.name, severity, tier.name, slo.dataset, slo.check, found, threshold)
+    if slo.check == "ingestion":
+        share = track.over(now, DOWN_OVER).bad_ratio
+        is_enough = track.over(now, DOWN_CHECKS_OVER).bad_checks >= slo.min_bad_checks
+        if share is not None and share > DOWN_RATIO and is_enough:
+            yield Sign(INGESTION_DOWN, slo.name, Severity.PAGE, "", slo.dataset, slo.check, share, DOWN_RATIO)
+
+
+def _burns(track: Track, tier: Tier, now: datetime, threshold: float) -> float | None:
+    slo, long = track.slo, track.over(now, tier.long)
+    if long.bad_ratio is None or long.bad_ratio <= threshold or long.bad_checks < slo.min_bad_checks:
+        return None
+    short = track.over(now, tier.short).bad_ratio
+    if short is None or short <= threshold:
+        return None
+    is_quiet = slo.kind is Kind.EVENTS and long.events < slo.min_events
+    return None if is_quiet else long.bad_ratio
+
+
+def silent(slo: Slo, last_data: datetime, now: datetime) -> Iterator[Sign]:
+    """Yield the sign of an objective that has had no good or bad run for longer than is normal."""
+    waited, due = (now - last_data).total_seconds(), slo.data_due.total_seconds()
+    if waited > due:
+        yield Sign(NO_DATA, slo.name, Severity.TICKET, "", slo.dataset, slo.check, waited, due)
+
+
+def stale(dataset: str, newest_event: datetime, emergency: timedelta, now: datetime) -> Iterator[Sign]:
+    """Yield the sign of a feed whose newest event is older than an emergency's age."""
+    age, limit = (now - newest_event).total_seconds(), emergency.total_seconds()
+    if age > limit:
+        yield Sign(FRESHNESS_EMERGENCY, f"{dataset}-freshness", Severity.PAGE, "", dataset, "freshness", age, limit)
+
+
+def overdue(dataset: str, check: str, succeeded: datetime, interval: timedelta, now: datetime) -> Iterator[Sign]:
+    """Yield the sign of a check that has not succeeded for two of its intervals and five minutes."""
+    waited, limit = (now - succeeded).total_seconds(), 2 * interval.total_seconds() + 300
+    if waited > limit:
+        yield Sign(CHECK_OVERDUE, f"{dataset}-{check}", Severity.TICKET, "", dataset, check, waited, limit)

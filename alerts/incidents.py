@@ -1,0 +1,240 @@
+"""Incidents: alarms that belong together, from the first that fires to the last that ends.
+
+Alarms of one pipeline and severity are one incident. What a firing alarm upstream explains is told
+with it and wakes nobody. A step is pure: state in, state and messages out; what it returns is kept
+in one transaction with the messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from alerts.evaluate import BURN, FRESHNESS_EMERGENCY, INGESTION_DOWN, Sign
+from alerts.message import Alert, Link, Problem, Severity, State
+
+# An alarm joins the incident of its pipeline if that is young; nobody looks at the thread of an old one.
+JOINS_WITHIN = timedelta(hours=1)
+# What has just been explained stays explained for a while: its windows still hold the same bad data.
+EXPLAINED_FOR = timedelta(minutes=10)
+# Alerts that say that data is wrong, and so may explain others; the rest say that nothing is known.
+CAUSES = (BURN, FRESHNESS_EMERGENCY, INGESTION_DOWN)
+
+
+@dataclass(frozen=True)
+class Firing:
+    """All tiers of one alert of one objective and severity that fire.
+
+    Args:
+        sign: Of the tier that says most: the first to fire.
+        since: When the first of them began.
+        channels: Who is told, by names of channels.
+        hushed: Why nobody is told (a silence, a maintenance window); empty otherwise.
+        linger: How long it stays explained after what explained it has ended.
+    """
+
+    sign: Sign
+    since: datetime
+    channels: tuple[str, ...] = ()
+    hushed: str = ""
+    linger: timedelta = EXPLAINED_FOR
+
+    @property
+    def key(self) -> str:
+        """Identity within a pipeline: alert, name and severity."""
+        return f"{self.sign.alert}/{self.sign.name}/{self.sign.severity}"
+
+
+@dataclass(frozen=True)
+class Member:
+    """An alarm that somebody was told of, within its incident."""
+
+    found: Firing
+    problem: Problem
+    until: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Incident:
+    """An incident as it stands; ``members`` by their key, in the order in which they joined."""
+
+    key: str
+    severity: Severity
+    channels: tuple[str, ...]
+    started: datetime
+    number: int = 0
+    members: Mapping[str, Member] = field(default_factory=dict)
+    consequences: tuple[str, ...] = ()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether any of its alarms still fires."""
+        return any(member.until is None for member in self.members.values())
+
+
+@dataclass(frozen=True)
+class Explained:
+    """Why an alarm wakes nobody: the alarm that explains it, until when at least, and in words."""
+
+    by: str
+    until: datetime
+    text: str
+
+
+@dataclass(frozen=True)
+class Board:
+    """All that has to be remembered from one step to the next.
+
+    Args:
+        incidents: Open ones, oldest first.
+        explained: The alarms that are explained, by their key.
+    """
+
+    incidents: tuple[Incident, ...] = ()
+    explained: Mapping[str, Explained] = field(default_factory=dict)
+
+
+class Describe(Protocol):
+    """Puts a firing alarm into words and figures, as of now."""
+
+    def __call__(self, found: Firing, state: State, since: datetime, until: datetime | None) -> Problem:
+        """Return the problem that a message tells of."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a step needs to know besides the alarms.
+
+    Args:
+        pipeline: Which pipeline.
+        now: The moment of this step.
+        upstream: For each check, the checks whose alarms explain its own.
+        describe: Puts an alarm into words.
+        links: Returns where to look, for the problems of an incident.
+        team: Returns who owns an objective, by its name.
+    """
+
+    pipeline: str
+    now: datetime
+    upstream: Mapping[str, tuple[str, ...]]
+    describe: Describe
+    links: Callable[[Iterable[Problem]], tuple[Link, ...]] = lambda _problems: ()
+    team: Callable[[str], str] = lambda _name: ""
+
+
+def explanation(
+    found: Firing, others: Iterable[Firing], upstream: Mapping[str, tuple[str, ...]]
+) -> tuple[Firing, str] | None:
+    """Return the alarm that explains another, with a reason to list it by; None if there is none.
+
+    A louder alarm about the same objective makes the other one needless, which is not worth a word.
+    """
+    causes = upstream.get(found.sign.check, ())
+    for other in others:
+        if other.sign.dataset != found.sign.dataset or other.key == found.key:
+            continue
+        if other.sign.name == found.sign.name and _is_louder(other.sign, found.sign):
+            return other, ""
+        may_hush = other.sign.severity is Severity.PAGE or found.sign.severity is Severity.TICKET
+        if other.sign.check in causes and other.sign.alert in CAUSES and may_hush:
+            return other, f"{_what(found)}, which {other.sign.check} explains"
+    return None
+
+
+def _is_louder(sign: Sign, other: Sign) -> bool:
+    """Return whether one of two alarms about the same objective makes the other one needless."""
+    if sign.severity is not other.severity:
+        return sign.severity is Severity.PAGE
+    # Of two of the same severity the direct rule says more than the burn rate.
+    return sign.alert != BURN and other.alert == BURN
+
+
+def step(board: Board, firing: Iterable[Firing], context: Context) -> tuple[Board, list[tuple[Incident, Alert]]]:
+    """Return the board after one evaluation, and the messages that it gives rise to, each with its incident."""
+    alarms = {found.key: found for found in firing}
+    explained = _explained(board, alarms, context)
+    told = {key for incident in board.incidents for key, member in incident.members.items() if member.until is None}
+    changes: dict[str, list[str]] = {}
+    incidents = {incident.key: _ended(incident, alarms, context, changes) for incident in board.incidents}
+    fresh = [found for key, found in alarms.items() if key not in {*told, *explained} and not found.hushed]
+    for found in sorted(fresh, key=lambda found: (found.since, found.key)):
+        incident = _joined(list(incidents.values()), found, context)
+        changes.setdefault(incident.key, []).append(f"{'now also ' if incident.members else ''}{_what(found)} fires")
+        member = Member(found, context.describe(found, State.FIRING, found.since, None))
+        incidents[incident.key] = replace(incident, members={**incident.members, found.key: member})
+    quiet = [why for key, why in explained.items() if key in alarms and key not in told and why.text]
+    messages = []
+    for key in incidents:
+        incident = incidents[key] = _with_consequences(incidents[key], quiet, changes)
+        if key in changes:
+            incident = incidents[key] = replace(incident, number=incident.number + 1)
+            messages.append((incident, _alert(incident, alarms, context, changes[key])))
+    still = tuple(incident for incident in incidents.values() if incident.is_open)
+    return Board(still, explained), messages
+
+
+def _what(found: Firing) -> str:
+    return found.sign.name if found.sign.alert == BURN else f"{found.sign.alert} of {found.sign.name}"
+
+
+def _explained(board: Board, alarms: Mapping[str, Firing], context: Context) -> dict[str, Explained]:
+    """Return which alarms are explained now, until when at least, and by what."""
+    found = {key: why for key, why in board.explained.items() if why.until > context.now}
+    for key, alarm in alarms.items():
+        why = explanation(alarm, alarms.values(), context.upstream)
+        if why is not None:
+            found[key] = Explained(why[0].key, context.now + alarm.linger, why[1])
+    return found
+
+
+def _ended(
+    incident: Incident, alarms: Mapping[str, Firing], context: Context, changes: dict[str, list[str]]
+) -> Incident:
+    """Return an incident with those members resolved whose alarms have ended."""
+    members = dict(incident.members)
+    for key, member in incident.members.items():
+        if member.until is None and key not in alarms:
+            problem = context.describe(member.found, State.RESOLVED, member.found.since, context.now)
+            members[key] = Member(member.found, problem, context.now)
+            changes.setdefault(incident.key, []).append(f"{member.problem.name} is resolved")
+    return replace(incident, members=members)
+
+
+def _joined(incidents: list[Incident], found: Firing, context: Context) -> Incident:
+    """Return the incident that an alarm belongs to, an open one or a new one."""
+    for incident in incidents:
+        same = (incident.severity, incident.channels) == (found.sign.severity, found.channels)
+        if same and incident.is_open and context.now - incident.started < JOINS_WITHIN:
+            return incident
+    key = f"recwatch/{context.pipeline}/{found.sign.name}/{found.sign.severity}/{context.now:%Y%m%dT%H%M%SZ}"
+    return Incident(key, found.sign.severity, found.channels, context.now)
+
+
+def _with_consequences(incident: Incident, quiet: Iterable[Explained], changes: dict[str, list[str]]) -> Incident:
+    """Return an incident with the alarms that its own explain."""
+    mine = {key for key, member in incident.members.items() if member.until is None}
+    new = {why.text for why in quiet if why.by in mine} - set(incident.consequences)
+    if new:
+        changes.setdefault(incident.key, []).append(f"kept quiet: {', '.join(sorted(new))}")
+    return replace(incident, consequences=(*incident.consequences, *sorted(new)))
+
+
+def _alert(incident: Incident, alarms: Mapping[str, Firing], context: Context, changes: Iterable[str]) -> Alert:
+    problems = []
+    for key, member in incident.members.items():
+        if member.until is None:
+            problems.append(context.describe(alarms[key], State.FIRING, member.found.since, None))
+        else:
+            problems.append(member.problem)
+    problems.sort(key=lambda problem: (problem.state is State.RESOLVED, problem.since))
+    ended = None if incident.is_open else context.now
+    teams = [context.team(problem.name) for problem in problems]
+    text = "; ".join(changes)
+    return Alert(
+        incident.key, incident.number, State.RESOLVED if ended else State.FIRING, incident.severity,
+        context.pipeline, context.now, incident.started, tuple(problems), text[:1].upper() + text[1:],
+        ended=ended, team=next((team for team in teams if team), ""), consequences=incident.consequences,
+        links=context.links(problems),
+    )  # fmt: skip

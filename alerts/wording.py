@@ -1,0 +1,132 @@
+"""An alert as plain text: for the console, mails, and whoever cannot see a channel's own layout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+from alerts.message import Alert, Problem, Severity, State
+
+MOST_PROBLEMS = 8
+TEST_MARK = "TEST, nothing is wrong"
+
+
+def mark(alert: Alert) -> str:
+    """Return the state of an incident in capitals: PAGE, TICKET or RESOLVED; TEST where a person asked for it."""
+    if alert.is_test:
+        return TEST_MARK
+    if alert.state is State.RESOLVED:
+        return "RESOLVED"
+    return "PAGE" if alert.severity is Severity.PAGE else "TICKET"
+
+
+def headline(alert: Alert) -> str:
+    """Return an incident in one line: what is broken, how bad, since when."""
+    if alert.state is State.RESOLVED:
+        return f"{mark(alert)} {alert.title}, after {duration(alert.duration)}{_spent(alert)}"
+    first = next(iter(alert.problems), None)
+    bad = f": {first.sentence}" if first is not None else ""
+    return f"{mark(alert)} {alert.title}{bad}; since {clock(alert.started)}"
+
+
+def text(alert: Alert) -> str:
+    """Return the whole message as plain text."""
+    return "\n".join(lines(alert))
+
+
+def lines(alert: Alert) -> Iterator[str]:
+    """Yield the whole message line by line."""
+    yield headline(alert)
+    if alert.transition > 1 and alert.change:
+        yield f"Now: {alert.change}"
+    for problem in alert.problems[:MOST_PROBLEMS]:
+        yield from problem_lines(problem)
+    more = len(alert.problems) - MOST_PROBLEMS
+    if more > 0:
+        yield f"and {more} more"
+    if alert.consequences:
+        yield f"Kept quiet: {'; '.join(alert.consequences[:MOST_PROBLEMS])}"
+    if alert.team:
+        yield f"Owner: {alert.team}"
+    for link in alert.links:
+        yield f"{link.text}: {link.url}"
+
+
+def problem_lines(problem: Problem) -> Iterator[str]:
+    """Yield a problem: what is wrong, the figures behind it, what contributes most."""
+    state = f"resolved at {clock(problem.until)}" if problem.until is not None else f"since {clock(problem.since)}"
+    yield f"  {problem.name} ({state}): {problem.sentence}"
+    said = facts(problem)
+    if said:
+        yield f"    {', '.join(f'{name} {value}' for name, value in said)}"
+    if problem.contributors:
+        yield f"    most of it: {'; '.join(problem.contributors)}"
+
+
+def facts(problem: Problem) -> list[tuple[str, str]]:
+    """Return the figures of a problem by their names, for a list or a table."""
+    found = []
+    if problem.value:
+        found.append(("value", problem.value))
+    if problem.limit:
+        found.append(("limit", problem.limit))
+    if problem.baseline:
+        found.append(("baseline", problem.baseline))
+    if problem.burn_rate is not None:
+        found.append(("burn rate", f"{problem.burn_rate:.3g}x"))
+    if problem.budget_left_ratio is not None:
+        found.append(("budget left", percent(problem.budget_left_ratio)))
+    if problem.tier:
+        found.append(("tier", problem.tier))
+    return found
+
+
+def _spent(alert: Alert) -> str:
+    spent = max((problem.budget_spent_ratio or 0.0 for problem in alert.problems), default=0.0)
+    return f"; it spent {percent(spent)} of the budget" if spent > 0 else ""
+
+
+def percent(ratio: float) -> str:
+    """Return a ratio in percent.
+
+    Examples:
+        >>> percent(0.634), percent(-1.25), percent(0.0004)
+        ('63.4 %', '-125 %', '0.04 %')
+    """
+    return f"{100 * ratio:.3g} %" if abs(ratio) < 10 else f"{100 * ratio:,.0f} %"
+
+
+def clock(at: datetime | None) -> str:
+    """Return a time of day in UTC, with the date, since people read it from anywhere."""
+    return "an unknown time" if at is None else f"{at.astimezone(UTC):%H:%M UTC, %d %b}"
+
+
+def duration(length: timedelta) -> str:
+    """Return a duration in its two largest units.
+
+    Examples:
+        >>> duration(timedelta(minutes=83)), duration(timedelta(seconds=42))
+        ('1 h 23 min', '42 s')
+    """
+    rest, parts = int(length.total_seconds()), []
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
+        whole, rest = divmod(rest, size)
+        if whole:
+            parts.append(f"{whole} {unit}")
+    return " ".join(parts[:2]) or "0 s"
+
+
+def cut(said: str, most: int) -> str:
+    """Return a text of at most this many characters; a cut one ends in an ellipsis.
+
+    Examples:
+        >>> cut("abcdef", 4), cut("abc", 4)
+        ('abc…', 'abc')
+    """
+    return said if len(said) <= most else said[: most - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def printable(said: str) -> str:
+    """Return a text without control characters and halves of surrogate pairs, which could break a channel's format."""
+    clean = said.encode("utf-8", "replace").decode("utf-8")
+    return "".join(char if char.isprintable() or char == "\n" else " " for char in clean)

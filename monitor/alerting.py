@@ -1,0 +1,169 @@
+"""Evaluates the objectives from the state, and writes what is to be told into the outbox."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from alerts import alarms as alarm
+from alerts import evaluate, incidents
+from alerts.alarms import Alarm
+from alerts.evaluate import Sign
+from alerts.incidents import Board, Context, Firing
+from alerts.message import Alert, Severity
+from alerts.slo import Slo
+from alerts.track import Track
+from alerts.upstream import UPSTREAM
+from checks.check import Check, Outcome
+from monitor import objectives, outbox, silences
+from monitor.briefing import Briefing, Figures
+from monitor.channels import told
+from monitor.records import SloPoint
+from monitor.resolve import Pipeline
+from monitor.store import Store
+
+STATE = "alerting"
+# Tracks look back as far as the longest window of any tier, and a little further.
+SPARE = timedelta(hours=2)
+# Checks may be called overdue once this much time has passed since the daemon began.
+LONGEST = timedelta(days=3)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What is kept from one evaluation to the next, across restarts."""
+
+    alarms: Mapping[str, Alarm] = field(default_factory=dict)
+    board: Board = field(default_factory=Board)
+    evaluated: datetime | None = None
+
+
+_MEMORY = TypeAdapter(Memory)
+
+
+class Alerting:
+    """Turns objectives into alarms, incidents and messages.
+
+    Args:
+        store: The state.
+        pipeline: Objectives and checks.
+        started: When the daemon began, or began to lead: what is older may be overdue through no fault.
+    """
+
+    def __init__(self, store: Store, pipeline: Pipeline, started: datetime) -> None:
+        self._store, self.pipeline, self._started = store, pipeline, started
+        self._tracks = {name: Track(slo) for name, slo in pipeline.slos.items()}
+        self._longest = (
+            max((tier.long for slo in pipeline.slos.values() for tier in slo.active), default=LONGEST) + SPARE
+        )
+        self._read_to = 0
+        saved = store.note(STATE)
+        self.memory = _MEMORY.validate_python(saved) if saved else Memory()
+        self._mark_gap(started)
+
+    def _mark_gap(self, started: datetime) -> None:
+        """Write down that nothing was known while no daemon ran: what was last seen does not hold until now."""
+        last = self.memory.evaluated
+        if last is None or started <= last:
+            return
+        gaps = [SloPoint(name, last, last, Outcome.UNKNOWN) for name in self._tracks]
+        with self._store.writing() as connection:
+            objectives.record(connection, self._store.pipeline, gaps)
+
+    def evaluate(self, now: datetime) -> list[Alert]:
+        """Evaluate everything once; return the messages that were written into the outbox.
+
+        Raises:
+            StateError: The state cannot be read or written.
+            LeaseLostError: Another daemon leads; nothing was written.
+        """
+        self._catch_up(now)
+        config = self.pipeline.config
+        alarms = alarm.step(self.memory.alarms, self._signs(now), now, config.notify.keep_firing)
+        firing = list(self._firing(alarms, now))
+        context = self._context(now)
+        board, messages = incidents.step(self.memory.board, firing, context)
+        memory = Memory(alarms, board, now)
+        with self._store.writing() as connection:
+            self._store.guard(connection)
+            for incident, alert in messages:
+                outbox.put(connection, self._store.pipeline, alert, incident.channels)
+            self._store.note_within(connection, STATE, _MEMORY.dump_python(memory, mode="json"))
+        self.memory = memory
+        return [alert for _incident, alert in messages]
+
+    def _catch_up(self, now: datetime) -> None:
+        """Read what runs have said since the last evaluation."""
+        for number, point in objectives.read_points(self._store, self._read_to, now - self._longest):
+            self._read_to = max(self._read_to, number)
+            track = self._tracks.get(point.slo)
+            if track is not None and point.is_live:
+                track.add(point.at, point.outcome, point.good, point.bad)
+        for track in self._tracks.values():
+            track.forget(now - self._longest)
+
+    # -- what fires ------------------------------------------------------------------------------
+
+    def _signs(self, now: datetime) -> Iterator[Sign]:
+        latest, slos = objectives.latest(self._store), self._running()
+        for name, slo in slos.items():
+            if name in latest:
+                yield from evaluate.burning(self._tracks[name], latest[name].since, now)
+                yield from evaluate.silent(slo, latest[name].judged_at or latest[name].since, now)
+        checks = self._checks()
+        for sample in self._store.gauges():
+            if sample.metric == "recwatch_newest_event_timestamp_seconds" and sample.labels["source"] == "(all)":
+                check = checks.get((sample.labels["dataset"], "freshness"))
+                if check is not None:
+                    newest = datetime.fromtimestamp(sample.value, now.tzinfo)
+                    emergency = check.settings.emergency_factor * check.settings.max_age
+                    yield from evaluate.stale(sample.labels["dataset"], newest, emergency, now)
+        for run in self._store.runs():
+            check = checks.get((run.dataset, run.check))
+            if check is not None:
+                since = max(run.succeeded_at or self._started, self._started)
+                yield from evaluate.overdue(run.dataset, run.check, since, check.settings.every, now)
+
+    def _checks(self) -> dict[tuple[str, str], Check[Any]]:
+        return {(dataset, check.id): check for dataset, found in self.pipeline.checks.items() for check in found}
+
+    def _running(self) -> dict[str, Slo]:
+        return dict(self.pipeline.slos)
+
+    def _firing(self, alarms: Mapping[str, Alarm], now: datetime) -> Iterator[Firing]:
+        """Yield what fires, the tiers of one severity taken together, with who is told."""
+        quiet = silences.current(self._store, now)
+        grouped: dict[tuple[str, str, Severity], list[Alarm]] = {}
+        for found in alarm.firing(alarms).values():
+            grouped.setdefault((found.sign.alert, found.sign.name, found.sign.severity), []).append(found)
+        for (_alert, name, severity), tiers in grouped.items():
+            tiers.sort(key=lambda found: found.since or now)
+            slo = self.pipeline.slos.get(name)
+            own = slo.channels if slo is not None else ()
+            hushed = silences.maintenance(self.pipeline.config.maintenance, name, now)
+            hushed = next((f"silenced: {silence.reason}" for silence in quiet if silence.covers(name, now)), hushed)
+            yield Firing(
+                tiers[0].sign, tiers[0].since or now, told(self.pipeline.config, severity, own), hushed,
+                self._linger(slo, tiers[0].sign),
+            )  # fmt: skip
+
+    def _linger(self, slo: Slo | None, sign: Sign) -> timedelta:
+        """Return how long an alarm stays explained: until its short window holds none of the same bad data."""
+        shorts = [tier.short for tier in slo.tiers if tier.name == sign.tier] if slo is not None else []
+        return max([incidents.EXPLAINED_FOR, *shorts])
+
+    def _context(self, now: datetime) -> Context:
+        slos = self._running()
+        figures = Figures(slos, self._store.latest(), objectives.spent(self._store, slos, now), self._tracks, now)
+        briefing = Briefing(figures, self.pipeline.config.notify, self._store.pipeline)
+        return Context(self._store.pipeline, now, UPSTREAM, briefing, briefing.links, briefing.team)
+
+
+def saved(store: Store) -> Memory:
+    """Return what the last evaluation has left: alarms and open incidents."""
+    found = store.note(STATE)
+    return _MEMORY.validate_python(found) if found else Memory()

@@ -1,0 +1,173 @@
+"""Puts a firing alarm into words and figures: what is wrong, how bad, since when, and what contributes most."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from urllib.parse import quote
+
+from alerts.burn import Tier
+from alerts.evaluate import BURN, CHECK_OVERDUE, FRESHNESS_EMERGENCY, INGESTION_DOWN
+from alerts.incidents import Firing
+from alerts.message import Link, Problem, State
+from alerts.slo import Kind, Slo
+from alerts.track import Track
+from checks.check import Outcome, Verdict, percent
+from monitor.config_alerting import NotifyConfig
+from monitor.objectives import Spent
+from monitor.wording import duration_words, told_apart, unit_text, value_text
+
+MOST_CONTRIBUTORS = 3
+# Causes that a verdict's details count, with the words for them.
+CAUSES = {
+    "missing": "missing", "malformed": "malformed", "unknown": "not in the catalogue", "retired": "retired",
+    "same_window": "copies in the same window", "retry": "retries", "replay": "replays",
+    "rejected": "rejected", "silent_drop": "lost without a word", "invalid": "invalid",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What is known at the moment of an evaluation.
+
+    Args:
+        slos: Objectives by name.
+        verdicts: Verdicts of the newest window of each check.
+        spent: What each objective has spent.
+        tracks: What each objective has seen lately.
+        now: The moment.
+    """
+
+    slos: Mapping[str, Slo]
+    verdicts: Sequence[Verdict]
+    spent: Mapping[str, Spent]
+    tracks: Mapping[str, Track]
+    now: datetime
+
+
+class Briefing:
+    """Describes alarms; see ``alerts.incidents.Describe``."""
+
+    def __init__(self, figures: Figures, notify: NotifyConfig, pipeline: str) -> None:
+        self._figures, self._notify, self._pipeline = figures, notify, pipeline
+
+    def __call__(self, found: Firing, state: State, since: datetime, until: datetime | None) -> Problem:
+        """Return the problem that a message tells of."""
+        sign, figures = found.sign, self._figures
+        slo = figures.slos.get(sign.name)
+        verdict = self._verdict(found, slo)
+        value, limit, baseline = _held_against(verdict) if verdict is not None else ("", "", "")
+        burn = slo is not None and sign.alert == BURN
+        spent = figures.spent.get(sign.name)
+        return Problem(
+            sign.name, sign.alert, sign.severity, state, self._sentence(found, slo, verdict), since,
+            check=sign.check, dataset=sign.dataset,
+            subject=" ".join(verdict.subject.values()) if verdict is not None else "",
+            tier=sign.tier, until=until, value=value, limit=limit, baseline=baseline,
+            objective=slo.objective if slo is not None else None,
+            bad_ratio=sign.value if burn else None,
+            burn_rate=sign.value / (1 - slo.objective) if slo is not None and burn else None,
+            budget_left_ratio=spent.budget_left_ratio(slo, figures.now) if spent and slo else None,
+            budget_spent_ratio=self._spent_since(slo, found, since) if slo is not None and burn else None,
+            contributors=tuple(self._contributors(verdict)) if verdict is not None else (),
+            runbook_url=self._runbook(sign.alert, slo),
+        )  # fmt: skip
+
+    def _verdict(self, found: Firing, slo: Slo | None) -> Verdict | None:
+        """Return the last verdict behind an alarm, the worst of several."""
+        ours = [v for v in self._figures.verdicts if (v.dataset, v.check) == (found.sign.dataset, found.sign.check)]
+        covered = [v for v in ours if slo.covers(v)] if slo is not None else [v for v in ours if v.is_whole]
+        order = (Outcome.BAD, Outcome.ERROR, Outcome.GOOD, Outcome.UNKNOWN)
+        return min(covered or ours, key=lambda verdict: order.index(verdict.outcome), default=None)
+
+    def _sentence(self, found: Firing, slo: Slo | None, verdict: Verdict | None) -> str:
+        sign, last = found.sign, verdict.reason if verdict is not None else ""
+        if sign.alert == FRESHNESS_EMERGENCY:
+            age, limit = duration_words(sign.value), duration_words(sign.threshold)
+            return f"the newest event is {age} old, more than {limit} is an emergency"
+        if sign.alert == INGESTION_DOWN:
+            return f"{percent(sign.value)} of events did not land over the last 5 min" + _then(last)
+        if sign.alert != BURN or slo is None:
+            what = "has not succeeded" if sign.alert == CHECK_OVERDUE else "could not judge"
+            limit = duration_words(sign.threshold)
+            return f"{sign.check} {what} for {duration_words(sign.value)}, at most {limit} is normal" + _then(last)
+        tier = _tier(slo, sign.tier)
+        over = duration_words(tier.long.total_seconds()) if tier is not None else "a while"
+        of = "events were bad" if slo.kind is Kind.EVENTS else "the time was bad"
+        is_bad = verdict is not None and verdict.outcome is Outcome.BAD
+        lately = last if is_bad else "the last run was good" if verdict is not None else ""
+        return f"{percent(sign.value)} of {of} over the last {over}" + _then(lately)
+
+    def _spent_since(self, slo: Slo, found: Firing, since: datetime) -> float:
+        """Return the share of the budget that has been spent since the window that began it all."""
+        tier = _tier(slo, found.sign.tier)
+        length = self._figures.now - since + (tier.long if tier is not None else timedelta(0))
+        seen = self._figures.tracks[slo.name].over(self._figures.now, length)
+        part = length.total_seconds() if slo.kind is Kind.EVENTS else seen.events
+        return (seen.bad_ratio or 0.0) * part / slo.period.total_seconds() / (1 - slo.objective)
+
+    def _contributors(self, verdict: Verdict) -> Iterable[str]:
+        """Yield the sources, features or causes that contribute most, the worst first."""
+        same = [
+            v for v in self._figures.verdicts
+            if (v.dataset, v.check) == (verdict.dataset, verdict.check) and v.outcome is Outcome.BAD and v.subject
+            and v.subject != verdict.subject and (v.entity, v.measure) == (verdict.entity, verdict.measure)
+        ]  # fmt: skip
+        same.sort(key=lambda v: (v.total or 0) - (v.good or 0) or (v.value or 0.0) / (v.limit or 1.0), reverse=True)
+        found = []
+        for part in same:
+            value, limit, _ = _held_against(part)
+            kind, name = next(reversed(part.subject.items()))
+            found.append(f"{kind} {name}: {value} (limit {limit})")
+        counts = [(verdict.details.get(name) or 0, words) for name, words in CAUSES.items()]
+        causes = sorted((entry for entry in counts if isinstance(entry[0], int | float) and entry[0] > 0), reverse=True)
+        found += [f"{count:,.0f} {words}" for count, words in causes]
+        return found[:MOST_CONTRIBUTORS]
+
+    def _runbook(self, alert: str, slo: Slo | None) -> str:
+        if slo is not None and slo.runbook_url:
+            return slo.runbook_url
+        base = self._notify.external_url.rstrip("/")
+        return f"{base}/runbooks/{alert.lower()}" if base else ""
+
+    def links(self, problems: Iterable[Problem]) -> tuple[Link, ...]:
+        """Return where to look: the status page, the dashboard and the runbook of the worst problem."""
+        found, first = [], next(iter(problems), None)
+        if self._notify.external_url:
+            found.append(Link("Status page", self._notify.external_url))
+        if self._notify.dashboard_url and first is not None:
+            filled = {"{pipeline}": self._pipeline, "{slo}": first.name}
+            url = self._notify.dashboard_url
+            for mark, name in filled.items():
+                url = url.replace(mark, quote(name, safe=""))
+            found.append(Link("Dashboard", url))
+        if first is not None and first.runbook_url:
+            found.append(Link("Runbook", first.runbook_url))
+        return tuple(found)
+
+    def team(self, name: str) -> str:
+        """Return who owns an objective."""
+        slo = self._figures.slos.get(name)
+        return slo.team if slo is not None else ""
+
+
+def _then(text: str) -> str:
+    return f"; {text}" if text else ""
+
+
+def _tier(slo: Slo, name: str) -> Tier | None:
+    return next((tier for tier in slo.tiers if tier.name == name), None)
+
+
+def _held_against(verdict: Verdict) -> tuple[str, str, str]:
+    """Return a verdict's value, limit and baseline as texts; empty where there is none."""
+    value, limit = told_apart(verdict.measure, verdict.value, verdict.limit)
+    unit = unit_text(verdict.measure)
+    said = [f"{text} {unit}".rstrip() for text in (value, limit)]
+    low, high, expected = (verdict.details.get(name) for name in ("low", "high", "expected"))
+    baseline = ""
+    if expected is not None and low is not None and high is not None:
+        low, high, expected = (value_text(verdict.measure, number) for number in (low, high, expected))
+        baseline = f"{expected} is usual, {low} to {high} normal"
+    return said[0] if verdict.value is not None else "", said[1] if verdict.limit is not None else "", baseline

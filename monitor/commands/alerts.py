@@ -1,0 +1,116 @@
+"""``recwatch alerts``: what fires, what is kept quiet and why, and what was sent to whom."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from alerts.message import State
+from alerts.wording import clock
+from monitor import outbox, silences
+from monitor.alerting import Memory, saved
+from monitor.clock import SystemClock
+from monitor.commands import config_option, screen
+from monitor.config import Config
+from monitor.durations import parse_duration
+from monitor.load import load
+from monitor.store import Store
+from monitor.wording import value_text
+
+EXIT_FIRING = 1
+
+
+@click.command()
+@config_option
+@click.option("--since", default="24h", show_default=True, metavar="DURATION", help="How far back messages are shown.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+def command(path: Path, since: str, as_json: bool) -> None:
+    """Show what fires, what is kept quiet and why, and what was sent; exits 1 if anything fires."""
+    try:
+        length = parse_duration(since)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--since") from error
+    config, now = load(path), SystemClock().now()
+    store = Store(config.state.get_secret_value(), config.pipeline)
+    try:
+        memory, sent = saved(store), outbox.history(store, now - length)
+        rows = list(_rows(memory, config, store, now))
+    finally:
+        store.close()
+    if as_json:
+        for row in rows:
+            click.echo(json.dumps(row))
+        for entry in sent:
+            click.echo(json.dumps({"sent": entry.alert.title, **_sent(entry)}))
+    else:
+        _print(screen(), memory, rows, sent)
+    if any(row["state"] == State.FIRING for row in rows):
+        raise SystemExit(EXIT_FIRING)
+
+
+def _rows(memory: Memory, config: Config, store: Store, now: datetime) -> Any:
+    """Yield each alarm with its state: firing, quiet with the reason, or waiting to hold longer."""
+    told = {
+        (member.problem.alert, member.problem.name, member.problem.severity)
+        for incident in memory.board.incidents for member in incident.members.values() if member.until is None
+    }  # fmt: skip
+    quiet = silences.current(store, now)
+    for alarm in memory.alarms.values():
+        sign = alarm.sign
+        key = f"{sign.alert}/{sign.name}/{sign.severity}"
+        explained = memory.board.explained.get(key)
+        why = silences.maintenance(config.maintenance, sign.name, now)
+        why = next((f"silenced: {silence.reason}" for silence in quiet if silence.covers(sign.name, now)), why)
+        if explained is not None:
+            why = explained.text or "told with the page about the same objective"
+        is_told = (sign.alert, sign.name, sign.severity) in told
+        state = State.FIRING.value if is_told else "waiting" if alarm.since is None else "quiet"
+        yield {
+            "alert": sign.alert, "slo": sign.name, "check": sign.check, "dataset": sign.dataset,
+            "severity": sign.severity.value, "tier": sign.tier, "state": state, "value": sign.value,
+            "limit": sign.threshold, "since": alarm.since.isoformat() if alarm.since else None,
+            "why": "" if is_told else why,
+        }  # fmt: skip
+
+
+def _sent(entry: outbox.Sent) -> dict[str, Any]:
+    alert = entry.alert
+    return {
+        "incident": alert.key, "number": alert.transition, "at": alert.at.isoformat(), "state": alert.state.value,
+        "severity": alert.severity.value, "change": alert.change, "channels": entry.channels,
+    }  # fmt: skip
+
+
+def _print(console: Console, memory: Memory, rows: list[dict[str, Any]], sent: list[outbox.Sent]) -> None:
+    if memory.evaluated is None:
+        console.print("No evaluation yet: the daemon makes one every notify.every once it runs.")
+        return
+    if rows:
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for name in ("state", "severity", "slo", "alert", "tier", "value", "limit", "since (UTC)", "why quiet"):
+            table.add_column(name, header_style="dim")
+        for row in rows:
+            unit = "bad_ratio" if row["tier"] or row["limit"] < 1 else "age_seconds"
+            since = datetime.fromisoformat(row["since"]) if row["since"] else None
+            style = "bold red" if row["state"] == State.FIRING else "dim"
+            table.add_row(
+                Text(row["state"], style=style), row["severity"], row["slo"], row["alert"].removeprefix("Recwatch"),
+                row["tier"], value_text(unit, row["value"]), value_text(unit, row["limit"]),
+                clock(since) if since else "", row["why"],
+            )  # fmt: skip
+        console.print(table)
+    else:
+        console.print(f"Nothing fires, as of {clock(memory.evaluated)}.")
+    if sent:
+        console.print(Text("\nSent, newest first", style="bold"))
+        for entry in sent:
+            channels = ", ".join(f"{name} {state}" for name, state in entry.channels.items()) or "no channel"
+            line = f"  {clock(entry.alert.at)}  {entry.alert.state} {entry.alert.severity}  {entry.alert.title}"
+            console.print(Text(f"{line}: {entry.alert.change} ({channels})"), soft_wrap=True)

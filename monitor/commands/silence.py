@@ -1,0 +1,89 @@
+"""``recwatch silence``: nobody is told of some objectives for a while."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import click
+
+from alerts.wording import clock
+from monitor import silences
+from monitor.clock import SystemClock
+from monitor.commands import config_option
+from monitor.durations import parse_duration
+from monitor.load import load
+from monitor.resolve import build
+from monitor.silences import Silence
+from monitor.store import Store
+from monitor.times import Time
+
+
+@click.group()
+def command() -> None:
+    """Keep alerts of some objectives quiet for a while, with a reason."""
+
+
+@command.command("add")
+@config_option
+@click.option("--slo", "pattern", required=True, metavar="NAME", help="Objective; stars allowed.")
+@click.option("--for", "length", metavar="DURATION", help="How long, such as 2h.")
+@click.option("--until", type=Time(), help="Until when, instead of --for.")
+@click.option("--reason", required=True, help="Why: read by whoever wonders.")
+def add_command(path: Path, pattern: str, length: str | None, until: datetime | None, reason: str) -> None:
+    """Silence objectives from now on."""
+    now = SystemClock().now()
+    if (length is None) == (until is None):
+        raise click.UsageError("a silence must end; write either --for 2h or --until TIME")
+    try:
+        end = until or now + parse_duration(length)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--for") from error
+    if end <= now:
+        raise click.BadParameter("must be in the future", param_hint="--until")
+    config = load(path)
+    pipeline = build(config)
+    known = list(pipeline.slos)
+    pipeline.close()
+    if not any(fnmatchcase(name, pattern) for name in known):
+        raise click.BadParameter(f"no objective is called {pattern}; there are {', '.join(known)}", param_hint="--slo")
+    with _store(path) as store:
+        number = silences.add(store, Silence(0, pattern, now, end, reason, getpass.getuser()))
+    click.echo(f"silence {number}: {pattern} until {clock(end)}; end it with: recwatch silence end {number}")
+
+
+@command.command("list")
+@config_option
+def list_command(path: Path) -> None:
+    """Show the silences that are in force or still to come."""
+    with _store(path) as store:
+        found = silences.current(store, SystemClock().now())
+    for silence in found:
+        click.echo(f"{silence.id}: {silence.pattern} until {clock(silence.end)}: {silence.reason} ({silence.author})")
+    if not found:
+        click.echo("nothing is silenced")
+
+
+@command.command("end")
+@config_option
+@click.argument("number", type=int)
+def end_command(path: Path, number: int) -> None:
+    """End a silence now."""
+    with _store(path) as store:
+        if not silences.end(store, number, SystemClock().now()):
+            raise click.ClickException(f"no silence {number} is in force; see recwatch silence list")
+    click.echo(f"silence {number} has ended")
+
+
+@contextmanager
+def _store(path: Path) -> Iterator[Store]:
+    config = load(path)
+    store = Store(config.state.get_secret_value(), config.pipeline)
+    try:
+        yield store
+    finally:
+        store.close()

@@ -1,0 +1,46 @@
+"""The types that the configuration file's schema is made of."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from monitor.durations import HINT, PATTERN, parse_duration
+from monitor.times import parse_time
+
+
+def parse_moment(value: object) -> datetime:
+    """Return a moment of the configuration; without a zone it is UTC.
+
+    Raises:
+        ValueError: It is none; a number is refused, because its unit would be a guess.
+    """
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    if isinstance(value, date):
+        return datetime.combine(value, time(), UTC)
+    try:
+        return parse_time(value if isinstance(value, str) else "")
+    except (ValueError, OverflowError):
+        raise ValueError("must be a date or time; write 2026-01-31 or 2026-01-31T12:00:00Z") from None
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(parse_duration),
+    WithJsonSchema({"type": "string", "description": HINT, "pattern": PATTERN, "examples": ["30s", "5m", "1h30m"]}),
+]
+Moment = Annotated[
+    datetime,
+    BeforeValidator(parse_moment),
+    WithJsonSchema({"type": "string", "examples": ["2026-01-31", "2026-01-31T12:00:00Z"]}),
+]
+Name = Annotated[str, Field(min_length=1)]
+
+
+class Section(BaseModel):
+    """A part of the configuration; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)

@@ -1,0 +1,207 @@
+"""Objectives in the state: what each run says about them, and how much of their budgets is left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection, and_, select
+
+from alerts.slo import Kind, Slo
+from checks.check import Outcome, Verdict
+from checks.window import micros, moment
+from monitor import schema
+from monitor.records import SloPoint, when
+
+if TYPE_CHECKING:
+    from monitor.store import Store
+
+HOUR = timedelta(hours=1)
+# Below this, a history is too short to tell how many events a whole period will have.
+LEAST_OBSERVED = timedelta(hours=1)
+
+
+def points(slos: Iterable[Slo], verdicts: Sequence[Verdict], at: datetime) -> Iterator[SloPoint]:
+    """Yield what the verdicts of one run say about each objective of its check.
+
+    Args:
+        slos: Objectives of the check on the dataset.
+        verdicts: All verdicts of the run.
+        at: When the run finished.
+    """
+    for slo in slos:
+        outcome = slo.outcome(verdicts)
+        if outcome is None:
+            continue
+        end = verdicts[0].window.end
+        is_live = at - end <= slo.live_for
+        good, total = slo.events(verdicts)
+        counted = slo.counters(outcome, good, total) if is_live else ()
+        weights: tuple[float, float] = (good, total - good)
+        if slo.kind is Kind.SLICES:
+            seconds = slo.interval.total_seconds()
+            weights = (seconds * (outcome is Outcome.GOOD), seconds * (outcome is Outcome.BAD))
+        yield SloPoint(slo.name, at, end, outcome, *weights, is_live, counted)
+
+
+def record(connection: Connection, pipeline: str, found: Sequence[SloPoint]) -> list[SloPoint]:
+    """Write points, each window once, and return those that are new.
+
+    The first judgement of a window stands, whatever late rows change: what has burnt has burnt, and
+    nobody is woken by the past. A run that could not judge gives way to one that can.
+    """
+    table, new = schema.slo_points, []
+    for point in found:
+        here = and_(table.c.pipeline == pipeline, table.c.slo == point.slo, table.c.end_us == micros(point.window_end))
+        old = connection.execute(select(table.c.id, table.c.outcome).where(here)).first()
+        if old is not None:
+            if old.outcome != Outcome.UNKNOWN or point.outcome is Outcome.UNKNOWN:
+                continue
+            connection.execute(table.delete().where(table.c.id == old.id))
+        row = {
+            "pipeline": pipeline, "slo": point.slo, "end_us": micros(point.window_end), "at_us": micros(point.at),
+            "outcome": point.outcome.value, "good": point.good, "bad": point.bad, "live": point.is_live,
+        }  # fmt: skip
+        connection.execute(table.insert().values(row))
+        _spend(connection, pipeline, point)
+        if point.is_live:
+            _note_latest(connection, pipeline, point)
+        new.append(point)
+    return new
+
+
+def _note_latest(connection: Connection, pipeline: str, point: SloPoint) -> None:
+    table, at = schema.slo_latest, micros(point.at)
+    here = and_(table.c.pipeline == pipeline, table.c.slo == point.slo)
+    values: dict[str, Any] = {"outcome": point.outcome.value, "at_us": at}
+    if point.outcome is not Outcome.UNKNOWN:
+        values["judged_us"] = at
+    if connection.execute(table.update().where(here).values(values)).rowcount == 0:
+        connection.execute(table.insert().values(pipeline=pipeline, slo=point.slo, since_us=at, **values))
+
+
+def _spend(connection: Connection, pipeline: str, point: SloPoint) -> None:
+    if not point.good and not point.bad:
+        return
+    # A window belongs to the hour that it ends in, its end excluded.
+    table, hour = schema.slo_hours, HOUR // timedelta(microseconds=1)
+    key = {"pipeline": pipeline, "slo": point.slo, "hour_us": (micros(point.window_end) - 1) // hour * hour}
+    here = and_(*(table.c[name] == value for name, value in key.items()))
+    added = {"good": table.c.good + point.good, "bad": table.c.bad + point.bad}
+    if connection.execute(table.update().where(here).values(added)).rowcount == 0:
+        connection.execute(table.insert().values(**key, good=point.good, bad=point.bad))
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What an objective has seen over its period: events, or seconds.
+
+    Args:
+        good: Good ones.
+        bad: Bad ones.
+        since: Start of the first hour with any; None if there is none.
+    """
+
+    good: float
+    bad: float
+    since: datetime | None
+
+    def attained_ratio(self) -> float | None:
+        """Return the share that was good, from 0 to 1; None without any."""
+        total = self.good + self.bad
+        return self.good / total if total else None
+
+    def budget_left_ratio(self, slo: Slo, now: datetime) -> float | None:
+        """Return the share of the period's budget that is left; below 0 when it is overspent.
+
+        The budget is what the whole period allows. For slices that is a share of its time; for
+        events, of as many as the period will have at the rate seen so far.
+        """
+        if self.since is None:
+            return None
+        whole = slo.period.total_seconds()
+        if slo.kind is Kind.EVENTS:
+            observed = min(slo.period, max(now - self.since, LEAST_OBSERVED))
+            whole = (self.good + self.bad) * (slo.period / observed)
+        return 1 - self.bad / (whole * (1 - slo.objective)) if whole else None
+
+
+NOTHING_SPENT = Spent(0.0, 0.0, None)
+
+
+def spent(store: Store, slos: Mapping[str, Slo], now: datetime) -> dict[str, Spent]:
+    """Return what each objective has seen over its period."""
+    table, found = schema.slo_hours, {}
+    periods = {slo.period for slo in slos.values()}
+    with store.reading() as connection:
+        for period in periods:
+            recent = and_(table.c.pipeline == store.pipeline, table.c.hour_us > micros(now - period))
+            sums: Any = (sa.func.sum(table.c.good), sa.func.sum(table.c.bad), sa.func.min(table.c.hour_us))
+            statement = select(table.c.slo, *sums).where(recent).group_by(table.c.slo)
+            for name, good, bad, since in connection.execute(statement):
+                if name in slos and slos[name].period == period:
+                    found[name] = Spent(good, bad, moment(since))
+    return {name: found.get(name, NOTHING_SPENT) for name in slos}
+
+
+def read_points(store: Store, after: int, since: datetime) -> list[tuple[int, SloPoint]]:
+    """Return points with their ids, in the order in which they were written.
+
+    Args:
+        store: The state.
+        after: Only points with a greater id.
+        since: Only points of runs that finished after this.
+    """
+    table = schema.slo_points
+    here = and_(table.c.pipeline == store.pipeline, table.c.id > after, table.c.at_us > micros(since))
+    with store.reading() as connection:
+        rows = connection.execute(select(table).where(here).order_by(table.c.id)).all()
+    return [(row.id, _point(row)) for row in rows]
+
+
+def _point(row: Any) -> SloPoint:
+    outcome = Outcome(row.outcome)
+    return SloPoint(row.slo, moment(row.at_us), moment(row.end_us), outcome, row.good, row.bad, row.live)
+
+
+@dataclass(frozen=True)
+class Latest:
+    """The last live run of an objective, and when it last could be judged; for /metrics.
+
+    Args:
+        outcome: How the last run ended.
+        at: When it finished.
+        judged_at: When one last ended good or bad; None if none has.
+        since: When the first run that is kept finished.
+    """
+
+    outcome: Outcome
+    at: datetime
+    judged_at: datetime | None
+    since: datetime
+
+
+def latest(store: Store) -> dict[str, Latest]:
+    """Return the last live run of each objective."""
+    table = schema.slo_latest
+    with store.reading() as connection:
+        rows = connection.execute(select(table).where(table.c.pipeline == store.pipeline)).all()
+    return {
+        row.slo: Latest(Outcome(row.outcome), moment(row.at_us), when(row.judged_us), moment(row.since_us))
+        for row in rows
+    }
+
+
+def prune(store: Store, points_before: datetime, hours_before: datetime) -> None:
+    """Forget points that no tier looks back to, and hours that no period reaches."""
+    with store.writing() as connection:
+        table, hours = schema.slo_points, schema.slo_hours
+        connection.execute(
+            table.delete().where(table.c.pipeline == store.pipeline, table.c.at_us < micros(points_before))
+        )
+        connection.execute(
+            hours.delete().where(hours.c.pipeline == store.pipeline, hours.c.hour_us < micros(hours_before))
+        )

@@ -1,0 +1,80 @@
+"""The part of the daemon that tells people: evaluates on a schedule, delivers, and keeps a dead man's switch quiet."""
+
+from __future__ import annotations
+
+import threading
+from datetime import datetime
+
+from alerts.http import Client
+from alerts.notifier import DeliveryError
+from monitor import log
+from monitor.alerting import Alerting
+from monitor.channels import notifiers
+from monitor.clock import Clock
+from monitor.delivery import Delivery
+from monitor.errors import RecwatchError
+from monitor.resolve import Pipeline
+from monitor.store import Store
+
+
+class Watch:
+    """Evaluates the objectives of one configuration and tells people, while this daemon leads.
+
+    Args:
+        store: The state.
+        pipeline: Objectives, checks and channels.
+        clock: Tells the time.
+    """
+
+    def __init__(self, store: Store, pipeline: Pipeline, clock: Clock) -> None:
+        self._store, self._pipeline, self._clock = store, pipeline, clock
+        self._notify = pipeline.config.notify
+        self._delivery = Delivery(store, clock, notifiers(pipeline.config))
+        self._alerting: Alerting | None = None
+        self._beaten: datetime | None = None
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """Begin to deliver what waits."""
+        self._delivery.start()
+
+    def lead(self, may: bool) -> None:
+        """Tell people from now on, or stand by; what others have told is read anew."""
+        self._delivery.lead(may)
+        if not may:
+            self._alerting = None
+
+    def evaluate(self) -> None:
+        """Evaluate all objectives once; a failure is logged, and keeps the dead man's switch from being told."""
+        with self._lock:
+            now = self._clock.now()
+            if self._notify.by == "alertmanager":
+                self._beat(now)
+                return
+            try:
+                if self._alerting is None:
+                    self._alerting = Alerting(self._store, self._pipeline, now)
+                messages = self._alerting.evaluate(now)
+            except RecwatchError as error:
+                self._alerting = None
+                log.error("evaluation_failed", error=error)
+                return
+            for alert in messages:
+                log.event("alert", state=alert.state, severity=alert.severity, incident=alert.key, change=alert.change)
+            if messages:
+                self._delivery.wake()
+            self._beat(now)
+
+    def _beat(self, now: datetime) -> None:
+        heartbeat = self._notify.heartbeat
+        if heartbeat is None or (self._beaten is not None and now - self._beaten < heartbeat.every):
+            return
+        try:
+            Client("heartbeat").post(heartbeat.url.get_secret_value(), {"from": "recwatch", "at": now.isoformat()})
+            self._beaten = now
+        except DeliveryError as error:
+            log.error("heartbeat_failed", error=error)
+
+    def close(self) -> None:
+        """Let deliveries under way finish."""
+        self._delivery.close()

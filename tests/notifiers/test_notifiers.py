@@ -1,0 +1,352 @@
+"""Every notifier against its vendor on the loopback: the laws, and what is particular to each."""
+
+from __future__ import annotations
+
+import email
+import hashlib
+import hmac
+import io
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as some
+
+from alerts import conformance
+from alerts.alertmanager import AlertmanagerPush
+from alerts.conformance import LAWS, Bench, Law, resolved
+from alerts.console import Console
+from alerts.mail import Mail
+from alerts.message import Alert, Change, State, dump_alert, load_alert
+from alerts.notifier import DeliveryError, Notifier
+from alerts.pagerduty import PagerDuty, dedup_key
+from alerts.slack import Slack
+from alerts.webhook import Webhook
+
+MakeAlert = Callable[..., Alert]
+Make = Callable[[str], Bench]
+
+
+@pytest.fixture
+def make(serve: Any, vendors: Any, mail_server: Any) -> Make:
+    """Makes the bench of a notifier by its name."""
+
+    def http(notifier: Callable[[str], Notifier], vendor: Any, refusal: Any) -> Bench:
+        server = serve(vendor)
+        return Bench(
+            notifier(server.url),
+            lambda: [f"{request.path} {request.body.decode('utf-8', 'replace')}" for request in server.requests],
+            lambda: server.script.append(refusal),
+            lambda: server.script.append(vendors.reply(503, b"busy")),
+            vendors.canaries,
+        )
+
+    def mail() -> Bench:
+        sent = Mail(
+            "oncall", host="127.0.0.1", port=mail_server.port, sender="recwatch@example.org",
+            recipients=["oncall@example.org"], security="none", password="canary-password",
+        )  # fmt: skip
+        return Bench(
+            sent, lambda: [body(raw) for raw in mail_server.mails],
+            lambda: mail_server.answers.update({"MAIL": "550 no"}),
+            lambda: mail_server.answers.update({"MAIL": "451 later"}), vendors.canaries,
+        )  # fmt: skip
+
+    def bench(name: str) -> Bench:
+        wrong = vendors.reply(400, b"wrong")
+        if name == "slack":
+            denied = vendors.reply(200, {"ok": False, "error": "not_in_channel"})
+            return http(
+                lambda url: Slack("oncall", token=vendors.token, channel="C01", base_url=f"{url}/api/"),
+                vendors.slack(), denied,
+            )  # fmt: skip
+        if name == "slack webhook":
+            return http(
+                lambda url: Slack("oncall", webhook_url=f"{url}/services/canary-path"), vendors.slack(),
+                vendors.reply(404, b"no_service"),
+            )  # fmt: skip
+        if name == "pagerduty":
+            return http(
+                lambda url: PagerDuty("oncall", routing_key=vendors.routing_key, base_url=url), vendors.pagerduty(),
+                vendors.reply(400, {"errors": [f"{vendors.routing_key} is no key"]}),
+            )  # fmt: skip
+        if name == "webhook":
+            return http(
+                lambda url: Webhook("hook", url=f"{url}/canary-path", secret=vendors.secret), vendors.plain(), wrong
+            )
+        if name == "alertmanager":
+            return http(lambda url: AlertmanagerPush("am", urls=[url]), vendors.plain(), wrong)
+        return mail()
+
+    return bench
+
+
+def body(raw: bytes) -> str:
+    found = email.message_from_bytes(raw)
+    parts = [part.get_payload(decode=True) for part in found.walk() if part.get_content_type() == "text/plain"]
+    return f"{found['Subject']} {parts[0].decode()}"  # type: ignore[union-attr]
+
+
+NOTIFIERS = ("slack", "slack webhook", "pagerduty", "webhook", "alertmanager", "email")
+
+
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+@pytest.mark.parametrize("name", NOTIFIERS)
+def test_every_notifier_keeps_every_law(name: str, law: Law, make: Make, alert: MakeAlert) -> None:
+    if (name, law) == ("alertmanager", conformance.a_test_looks_like_one):
+        # There a test has a severity that no route takes for an emergency.
+        bench = make(name)
+        bench.notifier.deliver(alert(is_test=True), {})
+        assert '"severity": "none"' in bench.received()[0]
+        return
+    law(make(name), alert())
+
+
+def test_a_law_that_is_broken_is_named(alert: MakeAlert) -> None:
+    class Deaf:
+        kind, rate_per_second, burst = "deaf", 1.0, 1
+
+        def deliver(self, _alert: Alert, _memory: Any) -> None:
+            """Tell nobody."""
+
+    bench = Bench(Deaf(), list, lambda: None, lambda: None)
+    for law in LAWS:
+        if law is not conformance.anything_fits:
+            with pytest.raises(AssertionError):
+                law(bench, alert())
+
+
+@given(
+    some.text(), some.lists(some.text(max_size=20), max_size=3), some.sampled_from(State),
+    some.floats(0, 1) | some.none(), some.booleans(),
+)  # fmt: skip
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_an_alert_survives_the_outbox(
+    alert: MakeAlert, said: str, contributors: list[str], state: State, ratio: float | None, is_test: bool
+) -> None:
+    made = alert(
+        state=state, change=said, is_test=is_test,
+        problem={"sentence": said, "contributors": tuple(contributors), "bad_ratio": ratio},
+    )  # fmt: skip
+    assert load_alert(dump_alert(made)) == made
+
+
+# -- slack ---------------------------------------------------------------------------------------
+
+
+def slack(server: Any, vendors: Any, channel: str = "C01") -> Slack:
+    return Slack("oncall", token=vendors.token, channel=channel, base_url=f"{server.url}/api/")
+
+
+def test_slack_edits_one_message_and_replies_in_its_thread(serve: Any, vendors: Any, alert: MakeAlert) -> None:
+    vendor = vendors.slack()
+    # A name is enough to post; edits go by the id that comes back.
+    notifier, memory, first = slack(serve(vendor), vendors, "#alerts"), {}, alert()
+    notifier.deliver(first, memory)
+    grown = replace(first, transition=2, change="now also events-contract fires", problems=first.problems * 2)
+    notifier.deliver(grown, memory)
+    notifier.deliver(resolved(grown), memory)
+    (message,) = vendor.messages.values()
+    assert "Resolved: shop: freshness of events" in message["blocks"][0]["text"]["text"]
+    assert [reply["reply_broadcast"] for reply in vendor.replies] == [True, False]
+    assert vendor.replies[0]["text"] == "now also events-contract fires"
+    assert "Resolved after 23 min, 12 % of the budget spent" in vendor.replies[1]["text"]
+
+
+def test_slack_repeats_no_step_after_a_kill(serve: Any, vendors: Any, alert: MakeAlert) -> None:
+    """The process may end after any request has taken effect; the next one goes on from there."""
+    first = alert()
+    second = replace(first, transition=2, change="now also events-contract fires")
+    for lost_at in range(5):
+        vendor, memory, failures = vendors.slack(), {}, []
+        server = serve(vendor)
+        notifier = slack(server, vendors)
+        for transition in (first, second, resolved(second)):
+            for _attempt in range(3):
+                if len(server.requests) == lost_at:
+                    server.script.append(vendors.lost)
+                try:
+                    notifier.deliver(transition, memory)
+                    break
+                except DeliveryError as error:
+                    failures.append(error)
+        assert [error.permanent for error in failures] in ([], [False])
+        assert len(vendor.messages) == 1, lost_at
+        # A reply has no mark by which it could be found again, so one whose answer was lost may come twice.
+        assert 2 <= len(vendor.replies) <= 3, lost_at
+
+
+def test_slack_posts_again_if_it_may_not_look(serve: Any, vendors: Any, alert: MakeAlert) -> None:
+    vendor, memory = vendors.slack(), {}
+    vendor.can_read_history = False
+    server = serve(vendor)
+    server.script.append(vendors.lost)
+    with pytest.raises(DeliveryError):
+        slack(server, vendors).deliver(alert(), memory)
+    slack(server, vendors).deliver(alert(), memory)
+    assert len(vendor.messages) == 2, "at least once"
+
+
+def test_slack_posts_anew_what_somebody_deleted(serve: Any, vendors: Any, alert: MakeAlert) -> None:
+    vendor, memory = vendors.slack(), {}
+    notifier = slack(serve(vendor), vendors)
+    notifier.deliver(alert(), memory)
+    vendor.messages.clear()
+    notifier.deliver(resolved(alert()), memory)
+    (message,) = vendor.messages.values()
+    assert "Resolved" in message["text"] or "RESOLVED" in message["text"]
+
+
+@pytest.mark.parametrize("error", ["invalid_auth", "channel_not_found", "is_archived", "msg_too_long", "no_such_thing"])
+def test_slack_refusals_are_permanent_and_say_what_to_do(
+    error: str, serve: Any, vendors: Any, alert: MakeAlert
+) -> None:
+    server = serve(vendors.slack())
+    server.script.append(vendors.reply(200, {"ok": False, "error": error}))
+    with pytest.raises(DeliveryError, match=f"^slack oncall: refused with {error}") as caught:
+        slack(server, vendors).deliver(alert(), {})
+    assert caught.value.permanent
+
+
+def test_slack_says_how_long_to_wait(serve: Any, vendors: Any, alert: MakeAlert) -> None:
+    server = serve(vendors.slack())
+    server.script.append(vendors.reply(429, {"ok": False, "error": "ratelimited"}, {"Retry-After": "7"}))
+    with pytest.raises(DeliveryError) as caught:
+        slack(server, vendors).deliver(alert(), {})
+    assert (caught.value.permanent, caught.value.retry_after_seconds) == (False, 7.0)
+
+
+def test_slack_is_not_fooled_into_calling_everybody(serve: Any, vendors: Any, alert: MakeAlert) -> None:
+    vendor = vendors.slack()
+    slack(serve(vendor), vendors).deliver(conformance.spoilt(alert(), "<!channel> <@U1>"), {})
+    (message,) = vendor.messages.values()
+    said = [message["text"], *(text["text"] for text in texts(message["blocks"]) if text["type"] == "mrkdwn")]
+    assert said
+    assert not any("<!channel>" in text or "<@U1>" in text for text in said)
+
+
+def texts(blocks: Any) -> list[dict[str, str]]:
+    """Return every text object in some blocks."""
+    if isinstance(blocks, list):
+        return [text for block in blocks for text in texts(block)]
+    if isinstance(blocks, dict):
+        own = [blocks] if blocks.get("type") in ("mrkdwn", "plain_text") else []
+        return own + [text for value in blocks.values() for text in texts(value)]
+    return []
+
+
+# -- pagerduty -----------------------------------------------------------------------------------
+
+
+def test_pagerduty_has_one_alert_for_an_incident(serve: Any, vendors: Any, alert: MakeAlert) -> None:
+    vendor = vendors.pagerduty()
+    notifier, first = PagerDuty("p", routing_key=vendors.routing_key, base_url=serve(vendor).url), alert()
+    notifier.deliver(first, {})
+    notifier.deliver(replace(first, transition=2, change="worse"), {})
+    (payload,) = vendor.open.values()
+    assert payload["severity"] == "critical"
+    assert payload["class"] == "freshness"
+    assert payload["summary"].startswith("PAGE shop: freshness of events: 41 % of the time was bad")
+    notifier.deliver(resolved(first), {})
+    assert (vendor.open, vendor.resolved) == ({}, [first.key])
+
+
+def test_pagerduty_keys_fit_and_stay_the_same() -> None:
+    assert dedup_key("a" * 255) == "a" * 255
+    assert dedup_key("a" * 256) == dedup_key("a" * 256) != dedup_key("b" * 256)
+    assert len(dedup_key("a" * 1_000)) <= 255
+
+
+def test_pagerduty_records_deploys(serve: Any, vendors: Any) -> None:
+    vendor = vendors.pagerduty()
+    notifier = PagerDuty("p", routing_key=vendors.routing_key, base_url=serve(vendor).url)
+    notifier.announce(Change("ranker v42 deployed", datetime(2026, 3, 3, tzinfo=UTC), "shop", "ci"))
+    assert [change["summary"] for change in vendor.changes] == ["ranker v42 deployed"]
+
+
+def test_pagerduty_says_what_to_do_about_a_wrong_key(serve: Any, vendors: Any, alert: MakeAlert) -> None:
+    notifier = PagerDuty("p", routing_key="another-canary-key", base_url=serve(vendors.pagerduty()).url)
+    with pytest.raises(DeliveryError, match="check the routing key") as caught:
+        notifier.deliver(alert(), {})
+    assert caught.value.permanent
+    assert "another-canary-key" not in str(caught.value)
+
+
+# -- the others ----------------------------------------------------------------------------------
+
+
+def test_a_webhook_is_signed_and_can_be_told_apart(serve: Any, vendors: Any, alert: MakeAlert) -> None:
+    server = serve(vendors.plain())
+    Webhook("hook", url=server.url, secret=vendors.secret).deliver(alert(), {})
+    (request,) = server.requests
+    signature = hmac.new(vendors.secret.encode(), request.body, hashlib.sha256).hexdigest()
+    assert request.headers["X-Recwatch-Signature"] == f"sha256={signature}"
+    assert request.headers["Idempotency-Key"] == f"{alert().key}/1"
+    assert (request.json["version"], request.json["severity"], request.json["state"]) == (1, "page", "firing")
+
+
+def test_mails_about_an_incident_are_one_thread(mail_server: Any, alert: MakeAlert) -> None:
+    notifier = Mail(
+        "m", host="127.0.0.1", port=mail_server.port, sender="recwatch@example.org", recipients=["a@example.org"],
+        security="none",
+    )  # fmt: skip
+    notifier.deliver(alert(), {})
+    notifier.deliver(resolved(alert()), {})
+    notifier.deliver(resolved(alert()), {})
+    first, second, again = (email.message_from_bytes(raw) for raw in mail_server.mails)
+    assert first["Subject"] == "[PAGE] shop: freshness of events"
+    assert second["Subject"] == "[RESOLVED] shop: freshness of events"
+    assert second["In-Reply-To"] == first["Message-ID"]
+    assert second["Message-ID"] == again["Message-ID"], "a mail that is sent twice can be told"
+
+
+def test_mail_headers_cannot_be_smuggled_in(mail_server: Any, alert: MakeAlert) -> None:
+    Mail(
+        "m", host="127.0.0.1", port=mail_server.port, sender="r@example.org", recipients=["a@example.org"],
+        security="none",
+    ).deliver(alert(pipeline="x\r\nBcc: everybody@example.org"), {})  # fmt: skip
+    found = email.message_from_bytes(mail_server.mails[0])
+    assert found["Bcc"] is None
+
+
+def test_one_alertmanager_of_a_cluster_is_enough(serve: Any, vendors: Any, alert: MakeAlert) -> None:
+    vendor = vendors.plain()
+    server = serve(vendor)
+    AlertmanagerPush("am", urls=["http://127.0.0.1:9", server.url]).deliver(alert(), {})
+    ((pushed,),) = vendor.bodies
+    assert pushed["labels"] == {
+        "alertname": "RecwatchSloBudgetBurn", "pipeline": "shop", "slo": "events-freshness", "check": "freshness",
+        "dataset": "events", "tier": "page_fast", "team": "feeds", "severity": "critical",
+    }  # fmt: skip
+    assert pushed["endsAt"] > pushed["startsAt"]
+
+
+def test_the_console_says_it_all(alert: MakeAlert) -> None:
+    stream = io.StringIO()
+    Console("here", stream).deliver(alert(), {})
+    assert stream.getvalue() == (
+        "12:09:00 PAGE shop: freshness of events: 41 % of the time was bad over the last 1 h; the newest event is"
+        " 12.3 min old; since 12:00 UTC, 03 Mar\n"
+        "  events-freshness (since 12:00 UTC, 03 Mar): 41 % of the time was bad over the last 1 h; the newest event is"
+        " 12.3 min old\n"
+        "    value 12.3 min, limit 5 min, burn rate 41x, budget left 63 %, tier page_fast\n"
+        "    most of it: source ios: 20 min (limit 5 min)\n"
+        "Kept quiet: events-density, which freshness explains\n"
+        "Owner: feeds\n"
+        "Runbook: https://recwatch.example/runbooks/recwatchslobudgetburn\n"
+    )
+    Console("here", stream).deliver(resolved(alert()), {})
+    assert "RESOLVED shop: freshness of events, after 23 min; it spent 12 % of the budget" in stream.getvalue()
+
+
+def test_a_webhook_that_answers_nonsense_is_bounded(serve: Any, vendors: Any, alert: MakeAlert) -> None:
+    server = serve(vendors.plain())
+    server.script.append(vendors.reply(500, b"x" * 1_000_000, {"Retry-After": "soon"}))
+    with pytest.raises(DeliveryError) as caught:
+        Webhook("hook", url=server.url).deliver(alert(), {})
+    assert len(str(caught.value)) < 400
+    assert json.dumps(str(caught.value))
