@@ -21,7 +21,7 @@ DOWN_RATIO = 0.5
 DOWN_OVER, DOWN_CHECKS_OVER = timedelta(minutes=5), timedelta(hours=1)
 # How long what a direct rule says must hold before it fires.
 WAITS: Mapping[str, timedelta] = {FRESHNESS_EMERGENCY: timedelta(minutes=1)}
-_SEVERITIES = {"critical": Severity.PAGE, "warning": Severity.TICKET}
+SEVERITY_OF = {"critical": Severity.PAGE, "warning": Severity.TICKET}
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def burning(track: Track, since: datetime, now: datetime) -> Iterator[Sign]:
         threshold = tier.threshold_ratio(slo.objective, slo.period)
         found = _burns(track, tier, now, threshold)
         if found is not None and now - since >= tier.long / 2:
-            severity = _SEVERITIES[tier.severity]
+            severity = SEVERITY_OF[tier.severity]
             yield Sign(BURN, slo.name, severity, tier.name, slo.dataset, slo.check, found, threshold)
     if slo.check == "ingestion":
         share = track.over(now, DOWN_OVER).bad_ratio

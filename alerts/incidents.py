@@ -231,10 +231,9 @@ def _alert(incident: Incident, alarms: Mapping[str, Firing], context: Context, c
     problems.sort(key=lambda problem: (problem.state is State.RESOLVED, problem.since))
     ended = None if incident.is_open else context.now
     teams = [context.team(problem.name) for problem in problems]
-    text = "; ".join(changes)
     return Alert(
         incident.key, incident.number, State.RESOLVED if ended else State.FIRING, incident.severity,
-        context.pipeline, context.now, incident.started, tuple(problems), text[:1].upper() + text[1:],
+        context.pipeline, context.now, incident.started, tuple(problems), "; ".join(changes),
         ended=ended, team=next((team for team in teams if team), ""), consequences=incident.consequences,
         links=context.links(problems),
     )  # fmt: skip

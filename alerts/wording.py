@@ -40,7 +40,9 @@ def lines(alert: Alert) -> Iterator[str]:
     if alert.transition > 1 and alert.change:
         yield f"Now: {alert.change}"
     for problem in alert.problems[:MOST_PROBLEMS]:
-        yield from problem_lines(problem)
+        # The first line has said what the only problem is.
+        is_said = len(alert.problems) == 1 and alert.state is State.FIRING
+        yield from problem_lines(problem, "" if is_said else problem.sentence)
     more = len(alert.problems) - MOST_PROBLEMS
     if more > 0:
         yield f"and {more} more"
@@ -52,10 +54,10 @@ def lines(alert: Alert) -> Iterator[str]:
         yield f"{link.text}: {link.url}"
 
 
-def problem_lines(problem: Problem) -> Iterator[str]:
+def problem_lines(problem: Problem, sentence: str) -> Iterator[str]:
     """Yield a problem: what is wrong, the figures behind it, what contributes most."""
     state = f"resolved at {clock(problem.until)}" if problem.until is not None else f"since {clock(problem.since)}"
-    yield f"  {problem.name} ({state}): {problem.sentence}"
+    yield f"  {problem.name} ({state}){f': {sentence}' if sentence else ''}"
     said = facts(problem)
     if said:
         yield f"    {', '.join(f'{name} {value}' for name, value in said)}"

@@ -1,4 +1,4 @@
-"""What is answered at which path: the status page, its JSON, metrics and health. Nothing is written."""
+"""What is answered at which path: the status page, its JSON, metrics, health, runbooks, and Alertmanager's webhook."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from typing import Any
 
 from prometheus_client import make_wsgi_app
 
+from alerts import runbook
 from monitor import log
 from monitor.clock import Clock
 from monitor.errors import RecwatchError
 from monitor.exposition import Exposition, registry
 from monitor.page import Page
+from monitor.receiver import receive
 from monitor.runner import said
 from monitor.status import Status, Watched, status, without_secrets
 from monitor.store import Store
@@ -31,6 +33,8 @@ _SAFE: Headers = [
 ]
 _NO_CONTENT_ALLOWED = "default-src 'none'; frame-ancestors 'none'"
 _TEXT = "text/plain; charset=utf-8"
+# What Alertmanager posts to, followed by the name of a channel; and where runbooks are, by the names of alerts.
+RECEIVER, RUNBOOKS = "/alertmanager/", "/runbooks/"
 
 
 @dataclass(frozen=True)
@@ -92,13 +96,15 @@ class App:
 
     def _answer(self, environ: dict[str, Any]) -> Answer:
         path = environ.get("PATH_INFO") or "/"
-        route = self._routes.get(path)
-        if route is None:
+        route = self._routes.get(path) or self._found_below(path)
+        if environ["REQUEST_METHOD"] == "POST" and path.startswith(RECEIVER):
+            route = self._receive
+        elif route is None:
             return Answer.text("404 Not Found", f"nothing is here; there are {', '.join(self._routes)}")
-        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+        elif environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             return Answer.text("405 Method Not Allowed", "only GET and HEAD are answered", ("Allow", "GET, HEAD"))
         try:
-            answer = route({**environ, "REQUEST_METHOD": "GET"})
+            answer = route(environ if route == self._receive else {**environ, "REQUEST_METHOD": "GET"})
         except RecwatchError as error:
             # An empty page of metrics would look like a healthy one.
             self._note(path, error)
@@ -108,6 +114,23 @@ class App:
             return Answer.text("500 Internal Server Error", "this could not be answered; the log says why")
         self._note(path, None)
         return answer
+
+    def _found_below(self, path: str) -> Callable[[Mapping[str, Any]], Answer] | None:
+        """Return what answers at a path with a name in it."""
+        found = runbook.text(path.removeprefix(RUNBOOKS)) if path.startswith(RUNBOOKS) else None
+        return None if found is None else lambda _environ: Answer.text("200 OK", found.rstrip())
+
+    def _receive(self, environ: Mapping[str, Any]) -> Answer:
+        """Take what Alertmanager says about a group; answered at once, delivered from the outbox."""
+        channel = str(environ["PATH_INFO"]).removeprefix(RECEIVER)
+        if channel not in self._watched().config.channels:
+            return Answer.text("404 Not Found", f"no channel is called {channel}; name one of the configuration")
+        length = int(environ.get("CONTENT_LENGTH") or 0)
+        try:
+            receive(self._store, channel, environ["wsgi.input"].read(length), self._clock.now())
+        except ValueError as error:
+            return Answer.text("400 Bad Request", f"this is no webhook of Alertmanager: {str(error)[:200]}")
+        return Answer.text("200 OK", "taken")
 
     def _note(self, path: str, error: Exception | None) -> None:
         """Log when answers begin to fail and when that ends, not each time in between."""

@@ -13,8 +13,10 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from alerts.message import Alert
 from checks.check import Outcome, Verdict
 from checks.window import Window
+from monitor import outbox
 from monitor.baselines import Builder
 from monitor.clock import SystemClock
 from monitor.faults import Dirt, Fault
@@ -73,6 +75,28 @@ checks:
   density: {{every: 15s, window: 1m, settle: 2s, look_back: 10m}}
   feature_drift: {{every: 15s, window: 1m, settle: 2s}}
   popularity: {{every: 15s, window: 1m, settle: 2s}}
+
+# A day's windows in half a minute: real ones are hours long, and are there without any of this.
+tiers:
+  page-soon:
+    - {{name: page_soon, severity: page, burn_rate: 5, long: 20s, short: 10s}}
+  ticket-soon:
+    - {{name: ticket_soon, severity: ticket, burn_rate: 3, long: 20s, short: 10s}}
+  ticket-later:
+    - {{name: ticket_later, severity: ticket, burn_rate: 3, long: 60s, short: 30s}}
+slos:
+  freshness: {{tiers: page-soon}}
+  ingestion: {{tiers: page-soon, objective: 0.95}}
+  contract: {{tiers: page-soon, objective: 0.95}}
+  events-contract-schema: {{tiers: page-soon, objective: 0.99}}
+  unknown_ids: {{tiers: page-soon}}
+  duplicates: {{tiers: ticket-soon}}
+  density: {{tiers: ticket-later}}
+  feature_drift: {{tiers: ticket-later}}
+  popularity: {{tiers: ticket-later}}
+channels:
+  console: {{type: console}}
+notify: {{every: 1s, keep_firing: 3s}}
 """
 
 
@@ -218,6 +242,10 @@ class Demo:
         for sighting in self.sightings:
             sighting.look(verdicts, now)
         return [replace(verdict) for verdict in verdicts]
+
+    def alerts(self) -> list[Alert]:
+        """Return the messages that the daemon has sent since it started, oldest first."""
+        return [sent.alert for sent in reversed(outbox.history(self.store, self.started))]
 
     def current(self) -> Act | None:
         """Return the act that is on at this moment."""

@@ -129,6 +129,15 @@ def history(store: Store, since: datetime, at_most: int = 200) -> list[Sent]:
     ]
 
 
+def newest(store: Store, incident: str) -> Alert | None:
+    """Return the last message about an incident, or None if there is none."""
+    table = schema.transitions
+    ours = and_(table.c.pipeline == store.pipeline, table.c.incident == incident)
+    with store.reading() as connection:
+        found = connection.execute(select(table.c.alert).where(ours).order_by(table.c.number.desc()).limit(1)).scalar()
+    return None if found is None else load_alert(found)
+
+
 def prune(store: Store, before: datetime) -> None:
     """Forget messages that were settled before a moment, and what channels remember of their incidents."""
     table, box, memories = schema.transitions, schema.outbox, schema.memories

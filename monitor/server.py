@@ -13,19 +13,20 @@ from waitress import create_server, wasyncore
 from monitor.app import App
 from monitor.config import ServerConfig
 from monitor.errors import ConfigError
+from monitor.receiver import MOST_BYTES
 from monitor.series import series_estimate
 from monitor.status import Watched
 
 if TYPE_CHECKING:
     from monitor.daemon import Daemon
 
-# What one client can take up. There is no request with a body, and none with long headers.
+# What one client can take up. Only Alertmanager sends a body, and nobody long headers.
 _LIMITS: dict[str, Any] = {
     "threads": 4,
     "connection_limit": 100,
     "channel_timeout": 30,
     "max_request_header_size": 16_384,
-    "max_request_body_size": 1_024,
+    "max_request_body_size": MOST_BYTES,
     "asyncore_use_poll": True,
     "clear_untrusted_proxy_headers": True,
     "expose_tracebacks": False,

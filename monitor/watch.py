@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from datetime import datetime
 
 from alerts.http import Client
 from alerts.notifier import DeliveryError
-from monitor import log
+from monitor import log, outbox
 from monitor.alerting import Alerting
 from monitor.channels import notifiers
 from monitor.clock import Clock
@@ -29,7 +30,9 @@ class Watch:
     def __init__(self, store: Store, pipeline: Pipeline, clock: Clock) -> None:
         self._store, self._pipeline, self._clock = store, pipeline, clock
         self._notify = pipeline.config.notify
-        self._delivery = Delivery(store, clock, notifiers(pipeline.config))
+        self._notifiers = notifiers(pipeline.config)
+        self._delivery = Delivery(store, clock, self._notifiers)
+        self._repeated: dict[str, datetime] = {}
         self._alerting: Alerting | None = None
         self._beaten: datetime | None = None
         self._lock = threading.Lock()
@@ -63,7 +66,25 @@ class Watch:
                 log.event("alert", state=alert.state, severity=alert.severity, incident=alert.key, change=alert.change)
             if messages:
                 self._delivery.wake()
+            self._repeat(now)
             self._beat(now)
+
+    def _repeat(self, now: datetime) -> None:
+        """Say again what fires to those who forget (Alertmanager); what changes goes through the outbox."""
+        if self._alerting is None:
+            return
+        for name, notifier in self._notifiers.items():
+            every = getattr(notifier, "repeat", None)
+            if every is None or now - self._repeated.get(name, now - every) < every:
+                continue
+            self._repeated[name] = now
+            for incident in self._alerting.memory.board.incidents:
+                last = outbox.newest(self._store, incident.key) if name in incident.channels else None
+                if last is not None:
+                    try:
+                        notifier.deliver(replace(last, at=now), {})
+                    except DeliveryError as error:
+                        log.error("repeat_failed", channel=name, error=error)
 
     def _beat(self, now: datetime) -> None:
         heartbeat = self._notify.heartbeat

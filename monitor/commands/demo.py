@@ -15,6 +15,8 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from alerts.message import Alert
+from alerts.wording import headline, text
 from checks import CATALOGUE
 from checks.check import Outcome, Verdict
 from monitor.commands.table import MARKS
@@ -45,6 +47,7 @@ def command(length: str | None, folder: Path | None, port: int) -> None:
         raise click.BadParameter("must be at least 60s, or a fault is over before it can be seen", param_hint="--for")
     demo = Demo(folder, limit or ROUND, port)
     console = Console()
+    alerts: list[Alert] = []
     try:
         _prepare(demo, console)
         demo.start()
@@ -54,10 +57,15 @@ def command(length: str | None, folder: Path | None, port: int) -> None:
     except RuntimeError as error:
         raise click.ClickException(str(error)) from error
     finally:
+        alerts = demo.alerts() if hasattr(demo, "store") else []
         demo.stop()
     due = [seen for seen in demo.sightings if seen.began < datetime.now(UTC)]
     if due:
         console.print(_summary(due))
+    if alerts:
+        console.print(Text("\nWhat people would have been told, in order\n", style="bold"))
+        for alert in alerts:
+            console.print(f"{alert.at:%H:%M:%S} {text(alert)}\n", highlight=False, markup=False, soft_wrap=True)
     if limit is not None and any(seen.seen_at is None for seen in due):
         sys.exit(EXIT_UNSEEN)
 
@@ -86,7 +94,7 @@ def _play(demo: Demo, console: Console, limit: timedelta | None) -> None:
 def _print_changes(demo: Demo, console: Console, ends: datetime | None) -> None:
     """Print a line for each change; for logs and pipes."""
     before: dict[tuple[str, str], Outcome] = {}
-    act = None
+    act, told = None, 0
     while ends is None or datetime.now(UTC) < ends:
         verdicts = [verdict for verdict in demo.step() if verdict.is_whole]
         if demo.current() is not act:
@@ -97,6 +105,10 @@ def _print_changes(demo: Demo, console: Console, ends: datetime | None) -> None:
             if before.get(key) is not verdict.outcome:
                 before[key] = verdict.outcome
                 _say(console, f"{_elapsed(demo)}  {_line(verdict)}")
+        alerts = demo.alerts()
+        for alert in alerts[told:]:
+            _say(console, f"{_elapsed(demo)}  >>  {alert.state} {alert.severity}: {alert.change}")
+        told = len(alerts)
         time.sleep(STEP_SECONDS)
 
 
@@ -134,8 +146,9 @@ def _screen(demo: Demo, verdicts: Sequence[Verdict]) -> Group:
             table.add_row(
                 name, Text(mark, style=style), value_text(verdict.measure, verdict.value), limit, verdict.reason
             )
+    alerts = [Text(f"{alert.at:%H:%M:%S} {headline(alert)}", style="dim") for alert in demo.alerts()[-4:]]
     foot = Text(f"\n{demo.url}   {demo.url}metrics   Ctrl-C ends", style="dim")
-    return Group(head, Text(), table, foot)
+    return Group(head, Text(), table, *([Text()] if alerts else []), *alerts, foot)
 
 
 def _summary(sightings: Sequence[Sighting]) -> Group:

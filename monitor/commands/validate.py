@@ -12,7 +12,11 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy.engine import make_url
 
+from alerts.burn import Tier
+from alerts.evaluate import SEVERITY_OF
+from alerts.slo import Kind, Slo
 from checks import CATALOGUE
+from monitor.channels import told
 from monitor.commands import config_option, screen
 from monitor.config import EMBEDDED, Config, TimeColumn, described
 from monitor.durations import duration_text
@@ -20,6 +24,8 @@ from monitor.errors import ConfigError
 from monitor.load import load
 from monitor.resolve import enabled_checks, engine_name
 from monitor.series import series_estimate
+from monitor.slos import objectives
+from monitor.wording import duration_words
 
 
 @click.command()
@@ -53,9 +59,53 @@ def _show(console: Console, config: Config) -> None:
     for name in config.datasets:
         if name not in watched:
             _show_dataset(console, config, name)
+    _show_objectives(console, config)
     series = series_estimate(config, {name: enabled_checks(config, name) for name in watched})
     text = f"\nat most {series:,} series on /metrics, of {config.limits.max_series:,} allowed"
     console.print(Text(text, style="dim"))
+
+
+def _show_objectives(console: Console, config: Config) -> None:
+    """Print each objective with its tiers: when they fire, or why they were dropped."""
+    slos = objectives(config, {name: enabled_checks(config, name) for name in config.watched()})
+    if not slos:
+        return
+    console.print(Text("\nobjectives", style="bold") + Text(": what may be bad, and who is told when", style=""))
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("  objective", "good", "of", "over", "told", "tier", "fires above", "in a total outage after"):
+        table.add_column(column, header_style="dim")
+    notes = []
+    for slo in slos.values():
+        severities = dict.fromkeys(SEVERITY_OF[tier.severity] for tier in slo.active)
+        told_to = dict.fromkeys(name for severity in severities for name in told(config, severity, slo.channels))
+        of = "events" if slo.kind is Kind.EVENTS else "time"
+        head = [
+            f"  {slo.name}",
+            f"{100 * slo.objective:g} %",
+            of,
+            duration_text(slo.period),
+            ", ".join(told_to) or "nobody",
+        ]
+        for tier in slo.active:
+            bad = f"{100 * tier.threshold_ratio(slo.objective, slo.period):.3g} % bad"
+            after = duration_words(_outage_seconds(slo, tier))
+            table.add_row(
+                *head, tier.name, f"{bad} over {duration_text(tier.long)} and {duration_text(tier.short)}", after
+            )
+            head = [""] * len(head)
+        for tier in slo.tiers:
+            reason = tier.why_not(slo.objective, slo.period, slo.interval)
+            if reason is not None:
+                notes.append(f"  {slo.name} has no {tier.name}: it {reason}")
+    console.print(table)
+    for note in notes:
+        console.print(Text(note, style="dim"), soft_wrap=True)
+
+
+def _outage_seconds(slo: Slo, tier: Tier) -> float:
+    """Return how long a total outage lasts until a tier fires: its share of the window, and the fewest bad runs."""
+    burnt = tier.time_to_fire(slo.objective, slo.period).total_seconds()
+    return max(burnt, slo.min_bad_checks * slo.interval.total_seconds()) + slo.settle.total_seconds()
 
 
 def _show_dataset(console: Console, config: Config, name: str) -> None:

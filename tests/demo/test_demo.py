@@ -21,6 +21,11 @@ def test_the_demo_sees_every_fault_and_tidies_up() -> None:
     first = re.search(r"^ *(\d+) s  . good", done.stdout, re.MULTILINE)
     assert first is not None
     assert int(first[1]) <= 15, "first verdicts within 15 s of the daemon's start"
+    told = re.findall(r"^[\d:]{8} (PAGE|TICKET) demo: ([a-z ]+) of events", done.stdout, re.MULTILINE)
+    first_of = [told.index(what) for what in (("PAGE", "unknown ids"), ("TICKET", "duplicates"), ("PAGE", "freshness"))]
+    assert first_of == sorted(first_of), "the alerts of the faults, in order"
+    assert ("TICKET", "unknown ids") not in told
+    assert not any("density" in what or "popularity" in what for _severity, what in told[first_of[2] :])
     folder = re.search(r"^folder +(\S+)", done.stdout, re.MULTILINE)
     assert folder is not None
     assert not Path(folder[1]).exists()
