@@ -20,7 +20,12 @@ CHECK_OVERDUE = "RecwatchCheckOverdue"
 DOWN_RATIO = 0.5
 DOWN_OVER, DOWN_CHECKS_OVER = timedelta(minutes=5), timedelta(hours=1)
 # How long what a direct rule says must hold before it fires.
-WAITS: Mapping[str, timedelta] = {FRESHNESS_EMERGENCY: timedelta(minutes=1)}
+WAITS: Mapping[str, timedelta] = {
+    FRESHNESS_EMERGENCY: timedelta(minutes=1),
+    # After downtime everything is old until the first runs have ended.
+    NO_DATA: timedelta(minutes=5),
+    CHECK_OVERDUE: timedelta(minutes=5),
+}
 SEVERITY_OF = {"critical": Severity.PAGE, "warning": Severity.TICKET}
 
 

@@ -23,6 +23,7 @@ from alerts.evaluate import (
     FRESHNESS_EMERGENCY,
     INGESTION_DOWN,
     NO_DATA,
+    WAITS,
 )
 
 BY = "(pipeline, slo)"
@@ -171,6 +172,11 @@ def _alert(name: str, expr: str, labels: Mapping[str, str], said: tuple[str, str
     return {"alert": name, "expr": expr, **waits, "labels": dict(labels), "annotations": annotations}
 
 
+def _wait(alert: str) -> str:
+    """Return how long what an alert says must hold, as PromQL writes it."""
+    return span(WAITS[alert])
+
+
 # The alerts beside the burn rates: about emergencies, and about the monitor itself.
 _OF_SLO = "{{ $labels.slo }} of {{ $labels.pipeline }}"
 _OF_CHECK = "{{ $labels.check }} on {{ $labels.dataset }} of {{ $labels.pipeline }}"
@@ -187,7 +193,7 @@ HEALTH: tuple[Rule, ...] = (
             "The feed is far beyond its freshness limit.",
             f"The newest event of {{{{ $labels.dataset }}}} of {{{{ $labels.pipeline }}}} is {_AGO} old.",
         ),
-        for_="1m",
+        for_=_wait(FRESHNESS_EMERGENCY),
     ),
     _alert(
         INGESTION_DOWN,
@@ -212,6 +218,7 @@ HEALTH: tuple[Rule, ...] = (
             "An objective has had no data for longer than is normal.",
             f"{_OF_SLO} had its last good or bad run {_AGO} ago.",
         ),
+        for_=_wait(NO_DATA),
     ),
     _alert(
         CHECK_OVERDUE,
@@ -219,6 +226,7 @@ HEALTH: tuple[Rule, ...] = (
         f"> on {_BY_CHECK} (2 * max by {_BY_CHECK} (recwatch_check_interval_seconds) + 300)",
         {"severity": "warning"},
         ("A check has not succeeded for two of its intervals.", f"{_OF_CHECK} last succeeded {_AGO} ago."),
+        for_=_wait(CHECK_OVERDUE),
     ),
     _alert(
         "RecwatchSloBudgetExhausted",

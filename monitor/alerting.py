@@ -70,7 +70,8 @@ class Alerting:
         last = self.memory.evaluated
         if last is None or started <= last:
             return
-        gaps = [SloPoint(name, last, last, Outcome.UNKNOWN) for name in self._tracks]
+        seen = objectives.latest(self._store)
+        gaps = [SloPoint(name, last, last, Outcome.UNKNOWN) for name in self._tracks if name in seen]
         with self._store.writing() as connection:
             objectives.record(connection, self._store.pipeline, gaps)
 

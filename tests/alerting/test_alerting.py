@@ -1,0 +1,253 @@
+"""From runs to messages: what is told, once, whatever happens to the process in between."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any, ClassVar
+
+import pytest
+import sqlalchemy as sa
+
+from alerts.console import Console
+from alerts.message import Alert, Severity, State
+from alerts.notifier import DeliveryError, Memory
+from monitor import objectives, outbox, schema, silences
+from monitor.delivery import Bucket, Delivery, deliver
+from monitor.outbox import Remembered
+from monitor.silences import Silence, maintenance
+
+OpenShop = Callable[..., Any]
+MINUTE = timedelta(minutes=1)
+
+
+def test_an_outage_is_told_and_its_end(open_shop: OpenShop) -> None:
+    shop = open_shop()
+    told = shop.play("+" * 30 + "-" * 15 + "+" * 40)
+    assert [(alert.state, alert.severity) for alert in told] == [
+        (State.FIRING, Severity.PAGE),
+        (State.RESOLVED, Severity.PAGE),
+    ]
+    first, last = told
+    (problem,) = first.problems
+    assert (problem.value, problem.limit, problem.tier) == ("11.7 min", "5 min", "page_fast")
+    assert problem.sentence.endswith("of the time was bad over the last 1 h")
+    assert 0 < problem.burn_rate < 100
+    assert 0 < last.problems[0].budget_spent_ratio < 1
+    assert last.problems[0].budget_left_ratio < first.problems[0].budget_left_ratio + 1e-9
+
+
+def test_an_alarm_upstream_explains_another(open_shop: OpenShop) -> None:
+    shop = open_shop()
+    shop.commit("unknown_ids", "+", shop.clock.now() - timedelta(days=7))
+    told = []
+    for what in "+" * 240 + "-" * 20:
+        shop.clock.move(MINUTE)
+        shop.commit("freshness", what)
+        shop.commit("unknown_ids", what)
+        told += shop.alerting.evaluate(shop.clock.now())
+    pages = [alert for alert in told if alert.severity is Severity.PAGE]
+    assert {problem.check for alert in pages for problem in alert.problems} == {"freshness"}
+    assert any("events-unknown_ids-user, which freshness explains" in alert.consequences for alert in pages)
+
+
+def test_a_restart_neither_forgets_nor_repeats(open_shop: OpenShop) -> None:
+    shop = open_shop()
+    told = shop.play("+" * 30 + "-" * 12)
+    assert len(told) == 1
+    shop.restart()
+    assert shop.play("-" * 5) == [], "it was told"
+    shop.restart(after=2 * MINUTE)
+    (last,) = shop.play("+" * 30)
+    assert (last.key, last.state) == (told[0].key, State.RESOLVED)
+
+
+def test_what_nobody_saw_is_not_taken_for_good_or_bad(open_shop: OpenShop) -> None:
+    shop = open_shop()
+    shop.play("+" * 30 + "-")
+    shop.restart(after=60 * MINUTE)
+    track = shop.alerting._tracks["events-freshness"]
+    assert shop.play("+") == []
+    assert track.over(shop.clock.now(), 50 * MINUTE).events < 120, "the bad run does not hold through the downtime"
+
+
+def test_the_past_wakes_nobody(open_shop: OpenShop) -> None:
+    """After downtime, or a backfill, bad windows of the past spend budget and are not told."""
+    shop = open_shop()
+    shop.play("+" * 30)
+    now = shop.clock.now()
+    for minutes in range(60, 20, -1):
+        shop.commit("freshness", "-", now - minutes * MINUTE - 30 * MINUTE)
+    assert shop.alerting.evaluate(now) == []
+    slos = shop.pipeline.slos
+    assert objectives.spent(shop.store, slos, now)["events-freshness"].bad == 40 * 60
+    counted = [
+        s for s in shop.store.counters() if s.metric == "recwatch_slo_checks_total" and s.labels["result"] == "bad"
+    ]
+    assert sum(sample.value for sample in counted) == 0
+
+
+def test_the_first_judgement_of_a_window_stands(open_shop: OpenShop) -> None:
+    shop = open_shop()
+    shop.play("+" * 5)
+    for _again in range(3):
+        shop.commit("freshness", "-")
+    assert objectives.spent(shop.store, shop.pipeline.slos, shop.clock.now())["events-freshness"].bad == 0
+
+
+def test_a_run_that_could_not_judge_gives_way_to_one_that_can(open_shop: OpenShop) -> None:
+    shop = open_shop()
+    shop.play("+" * 5)
+    shop.clock.move(MINUTE)
+    shop.commit("freshness", "?")
+    shop.commit("freshness", "-")
+    assert objectives.spent(shop.store, shop.pipeline.slos, shop.clock.now())["events-freshness"].bad == 60
+
+
+def test_a_silence_keeps_people_quiet_until_it_ends(open_shop: OpenShop) -> None:
+    shop = open_shop()
+    now = shop.clock.now()
+    number = silences.add(shop.store, Silence(0, "events-fresh*", now, now + 60 * MINUTE, "known", "me"))
+    assert shop.play("+" * 30 + "-" * 12) == []
+    assert silences.end(shop.store, number, shop.clock.now())
+    assert len(shop.play("-")) == 1
+    assert not silences.end(shop.store, number, shop.clock.now()), "it has ended already"
+
+
+@pytest.mark.parametrize(
+    ("window", "hushed"),
+    [
+        ({"reason": "move", "start": "2026-03-03T12:00:00Z", "end": "2026-03-03T13:00:00Z"}, True),
+        ({"reason": "move", "start": "2026-03-03T13:00:00Z", "end": "2026-03-03T14:00:00Z"}, False),
+        ({"reason": "move", "start": "2026-03-03", "end": "2026-03-04", "slos": ["events-density"]}, False),
+        ({"reason": "nightly", "cron": "0 12 * * *", "for": "1h"}, True),
+        ({"reason": "nightly", "cron": "0 2 * * *", "for": "1h"}, False),
+        ({"reason": "often", "cron": "*/5 * * * *", "for": "30m"}, True),
+    ],
+)
+def test_maintenance_windows(window: dict[str, Any], hushed: bool, open_shop: OpenShop) -> None:
+    shop = open_shop(maintenance=[window])
+    at = shop.clock.now() + 30 * MINUTE
+    assert bool(maintenance(shop.config.maintenance, "events-freshness", at)) is hushed
+
+
+def test_old_points_and_hours_are_forgotten(open_shop: OpenShop) -> None:
+    shop = open_shop()
+    shop.play("+" * 30)
+    objectives.prune(shop.store, shop.clock.now() - 5 * MINUTE, shop.clock.now() + MINUTE)
+    with shop.store.reading() as connection:
+        assert connection.execute(sa.select(sa.func.count()).select_from(schema.slo_points)).scalar() <= 6
+        assert connection.execute(sa.select(sa.func.count()).select_from(schema.slo_hours)).scalar() == 0
+
+
+# -- the outbox ----------------------------------------------------------------------------------
+
+
+class Flaky:
+    """A notifier that fails as it is told to, and may be killed after it delivered."""
+
+    kind: ClassVar[str] = "flaky"
+    rate_per_second: ClassVar[float] = 1_000.0
+    burst: ClassVar[int] = 1_000
+
+    def __init__(self) -> None:
+        self.got: list[tuple[str, int]] = []
+        self.errors: list[BaseException] = []
+
+    def deliver(self, alert: Alert, memory: Memory) -> None:
+        if self.errors:
+            raise self.errors.pop(0)
+        self.got.append((alert.key, alert.transition))
+        memory["last"] = str(alert.transition)
+
+
+def test_what_waits_is_delivered_in_order_and_once(open_shop: OpenShop) -> None:
+    shop, flaky = open_shop(), Flaky()
+    told = shop.play("+" * 30 + "-" * 12 + "+" * 30)
+    passing = DeliveryError("busy", permanent=False)
+    flaky.errors = [passing, passing, DeliveryError("slow down", permanent=False, retry_after_seconds=100.0)]
+    waits = []
+    while (item := outbox.first(shop.store, "here")) is not None:
+        if item.next_at > shop.clock.now():
+            waits.append((item.next_at - shop.clock.now()).total_seconds())
+            shop.clock.move(item.next_at - shop.clock.now())
+        deliver(shop.store, shop.clock, flaky, item)
+    assert flaky.got == [(alert.key, alert.transition) for alert in told]
+    assert 1.5 < waits[0] < 2.5 < waits[1] < 5 < waits[2]
+    assert waits[2] >= 99
+    counted = {s.labels["result"]: s.value for s in shop.store.counters() if s.metric == "recwatch_notifications_total"}
+    assert sum(counted.values()) <= len(told), "the first value of a counter is held back, so that it has an increase"
+
+
+def test_what_is_refused_for_good_does_not_hold_up_the_rest(open_shop: OpenShop) -> None:
+    shop, flaky = open_shop(), Flaky()
+    told = shop.play("+" * 30 + "-" * 12 + "+" * 30)
+    flaky.errors = [DeliveryError("refused", permanent=True)]
+    while (item := outbox.first(shop.store, "here")) is not None:
+        deliver(shop.store, shop.clock, flaky, item)
+    assert flaky.got == [(alert.key, alert.transition) for alert in told[1:]]
+    sent = outbox.history(shop.store, shop.clock.now() - timedelta(days=1))
+    assert [entry.channels["here"] for entry in sent] == ["delivered"] * (len(told) - 1) + ["refused"]
+
+
+def test_a_broken_notifier_is_tried_again(open_shop: OpenShop) -> None:
+    shop, flaky = open_shop(), Flaky()
+    shop.play("+" * 30 + "-" * 12)
+    flaky.errors = [RuntimeError("a bug, with s3cret details")]
+    item = outbox.first(shop.store, "here")
+    said = deliver(shop.store, shop.clock, flaky, item)
+    assert said == "here: RuntimeError"
+    assert outbox.first(shop.store, "here").attempts == 1
+
+
+def test_a_kill_between_delivery_and_note_repeats_one_message_and_loses_none(open_shop: OpenShop) -> None:
+    shop, flaky = open_shop(), Flaky()
+    told = shop.play("+" * 30 + "-" * 12 + "+" * 30)
+    item = outbox.first(shop.store, "here")
+    flaky.deliver(item.alert, Remembered(shop.store, "here", item.alert.key))
+    # Killed here. The next process finds the message again, and what the channel remembers.
+    again = outbox.first(shop.store, "here")
+    assert again.id == item.id
+    assert dict(Remembered(shop.store, "here", again.alert.key)) == {"last": "1"}
+    while (item := outbox.first(shop.store, "here")) is not None:
+        deliver(shop.store, shop.clock, flaky, item)
+    assert set(flaky.got) == {(alert.key, alert.transition) for alert in told}
+
+
+def test_channels_have_threads_of_their_own(open_shop: OpenShop) -> None:
+    shop, stream = open_shop(), io.StringIO()
+    shop.play("+" * 30 + "-" * 12 + "+" * 30)
+    delivery = Delivery(shop.store, shop.clock, {"here": Console("here", stream)})
+    delivery.start()
+    delivery.lead(True)
+    delivery.wake()
+    for _wait in range(200):
+        if outbox.first(shop.store, "here") is None:
+            break
+        with suppress(TimeoutError):
+            delivery._stopping.wait(0.05)
+    delivery.close()
+    assert stream.getvalue().count("shop: freshness of events") == 2
+
+
+def test_a_bucket_allows_a_burst_and_then_its_rate() -> None:
+    bucket = Bucket(10.0, 3)
+    waits = [bucket.wait_seconds() for _ in range(5)]
+    assert waits[:3] == [0.0] * 3
+    assert 0.05 < waits[3] <= 0.1
+    assert 0.15 < waits[4] <= 0.2
+
+
+def test_what_was_told_is_forgotten_after_a_while_and_what_waits_is_not(open_shop: OpenShop) -> None:
+    shop, flaky = open_shop(), Flaky()
+    shop.play("+" * 30 + "-" * 12 + "+" * 30)
+    outbox.prune(shop.store, shop.clock.now() + MINUTE)
+    assert outbox.first(shop.store, "here") is not None
+    while (item := outbox.first(shop.store, "here")) is not None:
+        deliver(shop.store, shop.clock, flaky, item)
+    outbox.prune(shop.store, shop.clock.now() + MINUTE)
+    assert outbox.history(shop.store, shop.clock.now() - timedelta(days=9)) == []
+    with shop.store.reading() as connection:
+        assert connection.execute(sa.select(sa.func.count()).select_from(schema.memories)).scalar() == 0

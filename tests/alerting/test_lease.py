@@ -1,0 +1,81 @@
+"""Two daemons on one state: one leads, the other takes over, and nothing is written by both."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from monitor.clock import ManualClock
+from monitor.lease import LASTS, Lease, LeaseLostError
+from monitor.store import Store
+
+START = datetime(2026, 3, 3, 12, 0, tzinfo=UTC)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    is_file = request.param == "sqlite"
+    url = f"sqlite:///{tmp_path}/state.db" if is_file else request.getfixturevalue("postgresql")
+    store = Store(url, f"lease-{tmp_path.name}")
+    yield store
+    store.close()
+
+
+def other_machine(lease: Lease) -> Lease:
+    lease.holder = "elsewhere:1:abc"
+    return lease
+
+
+def test_one_leads_until_it_gives_up(store: Store) -> None:
+    clock = ManualClock(START)
+    first, second = Lease(store, clock), other_machine(Lease(store, clock))
+    assert (first.renew(), second.renew()) == (True, False)
+    assert (first.renew(), second.renew()) == (True, False)
+    first.release()
+    assert (second.renew(), first.renew()) == (True, False)
+
+
+def test_a_leader_that_falls_silent_is_replaced_and_may_write_no_more(tmp_path: Path) -> None:
+    clock, store = ManualClock(START), Store(f"sqlite:///{tmp_path}/state.db", "shop")
+    first, second = other_machine(Lease(store, clock)), Lease(store, clock)
+    assert first.renew()
+    clock.move(LASTS - timedelta(seconds=1))
+    assert not second.renew()
+    clock.move(timedelta(seconds=2))
+    assert second.renew()
+    with pytest.raises(LeaseLostError), store.writing() as connection:
+        first.guard(connection)
+    assert not first.is_held
+    with store.writing() as connection:
+        second.guard(connection)
+    store.close()
+
+
+def test_a_leader_that_is_late_and_not_replaced_goes_on(tmp_path: Path) -> None:
+    clock, store = ManualClock(START), Store(f"sqlite:///{tmp_path}/state.db", "shop")
+    lease = Lease(store, clock)
+    lease.renew()
+    clock.move(10 * LASTS)
+    with store.writing() as connection:
+        lease.guard(connection)
+    assert lease.is_held
+    store.close()
+
+
+def test_a_process_of_this_machine_that_was_killed_is_not_waited_for(store: Store) -> None:
+    clock = ManualClock(START)
+    killed, mine = Lease(store, clock), Lease(store, clock)
+    host = killed.holder.rsplit(":", 2)[0]
+    # No process has this number: it is above the highest that Linux gives.
+    killed.holder = f"{host}:{2**22 + 1}:abc"
+    assert killed.renew()
+    assert mine.renew()
+    # In a container every daemon has the same number.
+    before = Lease(store, clock)
+    before.holder = f"{host}:{os.getpid()}:before"
+    assert mine.renew()
+    assert before.renew(), "the one before with our number is gone, and so would we be for it"

@@ -1,0 +1,149 @@
+"""Incidents: what joins, what is explained, what is told, and what is not told twice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from graphlib import TopologicalSorter
+
+from hypothesis import given
+from hypothesis import strategies as some
+
+from alerts.evaluate import BURN, FRESHNESS_EMERGENCY, NO_DATA, Sign
+from alerts.incidents import Board, Context, Firing, step
+from alerts.message import Alert, Problem, Severity, State
+from alerts.slo import DEFAULTS
+from alerts.upstream import UPSTREAM
+
+START = datetime(2026, 3, 3, 12, 0, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+PAGE, TICKET = Severity.PAGE, Severity.TICKET
+
+
+def firing(
+    check: str, severity: Severity = TICKET, alert: str = BURN, hushed: str = "", linger: timedelta = 10 * MINUTE
+) -> Firing:
+    sign = Sign(alert, f"events-{check}", severity, "tier", "events", check, 0.5, 0.1)
+    return Firing(sign, START, ("team",), hushed, linger)
+
+
+def describe(found: Firing, state: State, since: datetime, until: datetime | None) -> Problem:
+    sign = found.sign
+    return Problem(sign.name, sign.alert, sign.severity, state, "is bad", since, sign.check, sign.dataset, until=until)
+
+
+@dataclass
+class Run:
+    """A board that goes on minute by minute."""
+
+    board: Board = field(default_factory=Board)
+    now: datetime = START
+    told: list[Alert] = field(default_factory=list)
+
+    def after(self, minutes: float, *found: Firing) -> list[Alert]:
+        self.now += minutes * MINUTE
+        context = Context("shop", self.now, UPSTREAM, describe)
+        self.board, messages = step(self.board, found, context)
+        self.told += [alert for _incident, alert in messages]
+        return [alert for _incident, alert in messages]
+
+
+def test_one_incident_from_the_first_alarm_to_the_last() -> None:
+    run = Run()
+    (first,) = run.after(0, firing("freshness", PAGE))
+    assert (first.state, first.transition, first.change) == (State.FIRING, 1, "events-freshness fires")
+    assert run.after(1, firing("freshness", PAGE)) == []
+    (second,) = run.after(1, firing("freshness", PAGE), firing("ingestion", PAGE))
+    assert (second.key, second.transition) == (first.key, 2)
+    assert second.change == "now also events-ingestion fires"
+    (third,) = run.after(5, firing("ingestion", PAGE))
+    assert (third.state, third.change) == (State.FIRING, "events-freshness is resolved")
+    assert [problem.state for problem in third.problems] == [State.FIRING, State.RESOLVED]
+    (last,) = run.after(5)
+    assert (last.state, last.transition, last.ended) == (State.RESOLVED, 4, run.now)
+    assert last.duration == 12 * MINUTE
+    assert run.board.incidents == ()
+    (again,) = run.after(1, firing("freshness", PAGE))
+    assert again.key != first.key, "a new incident is a new message"
+
+
+def test_what_an_alarm_upstream_explains_is_listed_and_wakes_nobody() -> None:
+    run = Run()
+    run.after(0, firing("freshness", PAGE))
+    (message,) = run.after(1, firing("freshness", PAGE), firing("density"), firing("feature_drift"))
+    assert message.consequences == (
+        "events-density, which freshness explains", "events-feature_drift, which freshness explains",
+    )  # fmt: skip
+    assert {problem.check for problem in message.problems} == {"freshness"}
+    assert run.after(1, firing("freshness", PAGE), firing("density")) == []
+    assert all(alert.severity is PAGE for alert in run.told)
+
+
+def test_what_was_explained_stays_so_until_its_own_window_is_clean() -> None:
+    run, slow = Run(), firing("density", linger=120 * MINUTE)
+    run.after(0, firing("freshness", PAGE), slow)
+    (resolved,) = run.after(30, slow)
+    assert resolved.state is State.RESOLVED
+    assert run.after(60, slow) == [], "its window still holds the outage"
+    (told,) = run.after(31, slow)
+    assert (told.severity, told.problems[0].check) == (TICKET, "density"), "it goes on for a reason of its own"
+
+
+def test_a_ticket_does_not_hush_a_page() -> None:
+    run = Run()
+    messages = run.after(0, firing("contract", TICKET), firing("unknown_ids", PAGE))
+    assert sorted(alert.severity for alert in messages) == [PAGE, TICKET]
+
+
+def test_a_page_makes_the_ticket_about_the_same_objective_needless() -> None:
+    run = Run()
+    (message,) = run.after(0, firing("freshness", PAGE), firing("freshness", TICKET))
+    assert (message.severity, message.consequences) == (PAGE, ())
+    assert run.after(0, firing("freshness", PAGE, FRESHNESS_EMERGENCY), firing("freshness", PAGE)), "it says more"
+
+
+def test_an_objective_without_data_explains_nothing() -> None:
+    run = Run()
+    messages = run.after(0, firing("freshness", PAGE, NO_DATA), firing("density"))
+    assert len(messages) == 2
+
+
+def test_nobody_is_told_of_what_is_silenced_until_the_silence_ends() -> None:
+    run = Run()
+    assert run.after(0, firing("freshness", PAGE, hushed="silenced: known")) == []
+    assert len(run.after(1, firing("freshness", PAGE))) == 1
+
+
+def test_an_old_incident_is_not_joined() -> None:
+    run = Run()
+    (first,) = run.after(0, firing("density"))
+    (second,) = run.after(90, firing("density"), firing("contract"))
+    assert second.key != first.key, "nobody looks at the thread of an old one"
+
+
+def test_the_table_of_upstreams_has_no_circle_and_knows_every_check() -> None:
+    list(TopologicalSorter({check: set(causes) for check, causes in UPSTREAM.items()}).static_order())
+    assert {*UPSTREAM, *(cause for causes in UPSTREAM.values() for cause in causes)} == set(DEFAULTS)
+
+
+@given(some.lists(some.lists(some.tuples(some.sampled_from(list(DEFAULTS)), some.booleans()), max_size=6), max_size=25))
+def test_every_alarm_is_told_or_explained_and_every_beginning_has_its_end(
+    steps: Sequence[Sequence[tuple[str, bool]]],
+) -> None:
+    run = Run()
+    for found in steps:
+        alarms = [firing(check, PAGE if is_page else TICKET) for check, is_page in found]
+        run.after(7, *alarms)
+        told = {key for incident in run.board.incidents for key, member in incident.members.items() if not member.until}
+        for alarm in alarms:
+            assert alarm.key in told or alarm.key in run.board.explained
+    run.after(7)
+    assert run.board.incidents == ()
+    by_key: dict[str, list[Alert]] = {}
+    for alert in run.told:
+        by_key.setdefault(alert.key, []).append(alert)
+    for alerts in by_key.values():
+        assert [alert.transition for alert in alerts] == list(range(1, len(alerts) + 1))
+        assert [alert.state for alert in alerts[:-1]] == [State.FIRING] * (len(alerts) - 1)
+        assert alerts[-1].state is State.RESOLVED

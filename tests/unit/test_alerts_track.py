@@ -1,0 +1,86 @@
+"""Sums over windows: against the plain way of adding up, and a hand-made history."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from alerts.burn import WORKBOOK
+from alerts.slo import Kind, Slo
+from alerts.track import Track
+from checks.check import Outcome
+
+START = datetime(2026, 3, 3, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+DAY = timedelta(days=1)
+GOOD, BAD, UNKNOWN = Outcome.GOOD, Outcome.BAD, Outcome.UNKNOWN
+
+
+def slo(kind: Kind, interval: timedelta = MINUTE) -> Slo:
+    return Slo("x", "events", "freshness", kind, 0.99, 28 * DAY, interval, WORKBOOK)
+
+
+def test_a_slice_holds_until_the_next_run_and_no_longer_than_it_may() -> None:
+    track = Track(slo(Kind.SLICES))
+    track.add(START, GOOD, 0, 0)
+    track.add(START + 2 * MINUTE, BAD, 0, 0)
+    track.add(START + 3 * MINUTE, UNKNOWN, 0, 0)
+    track.add(START + 8 * MINUTE, BAD, 0, 0)
+    now = START + 60 * MINUTE
+    seen = track.over(now, 60 * MINUTE)
+    # Two minutes good, one bad, five unknown, and three of the 52 that nobody looked after the last run.
+    assert seen.events == 360
+    assert seen.bad_ratio == pytest.approx(4 / 6)
+    assert seen.bad_checks == 2
+
+
+def test_nothing_seen_has_no_ratio() -> None:
+    seen = Track(slo(Kind.SLICES)).over(START, 60 * MINUTE)
+    assert (seen.bad_ratio, seen.bad_checks, seen.events) == (None, 0, 0)
+
+
+Runs = list[tuple[int, Outcome, int, int]]
+counts = some.integers(0, 50)
+run_of = some.tuples(some.integers(0, 9), some.sampled_from([GOOD, BAD, UNKNOWN]), counts, counts)
+runs_of = some.lists(run_of, max_size=40)
+
+
+@given(runs_of, some.integers(1, 300), some.integers(0, 30))
+def test_events_add_up(runs: Runs, minutes: int, forgotten: int) -> None:
+    track, at, kept = Track(slo(Kind.EVENTS)), START, []
+    for wait, outcome, good, bad in runs:
+        at += wait * MINUTE
+        track.add(at, outcome, good, bad)
+        kept.append((at, outcome, good, bad))
+    now, length = at + MINUTE, minutes * MINUTE
+    track.forget(now - length - forgotten * MINUTE)
+    inside = [run for run in kept if now - length < run[0] <= now]
+    seen = track.over(now, length)
+    assert seen.events == sum(run[2] + run[3] for run in inside)
+    assert seen.bad_checks == sum(run[1] is BAD for run in inside)
+    if seen.events:
+        assert seen.bad_ratio == pytest.approx(sum(run[3] for run in inside) / seen.events)
+
+
+@given(runs_of, some.integers(1, 300), some.integers(0, 30))
+def test_slices_add_up(runs: Runs, minutes: int, forgotten: int) -> None:
+    about = slo(Kind.SLICES)
+    track, at, kept = Track(about), START, []
+    for wait, outcome, _good, _bad in runs:
+        at += wait * MINUTE
+        track.add(at, outcome, 0, 0)
+        kept.append((at, outcome))
+    now, length = at + 5 * MINUTE, minutes * MINUTE
+    track.forget(now - length - forgotten * MINUTE)
+    sums = {GOOD: 0.0, BAD: 0.0, UNKNOWN: 0.0}
+    nexts = [at for at, _ in kept[1:]] + [now] * bool(kept)
+    for (begins, outcome), ends in zip(kept, nexts, strict=True):
+        ends = min(ends, begins + about.hold)
+        sums[outcome] += max(0.0, (ends - max(begins, now - length)).total_seconds())
+    seen = track.over(now, length)
+    assert seen.events == pytest.approx(sums[GOOD] + sums[BAD])
+    if seen.events:
+        assert seen.bad_ratio == pytest.approx(sums[BAD] / (sums[GOOD] + sums[BAD]))
