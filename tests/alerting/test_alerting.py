@@ -43,7 +43,7 @@ def test_an_alarm_upstream_explains_another(open_shop: OpenShop) -> None:
     shop = open_shop()
     shop.commit("unknown_ids", "+", shop.clock.now() - timedelta(days=7))
     told = []
-    for what in "+" * 240 + "-" * 20:
+    for what in "+" * 240 + "-" * 40:
         shop.clock.move(MINUTE)
         shop.commit("freshness", what)
         shop.commit("unknown_ids", what)
