@@ -86,6 +86,8 @@ WORKBOOK = (
 TICKETS = tuple(tier for tier in WORKBOOK if tier.severity == "warning")
 # Pages when the budget burns more than five times too fast for a sustained window.
 SUSTAINED = Tier("page_sustained", "critical", 6 * HOUR, timedelta(minutes=30), burn_rate=5)
+# For checks that run too rarely for any other: two bad days within a week.
+DAILY = Tier("ticket_daily", "warning", timedelta(days=7), timedelta(days=2), 0.25)
 PRESETS: Mapping[str, tuple[Tier, ...]] = {
     "workbook": WORKBOOK,
     "sustained-5x": (SUSTAINED, *TICKETS),

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from alerts.burn import SUSTAINED, WORKBOOK, Tier
+from alerts.burn import DAILY, SUSTAINED, WORKBOOK, Tier
 from alerts.evaluate import (
     BURN,
     CHECK_OVERDUE,
@@ -33,7 +33,7 @@ INTERVAL = "1m"
 # How long a burn alert stays after its last sign, so that it does not flap between sparse checks.
 KEEP = "5m"
 
-TIERS: tuple[Tier, ...] = (*WORKBOOK[:2], SUSTAINED, *WORKBOOK[2:])
+TIERS: tuple[Tier, ...] = (*WORKBOOK[:2], SUSTAINED, *WORKBOOK[2:], DAILY)
 
 HEAD = "# Made by alerts/rules.py (python -m alerts.rules); a test renders it again and compares.\n"
 Rule = dict[str, Any]

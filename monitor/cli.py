@@ -25,6 +25,7 @@ COMMANDS = {
     "alerts": ("alerts", "Show what fires, what is kept quiet, and what was sent to whom."),
     "silence": ("silence", "Keep alerts of some objectives quiet for a while."),
     "notify": ("notify", "Try out the channels, and tell them about deploys."),
+    "backtest": ("backtest", "Replay past data, and tell which alerts would have gone out."),
     "runbook": ("runbook", "Print what to do about an alert."),
     "export": ("export", "Print rules for Prometheus, or the objectives in OpenSLO."),
     "demo": ("demo", "Watch a made-up recommender break, live."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import yaml
@@ -14,7 +15,10 @@ from checks import CATALOGUE
 from checks.dataset import LINKS, Dataset, Role, dataset_table
 from checks.unknown_ids import PLACEHOLDERS
 from monitor.columns import TEXT_TIME
+from monitor.crosscheck import COUNTING
+from monitor.durations import duration_text
 from monitor.guess import MOST_FEATURES, Found, Guessed
+from monitor.rhythm import AGES, DAY, ENOUGH_FOR_SHAPES, ENOUGH_ROWS, LONG_WINDOWS, WINDOWS
 from monitor.survey import DATABASE, SAMPLE_ROWS, Survey
 
 URL_VARIABLE = "RECWATCH_DATABASE_URL"
@@ -105,7 +109,8 @@ def _dataset(found: Found, datasets: Sequence[Found], folder: Path) -> Iterator[
         for link in LINKS:
             yield from _link(found, link)
         yield from _disabled(found)
-        yield from _placeholders(found)
+        settings = [*_rhythm(found), *_placeholders(found)]
+        yield from ["    checks:", *settings] if settings else []
 
 
 def _role(found: Found, role: Role) -> Iterator[str]:
@@ -177,11 +182,46 @@ def _placeholders(found: Found) -> Iterator[str]:
         return
     kept = ", ".join(scalar(text) for text in found.placeholders_kept)
     placeholders = [text for text in PLACEHOLDERS if text not in found.placeholders_kept]
-    yield "    checks:"
+    window = _windows(found).get("unknown_ids")
     yield "      unknown_ids:"
+    yield from [f"        every: {window}", f"        window: {window}"] if window else []
     yield f"        # {kept} stands for no id elsewhere, but is an id of the table that the events point to. If it"
     yield "        # stands for 'unknown' there too, delete this and it counts as missing"
     yield f"        placeholders: [{', '.join(scalar(text) for text in placeholders)}]"
+
+
+def _windows(found: Found) -> dict[str, str]:
+    """Return the windows of checks whose own would hold too few rows, by check."""
+    if found.rhythm is None:
+        return {}
+    counting = found.rhythm.window(WINDOWS, ENOUGH_ROWS)
+    shapes = found.rhythm.window(LONG_WINDOWS, ENOUGH_FOR_SHAPES)
+    longer = {check: counting for check in COUNTING if counting > WINDOWS[0]}
+    longer |= {check: shapes for check in ("density", "feature_drift", "popularity") if shapes > LONG_WINDOWS[0]}
+    # To set up a check that cannot run would be wrong.
+    absent = {check.id for check in CATALOGUE if check(check.settings_type()).absent(_described(found)) is not None}
+    return {check: duration_text(window) for check, window in longer.items() if check not in absent}
+
+
+def _rhythm(found: Found) -> Iterator[str]:
+    """Yield the settings that follow from how often events come."""
+    if found.rhythm is None:
+        return
+    rhythm, windows = found.rhythm, _windows(found)
+    age, gap = rhythm.max_age(), duration_text(timedelta(seconds=round(rhythm.longest_gap.total_seconds())))
+    if age > AGES[0]:
+        yield f"      # the longest time without an event was {gap}"
+        yield f"      freshness: {{every: {duration_text(rhythm.every())}, max_age: {duration_text(age)}}}"
+    if windows:
+        per_day = rhythm.rows / max(1.0, rhythm.span.total_seconds() / 86_400)
+        yield f"      # {per_day:,.0f} rows a day: shorter windows would often hold too few to judge"
+    for check, window in windows.items():
+        if check != "unknown_ids" or not found.placeholders_kept:
+            # Windows of events follow each other; shapes are looked at every day, over the last days.
+            every = (
+                window if check in COUNTING else duration_text(min(rhythm.window(LONG_WINDOWS, ENOUGH_FOR_SHAPES), DAY))
+            )
+            yield f"      {check}: {{every: {every}, window: {window}}}"
 
 
 def _relative(path: str, folder: Path) -> str:

@@ -12,6 +12,7 @@ from monitor.columns import KEY_WORDS, OTHER_TIMES, WHOLE_KEYS, WORDS, Seen, spl
 
 if TYPE_CHECKING:
     from monitor.engine import Location
+from monitor.rhythm import Rhythm
 
 MOST_FEATURES = 20
 MOST_OTHERS = 3
@@ -81,6 +82,7 @@ class Found:
     features_left_out: tuple[str, ...] = ()
     links: dict[str, list[Linked]] = field(default_factory=dict)
     placeholders_kept: tuple[str, ...] = ()
+    rhythm: Rhythm | None = None
 
     @property
     def name(self) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from alerts.burn import PRESETS, Tier
+from alerts.burn import DAILY, PRESETS, Tier
 from alerts.slo import DEFAULTS, Default, Kind, Slo, default_name
 from checks import CATALOGUE
 from checks.check import Check
@@ -76,12 +76,13 @@ def objectives(config: Config, checks: Mapping[str, Sequence[Check[Any]]]) -> di
 
 def _built(config: Config, entry: Declared, check: Check[Any]) -> Slo:
     own, settings = entry.config, check.settings
-    return Slo(
+    found = Slo(
         entry.name, entry.dataset, entry.check, kind_of(config, entry), objective_of(config, entry), own.period,
         settings.every, tiers_of(config, entry), subject=subject_of(entry), settle=settings.settle,
         min_bad_checks=own.min_bad_checks, min_events=own.min_events, unknown_is_bad=own.on_unknown == "bad",
         team=own.team, channels=own.channels, runbook_url=own.runbook_url,
     )  # fmt: skip
+    return found if own.tiers in config.tiers else _with_daily(found)
 
 
 def kind_of(config: Config, entry: Declared) -> Kind:
@@ -116,7 +117,7 @@ def objective_of(config: Config, entry: Declared) -> float:
 
 
 def tiers_of(config: Config, entry: Declared) -> tuple[Tier, ...]:
-    """Return the burn-rate tiers that an objective asks for."""
+    """Return the burn-rate tiers that an objective asks for, by a preset or a set of one's own."""
     name = entry.config.tiers or entry.default.tiers
     if name in config.tiers:
         return tuple(
@@ -125,3 +126,8 @@ def tiers_of(config: Config, entry: Declared) -> tuple[Tier, ...]:
         )
     # A name that nothing has is told of elsewhere.
     return PRESETS.get(name, ())
+
+
+def _with_daily(slo: Slo) -> Slo:
+    """Return an objective with the tier for rare checks, where the check is too rare for all that it asks for."""
+    return replace(slo, tiers=(*slo.tiers, DAILY)) if slo.tiers and not slo.active else slo

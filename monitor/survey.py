@@ -21,6 +21,7 @@ from monitor.engines import connect
 from monitor.errors import ConfigError, EngineError
 from monitor.guess import Found, guess
 from monitor.linking import link
+from monitor.rhythm import Rhythm, rhythm
 from monitor.targets import database_url, files, tables
 
 SAMPLE_ROWS = 50_000
@@ -80,6 +81,9 @@ def survey(target: str, looked: Looked) -> Survey:
             raise EngineError(notes[0])
         for dataset in found:
             guess(dataset)
+            if dataset.kind == "events":
+                looked(f"how often {dataset.name} come", len(found), len(found))
+                dataset.rhythm = _rhythm(session, dataset)
         looked("which ids are in which tables", len(found), len(found))
         link({dataset.name: sample(session, dataset) for dataset in found}, session, found)
     return Survey(url, found, notes)
@@ -142,15 +146,28 @@ def _table(session: Session, location: Location, columns: Mapping[str, ColumnTyp
     return dataset_table(str(location.table), columns, location.schema)
 
 
+def _rhythm(session: Session, found: Found) -> Rhythm | None:
+    try:
+        return rhythm(session, described(session, found, most_rows=None))
+    except EngineError:
+        # Times that cannot be read are told of by validate and by the checks; the defaults stay.
+        return None
+
+
 def sample(session: Session, found: Found) -> Dataset:
     """Return the first rows of a dataset as the checks will see them; of a table of ids, all rows."""
+    return described(session, found, SAMPLE_ROWS if found.kind == "events" else None)
+
+
+def described(session: Session, found: Found, most_rows: int | None) -> Dataset:
+    """Return a dataset as the checks will see it, or its first rows."""
     names = {role: made.column.name for role, made in found.roles.items()}
     ids = tuple(names[role] for role in (Role.EVENT_ID, Role.USER, Role.ITEM) if role in names)
     # Once more, now that it is known which columns hold ids.
     columns = session.open(replace(found.location, ids=ids))
     table: Any = _table(session, found.location, columns)
-    if found.kind == "events":
-        table = select(*table.c).limit(SAMPLE_ROWS).subquery("sample")
+    if most_rows is not None:
+        table = select(*table.c).limit(most_rows).subquery("sample")
     native = session.engine.dialect.has_native_time
     units = {}
     for role, made in found.roles.items():

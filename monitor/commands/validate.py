@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy.engine import make_url
 
-from alerts.burn import Tier
+from alerts.burn import CHECKS_IN_SHORT, Tier
 from alerts.evaluate import SEVERITY_OF
 from alerts.slo import Kind, Slo
 from checks import CATALOGUE
@@ -93,13 +93,21 @@ def _show_objectives(console: Console, config: Config) -> None:
                 *head, tier.name, f"{bad} over {duration_text(tier.long)} and {duration_text(tier.short)}", after
             )
             head = [""] * len(head)
-        for tier in slo.tiers:
-            reason = tier.why_not(slo.objective, slo.period, slo.interval)
-            if reason is not None:
-                notes.append(f"  {slo.name} has no {tier.name}: it {reason}")
+        notes += _dropped(slo)
     console.print(table)
     for note in notes:
         console.print(Text(note, style="dim"), soft_wrap=True)
+
+
+def _dropped(slo: Slo) -> list[str]:
+    """Return which tiers an objective asks for and does not have, with the reason, in a line each reason."""
+    reasons: dict[str, list[str]] = {}
+    for tier in slo.tiers:
+        reason = tier.why_not(slo.objective, slo.period, slo.interval)
+        if reason is not None:
+            rare = f"runs only every {duration_text(slo.interval)}, too rarely for their short windows"
+            reasons.setdefault(rare if tier.short < CHECKS_IN_SHORT * slo.interval else reason, []).append(tier.name)
+    return [f"  {slo.name} has no {', '.join(names)}: it {reason}" for reason, names in reasons.items()]
 
 
 def _outage_seconds(slo: Slo, tier: Tier) -> float:
