@@ -46,11 +46,11 @@ def span(duration: timedelta) -> str:
         >>> span(timedelta(minutes=30)), span(timedelta(hours=6)), span(timedelta(days=3))
         ('30m', '6h', '3d')
     """
-    minutes = int(duration.total_seconds() // 60)
-    for unit, size in (("d", 1440), ("h", 60)):
-        if minutes % size == 0:
-            return f"{minutes // size}{unit}"
-    return f"{minutes}m"
+    seconds = int(duration.total_seconds())
+    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if seconds % size == 0:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"
 
 
 def pack(tiers: Sequence[Tier] = TIERS, runbook_base_url: str = "") -> dict[str, Any]:

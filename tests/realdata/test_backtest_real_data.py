@@ -1,0 +1,139 @@
+# ruff: noqa: T201 - the delays are what one looks for in the output
+"""Backtests over real histories with the configuration that ``init`` writes: clean, and with faults put into copies."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+DATA = Path(__file__).parents[2].parent / "shared" / "data"
+Recwatch = Callable[..., Any]
+DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Past:
+    """A real history: where it is, its columns, and a stretch of it with room to learn before the fault."""
+
+    name: str
+    user: str
+    item: str
+    start: datetime
+    fault: datetime
+    end: datetime
+
+
+MOVIES = Past(
+    "ml-100k", "user_id", "item_id", datetime(1997, 10, 20, tzinfo=UTC), datetime(1997, 11, 20, tzinfo=UTC),
+    datetime(1997, 12, 1, tzinfo=UTC),
+)  # fmt: skip
+ARTICLES = Past(
+    "deskdrop", "personId", "contentId", datetime(2016, 6, 1, tzinfo=UTC), datetime(2016, 7, 4, tzinfo=UTC),
+    datetime(2016, 7, 16, tzinfo=UTC),
+)  # fmt: skip
+PASTS = (MOVIES, ARTICLES)
+# What happens to the rows from the moment of the fault on: a condition is in ``late``.
+FAULTS = {
+    "dropped ids": "SELECT * REPLACE (CASE WHEN {late} AND hash(timestamp, {item}) % 10 < 4 THEN NULL ELSE {user} END"
+    " AS {user}) FROM events",
+    "duplicated batches": "SELECT * FROM events UNION ALL SELECT * FROM events WHERE {late} AND hash({user}) % 10 < 3",
+    "flooded item": "SELECT * REPLACE (CASE WHEN {late} AND hash(timestamp, {user}) % 10 < 7 THEN"
+    " (SELECT min({item}) FROM events) ELSE {item} END AS {item}) FROM events",
+}  # fmt: skip
+
+
+def replayed(recwatch: Recwatch, config: Path, past: Past) -> list[dict[str, Any]]:
+    """Return the transitions of a backtest, the totals last."""
+    target = config.with_suffix(".json")
+    said = recwatch(
+        "backtest", "-c", str(config), "--from", past.start.isoformat(), "--to", past.end.isoformat(),
+        "--step", "6h", "--json", str(target),
+    )  # fmt: skip
+    assert said.code == 0, said
+    return [json.loads(line) for line in target.read_text().splitlines()]
+
+
+def copied(past: Past, folder: Path, statement: str = "SELECT * FROM events") -> None:
+    """Write a copy of a history, changed from the moment of the fault on."""
+    source = DATA / past.name
+    folder.mkdir()
+    for path in source.glob("*.parquet"):
+        if path.stem != "interactions":
+            (folder / path.name).symlink_to(path)
+    fault = int(past.fault.timestamp())
+    changed = statement.format(late=f"timestamp >= {fault}", user=past.user, item=past.item)
+    with duckdb.connect() as connection:
+        connection.execute(f"CREATE VIEW events AS SELECT * FROM '{source}/interactions.parquet'")
+        connection.execute(f"COPY ({changed}) TO '{folder}/interactions.parquet' (FORMAT parquet)")
+
+
+def configured(recwatch: Recwatch, past: Past, folder: Path) -> Path:
+    """Write the configuration that init makes of the clean history, over a folder that may hold a changed copy."""
+    clean, config = folder.parent / "clean.yml", folder.parent / "recwatch.yml"
+    assert recwatch("init", str(DATA / past.name), "-o", str(clean)).code == 0
+    text = clean.read_text().replace(str(DATA / past.name), str(folder))
+    config.write_text(text)
+    return config
+
+
+def needs(past: Past) -> None:
+    if not (DATA / past.name).is_dir():
+        pytest.skip(f"the data set {past.name} is not here ({DATA})")
+
+
+@pytest.mark.parametrize("past", PASTS, ids=lambda past: past.name)
+def test_a_clean_history_pages_nobody(past: Past, recwatch: Recwatch, tmp_path: Path) -> None:
+    needs(past)
+    copied(past, tmp_path / "data")
+    *found, totals = replayed(recwatch, configured(recwatch, past, tmp_path / "data"), past)
+    print([(entry["at"], entry["slo"], entry["reason"]) for entry in found if entry["state"] == "firing"])
+    assert totals["totals"]["pages"] == 0
+    # Drift and volume of a small, bursty history may be worth a ticket now and then, and say why.
+    assert totals["totals"]["tickets_per_week"] <= 1
+    assert totals["totals"]["runs"].get("error", 0) == 0
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("past", PASTS, ids=lambda past: past.name)
+def test_a_fault_is_told(past: Past, fault: str, recwatch: Recwatch, tmp_path: Path) -> None:
+    needs(past)
+    copied(past, tmp_path / "data", FAULTS[fault])
+    expected = {"dropped ids": "unknown_ids", "duplicated batches": "duplicates", "flooded item": "popularity"}[fault]
+    *found, _totals = replayed(recwatch, configured(recwatch, past, tmp_path / "data"), past)
+    told = [entry for entry in found if entry["check"] == expected and entry["state"] == "firing" and entry["tier"]]
+    after = [datetime.fromisoformat(entry["at"]) - past.fault for entry in told]
+    assert [delay for delay in after if delay >= timedelta(0)], found
+    print(f"{past.name}, {fault}: a {told[-1]['severity']} after {min(d for d in after if d >= timedelta(0))}")
+    assert {entry["severity"] for entry in told} == {"ticket"}, "checks that run once a day do not page"
+
+
+@pytest.mark.parametrize("past", PASTS, ids=lambda past: past.name)
+def test_a_stalled_feed_is_told(past: Past, recwatch: Recwatch, tmp_path: Path) -> None:
+    needs(past)
+    copied(past, tmp_path / "data", "SELECT * FROM events WHERE NOT {late}")
+    longer = Past(past.name, past.user, past.item, past.fault - 7 * DAY, past.fault, past.fault + 12 * DAY)
+    *found, totals = replayed(recwatch, configured(recwatch, past, tmp_path / "data"), longer)
+    told = [entry for entry in found if entry["check"] == "freshness" and entry["state"] == "firing"]
+    assert told, found
+    delay = datetime.fromisoformat(told[0]["at"]) - past.fault
+    print(f"{past.name}, stalled feed: a {told[0]['severity']} after {delay}")
+    assert not any(entry["check"] in ("density", "popularity") and entry["tier"] for entry in found), totals
+
+
+@pytest.mark.parametrize("past", PASTS, ids=lambda past: past.name)
+def test_a_renamed_column_is_told(past: Past, recwatch: Recwatch, tmp_path: Path) -> None:
+    """Files have one schema at a time, so the column is gone for the whole replay."""
+    needs(past)
+    copied(past, tmp_path / "data", f"SELECT * RENAME ({past.user} AS renamed) FROM events")
+    short = Past(past.name, past.user, past.item, past.fault, past.fault, past.fault + 6 * DAY)
+    *found, totals = replayed(recwatch, configured(recwatch, past, tmp_path / "data"), short)
+    assert totals["totals"]["runs"].get("error", 0) > 0
+    told = {(entry["alert"], entry["check"]) for entry in found if entry["state"] == "firing"}
+    assert ("RecwatchCheckOverdue", "unknown_ids") in told or ("RecwatchSloNoData", "unknown_ids") in told, found
