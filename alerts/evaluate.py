@@ -95,9 +95,17 @@ def _burns(track: Track, tier: Tier, now: datetime, threshold: float) -> float |
     return None if is_quiet else long.bad_ratio
 
 
-def silent(slo: Slo, last_data: datetime, now: datetime) -> Iterator[Sign]:
-    """Yield the sign of an objective that has had no good or bad run for longer than is normal."""
-    waited, due = (now - last_data).total_seconds(), slo.data_due.total_seconds()
+def silent(slo: Slo, judged: datetime | None, since: datetime, now: datetime) -> Iterator[Sign]:
+    """Yield the sign of an objective that has had no good or bad run for longer than is normal.
+
+    Args:
+        slo: The objective.
+        judged: When a run last ended good or bad; None if none has.
+        since: When its first run finished.
+        now: The moment.
+    """
+    waited = (now - (judged or since)).total_seconds()
+    due = slo.data_due(judged is not None).total_seconds()
     if waited > due:
         yield Sign(NO_DATA, slo.name, Severity.TICKET, "", slo.dataset, slo.check, waited, due)
 

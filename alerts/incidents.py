@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from alerts.evaluate import BURN, FRESHNESS_EMERGENCY, INGESTION_DOWN, Sign
+from alerts.evaluate import BURN, FRESHNESS_EMERGENCY, INGESTION_DOWN, NO_DATA, Sign
 from alerts.message import Alert, Link, Problem, Severity, State
 
 # An alarm joins the incident of its pipeline if that is young; nobody looks at the thread of an old one.
@@ -33,6 +33,7 @@ class Firing:
         channels: Who is told, by names of channels.
         hushed: Why nobody is told (a silence, a maintenance window); empty otherwise.
         linger: How long it stays explained after what explained it has ended.
+        reach: How long before it a cause may have begun; one that fires for weeks explains nothing new.
     """
 
     sign: Sign
@@ -40,6 +41,7 @@ class Firing:
     channels: tuple[str, ...] = ()
     hushed: str = ""
     linger: timedelta = EXPLAINED_FOR
+    reach: timedelta = timedelta(days=1)
 
     @property
     def key(self) -> str:
@@ -138,7 +140,9 @@ def explanation(
         if other.sign.name == found.sign.name and _is_louder(other.sign, found.sign):
             return other, ""
         may_hush = other.sign.severity is Severity.PAGE or found.sign.severity is Severity.TICKET
-        if other.sign.check in causes and other.sign.alert in CAUSES and may_hush:
+        # A feed without rows has nothing to judge, for as long as that lasts.
+        is_near = found.since - other.since <= found.reach or found.sign.alert == NO_DATA
+        if other.sign.check in causes and other.sign.alert in CAUSES and may_hush and is_near:
             return other, f"{_what(found)}, which {other.sign.check} explains"
     return None
 

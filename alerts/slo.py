@@ -13,6 +13,8 @@ from checks.check import Outcome, Sample, Verdict
 # A slice holds until the next run; one that is this many intervals late holds no more.
 LATE_INTERVALS, LATE_ANYWAY = 2, timedelta(minutes=1)
 NO_DATA_INTERVALS, NO_DATA_ANYWAY = 3, timedelta(minutes=15)
+# How many times longer the first judgement may take: a band needs eight windows before it.
+FIRST_DATA_TIMES = 4
 
 
 class Kind(StrEnum):
@@ -72,10 +74,14 @@ class Slo:
         """How long a slice holds if no other follows."""
         return LATE_INTERVALS * self.interval + LATE_ANYWAY
 
-    @property
-    def data_due(self) -> timedelta:
-        """The longest time without a good or bad run that is normal."""
-        return max(NO_DATA_ANYWAY, NO_DATA_INTERVALS * self.interval)
+    def data_due(self, was_judged: bool) -> timedelta:
+        """Return the longest time without a good or bad run that is normal.
+
+        Args:
+            was_judged: Whether a run ever ended good or bad; until then history may have to build up.
+        """
+        usual = max(NO_DATA_ANYWAY, NO_DATA_INTERVALS * self.interval)
+        return usual if was_judged else FIRST_DATA_TIMES * usual
 
     @property
     def live_for(self) -> timedelta:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -114,7 +114,7 @@ class Alerting:
         for name, slo in slos.items():
             if name in latest:
                 yield from evaluate.burning(self._tracks[name], latest[name].since, now)
-                yield from evaluate.silent(slo, latest[name].judged_at or latest[name].since, now)
+                yield from evaluate.silent(slo, latest[name].judged_at, latest[name].since, now)
         checks = self._checks()
         for sample in self._store.gauges():
             if sample.metric == "recwatch_newest_event_timestamp_seconds" and sample.labels["source"] == "(all)":
@@ -147,15 +147,12 @@ class Alerting:
             own = slo.channels if slo is not None else ()
             hushed = silences.maintenance(self.pipeline.config.maintenance, name, now)
             hushed = next((f"silenced: {silence.reason}" for silence in quiet if silence.covers(name, now)), hushed)
-            yield Firing(
-                tiers[0].sign, tiers[0].since or now, told(self.pipeline.config, severity, own), hushed,
-                self._linger(slo, tiers[0].sign),
-            )  # fmt: skip
-
-    def _linger(self, slo: Slo | None, sign: Sign) -> timedelta:
-        """Return how long an alarm stays explained: until its short window holds none of the same bad data."""
-        shorts = [tier.short for tier in slo.tiers if tier.name == sign.tier] if slo is not None else []
-        return max([incidents.EXPLAINED_FOR, *shorts])
+            fires = Firing(tiers[0].sign, tiers[0].since or now, told(self.pipeline.config, severity, own), hushed)
+            tier = next((one for one in slo.tiers if one.name == fires.sign.tier), None) if slo is not None else None
+            if tier is not None:
+                # Its windows hold what was bad upstream, as far back as they reach, until the short one is clean.
+                fires = replace(fires, linger=max(incidents.EXPLAINED_FOR, tier.short), reach=tier.long)
+            yield fires
 
     def _context(self, now: datetime) -> Context:
         slos = self._running()

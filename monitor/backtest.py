@@ -18,7 +18,7 @@ from alerts.incidents import Member
 from alerts.message import Problem, State
 from checks.window import Window
 from monitor.alerting import Alerting
-from monitor.baselines import Builder, is_due
+from monitor.baselines import Builder, is_due, reference_span
 from monitor.clock import ManualClock
 from monitor.config import Config
 from monitor.errors import RecwatchError
@@ -172,7 +172,7 @@ class _Replay:
             for check in checks:
                 try:
                     if is_due(self._store.saved_baseline(dataset, check.id), check, now, settings.refresh):
-                        builder.build_reference(dataset, check, Window(now - settings.span, now), pinned=False)
+                        builder.build_reference(dataset, check, reference_span(check, now, settings.span), pinned=False)
                 except RecwatchError:
                     # Too few rows so far; the check says so itself.
                     continue

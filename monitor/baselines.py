@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from checks.check import Check
@@ -110,6 +110,15 @@ class Builder:
                 past = replace(judged, increments=(), gauges=(), advances=False)
                 self._store.commit_past(past)
                 yield None
+
+
+def reference_span(check: Check[Any], now: datetime, length: timedelta) -> Window:
+    """Return what a reference that is built now is learnt from: the time before the window under test.
+
+    Were it part of the reference, a window of days would be held against itself.
+    """
+    end = now - check.settings.window
+    return Window(end - length, end)
 
 
 def is_due(saved: SavedBaseline | None, check: Check[Any], now: datetime, refresh: Any) -> bool:

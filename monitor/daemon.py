@@ -18,7 +18,7 @@ from checks.check import Check
 from checks.window import EPOCH, Window
 from monitor import log, objectives, outbox
 from monitor.alerting import SPARE
-from monitor.baselines import Builder, is_due
+from monitor.baselines import Builder, is_due, reference_span
 from monitor.clock import Clock
 from monitor.config import Config
 from monitor.errors import ConfigError, RecwatchError
@@ -206,7 +206,9 @@ class Daemon:
                     return
                 try:
                     if is_due(self.store.saved_baseline(dataset, check.id), check, now, settings.refresh):
-                        built = builder.build_reference(dataset, check, Window(now - settings.span, now), pinned=False)
+                        built = builder.build_reference(
+                            dataset, check, reference_span(check, now, settings.span), pinned=False
+                        )
                         log.event("baseline_built" if built.reference else "baseline_waits", check=check.id,
                                  dataset=dataset, **({"reason": built.problem} if built.problem else {}))  # fmt: skip
                 except RecwatchError as error:

@@ -36,7 +36,6 @@ def _defined(slo: Slo) -> Iterator[Sample]:
     yield Sample("recwatch_slo_objective_ratio", labels, slo.objective)
     yield Sample("recwatch_slo_min_bad_checks", labels, slo.min_bad_checks)
     yield Sample("recwatch_slo_min_events", labels, slo.min_events)
-    yield Sample("recwatch_slo_data_due_seconds", labels, slo.data_due.total_seconds())
     for tier in slo.active:
         threshold = tier.threshold_ratio(slo.objective, slo.period)
         yield Sample("recwatch_slo_alert_threshold_ratio", {**labels, "tier": tier.name}, threshold)
@@ -49,6 +48,8 @@ def _unborn(slo: Slo) -> Iterator[Sample]:
 
 def _seen(slo: Slo, latest: Latest | None, spent: Spent, now: datetime) -> Iterator[Sample]:
     labels = {"slo": slo.name}
+    was_judged = latest is not None and latest.judged_at is not None
+    yield Sample("recwatch_slo_data_due_seconds", labels, slo.data_due(was_judged).total_seconds())
     left = spent.budget_left_ratio(slo, now)
     if left is not None:
         yield Sample("recwatch_slo_budget_remaining_ratio", labels, left)

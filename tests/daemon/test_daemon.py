@@ -191,8 +191,12 @@ def test_a_wrong_configuration_is_refused_and_the_old_one_stays(
     daemon._scheduler.shutdown()
 
 
-def test_the_daemon_builds_missing_references_by_itself(start: Callable[[datetime], Daemon]) -> None:
-    daemon = start(START + 5 * MINUTE)
+def test_the_daemon_builds_missing_references_by_itself(
+    start: Callable[[datetime], Daemon], writer: LiveWriter
+) -> None:
+    # A reference ends where the window under test begins.
+    writer.advance(START + 12 * MINUTE)
+    daemon = start(START + 12 * MINUTE)
     daemon.renew_baselines()
     assert {saved.check for saved in daemon.store.saved_baselines()} == {"contract", "feature_drift"}
     tick(daemon)

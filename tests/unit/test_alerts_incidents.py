@@ -90,6 +90,14 @@ def test_what_was_explained_stays_so_until_its_own_window_is_clean() -> None:
     assert (told.severity, told.problems[0].check) == (TICKET, "density"), "it goes on for a reason of its own"
 
 
+def test_a_cause_that_fires_for_weeks_explains_nothing_new() -> None:
+    run, old = Run(), firing("duplicates")
+    run.after(0, old)
+    late = Firing(firing("popularity").sign, START + timedelta(days=2), ("team",))
+    (told,) = run.after(2 * 24 * 60, old, late)
+    assert told.problems[0].check == "popularity"
+
+
 def test_a_ticket_does_not_hush_a_page() -> None:
     run = Run()
     messages = run.after(0, firing("contract", TICKET), firing("unknown_ids", PAGE))
