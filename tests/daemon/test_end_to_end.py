@@ -6,12 +6,14 @@ The windows of the tiers are scaled down to seconds; everything else is as it is
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -111,6 +113,14 @@ def wait_for(what: str, is_so: Callable[[], Any], seconds: float = 90) -> Any:
             return answer
         time.sleep(0.2)
     raise AssertionError(f"not within {seconds} s: {what}")
+
+
+def page(url: str) -> str:
+    try:
+        with urllib.request.urlopen(url, timeout=10) as response:
+            return str(response.read().decode())
+    except urllib.error.HTTPError as error:
+        return error.read().decode()
 
 
 def answers(url: str) -> bool:
@@ -213,5 +223,11 @@ def test_a_fault_reaches_people_and_its_end_too(stage: tuple[LiveWriter, Vendor,
     assert len(vendor.messages) == 1, "one message, edited in place"
     assert vendor.replies, "and a thread of what changed"
     assert {key for _kind, key in vendor.events} == {vendor.events[0][1]}, "one alert, triggered and resolved"
-    log = (folder / "all.log").read_text()
-    assert "canary" not in log, "no secret in any log"
+    shown = [(folder / "all.log").read_text(), str(vendor.messages), str(vendor.replies), str(vendor.events)]
+    url = re.search(r"serving url=(\S+)", shown[0])
+    assert url is not None
+    for path in ("", "metrics", "api/status", "readyz", "alertmanager/nope", "nowhere"):
+        shown.append(page(f"{url[1]}{path}"))
+    assert "recwatch_slo_info" in shown[5]
+    # The routing key goes to PagerDuty itself, in the body, and nowhere else.
+    assert not any("canary" in text for text in shown), "no secret in any log, page, metric or message"

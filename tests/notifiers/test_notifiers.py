@@ -56,7 +56,14 @@ def make(serve: Any, vendors: Any, mail_server: Any) -> Make:
             lambda: mail_server.answers.update({"MAIL": "451 later"}), vendors.canaries,
         )  # fmt: skip
 
+    def console() -> Bench:
+        stream = Breakable()
+        # A stream has no way to refuse for good.
+        return Bench(Console("here", stream), lambda: stream.texts, stream.break_once, stream.break_once)
+
     def bench(name: str) -> Bench:
+        if name == "console":
+            return console()
         wrong = vendors.reply(400, b"wrong")
         if name == "slack":
             denied = vendors.reply(200, {"ok": False, "error": "not_in_channel"})
@@ -91,12 +98,35 @@ def body(raw: bytes) -> str:
     return f"{found['Subject']} {parts[0].decode()}"  # type: ignore[union-attr]
 
 
-NOTIFIERS = ("slack", "slack webhook", "pagerduty", "webhook", "alertmanager", "email")
+class Breakable(io.StringIO):
+    """A stream that fails when it is told to, as a pipe does whose reader is gone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+        self.is_broken = False
+
+    def break_once(self) -> None:
+        self.is_broken = True
+
+    def write(self, text: str) -> int:
+        if self.is_broken:
+            self.is_broken = False
+            raise BrokenPipeError
+        self.texts.append(text)
+        return len(text)
+
+
+NOTIFIERS = ("console", "slack", "slack webhook", "pagerduty", "webhook", "alertmanager", "email")
 
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
 @pytest.mark.parametrize("name", NOTIFIERS)
 def test_every_notifier_keeps_every_law(name: str, law: Law, make: Make, alert: MakeAlert) -> None:
+    if (name, law) == ("console", conformance.refused_for_good_is_permanent):
+        with pytest.raises(AssertionError, match="a refusal for good is permanent"):
+            law(make(name), alert())
+        return
     if (name, law) == ("alertmanager", conformance.a_test_looks_like_one):
         # There a test has a severity that no route takes for an emergency.
         bench = make(name)

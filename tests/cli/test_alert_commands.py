@@ -1,0 +1,196 @@
+"""The commands around alerts: what fires, silences, test messages, rules, runbooks; and no secret anywhere."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from checks.check import Outcome, Verdict
+from checks.window import Window
+from monitor.alerting import Alerting
+from monitor.clock import ManualClock
+from monitor.load import load
+from monitor.objectives import points
+from monitor.records import Judged
+from monitor.resolve import build
+from monitor.store import Store
+from monitor.watch import Watch
+
+Recwatch = Callable[..., Any]
+MINUTE = timedelta(minutes=1)
+CANARY = "canary-s3cret"
+CONFIG = """\
+pipeline: shop
+state: sqlite:///state.db
+datasets:
+  events:
+    files: events.csv
+    roles: {event_time: at, user: u}
+checks:
+  freshness: {every: 1m}
+channels:
+  hook: {type: webhook, url: "URL/canary-s3cret", secret: canary-s3cret}
+  pager: {type: pagerduty, routing_key: canary-s3cret, api_url: URL}
+notify: {heartbeat: {url: "URL/canary-s3cret/beat", every: 1m}}
+"""
+
+
+class Web:
+    """An address that takes anything, or refuses."""
+
+    def __init__(self) -> None:
+        self.paths: list[str] = []
+        self.bodies: list[bytes] = []
+        self.status = 200
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                outer.paths.append(self.path)
+                outer.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+                self.send_response(outer.status)
+                self.send_header("Content-Length", "2")
+                self.end_headers()
+                self.wfile.write(b"ok")
+
+            def log_message(self, *_arguments: object) -> None:
+                """Say nothing."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    found = Web()
+    yield found
+    found.server.shutdown()
+    found.server.server_close()
+
+
+@pytest.fixture
+def config(tmp_path: Path, web: Web) -> str:
+    path = tmp_path / "recwatch.yml"
+    path.write_text(CONFIG.replace("URL", web.url))
+    return str(path)
+
+
+def play(config: str, minutes: str) -> None:
+    """Let freshness run once a minute up to now, and evaluate after each run."""
+    loaded = load(Path(config))
+    pipeline, store = build(loaded), Store(loaded.state.get_secret_value(), "shop")
+    now = datetime.now(UTC) - len(minutes) * MINUTE
+    slos = [slo for slo in pipeline.slos.values() if slo.check == "freshness"]
+    alerting = Alerting(store, pipeline, now)
+    for what, at in [("+", now - timedelta(days=5)), *((what, now + n * MINUTE) for n, what in enumerate(minutes))]:
+        outcome = Outcome.GOOD if what == "+" else Outcome.BAD
+        verdict = Verdict(
+            "freshness", "events", Window(at - MINUTE, at), outcome, "lag_seconds", 700, 300, reason="old"
+        )
+        found = tuple(points(slos, [verdict], at))
+        store.commit(Judged("freshness", "events", verdict.window, [verdict], at, 0.1, points=found))
+        alerting.evaluate(at)
+    store.close()
+    pipeline.close()
+
+
+def test_alerts_tells_what_fires_and_what_was_sent(config: str, recwatch: Recwatch) -> None:
+    assert "No evaluation yet" in recwatch("alerts", "-c", config).out
+    play(config, "+" * 30 + "-" * 15)
+    said = recwatch("alerts", "-c", config)
+    assert said.code == 1
+    assert "events-freshness" in said.out
+    assert "page_fast" in said.out
+    assert "hook queued" in said.out
+    lines = [json.loads(line) for line in recwatch("alerts", "-c", config, "--json").out.splitlines()]
+    assert {line["state"] for line in lines if "slo" in line} >= {"firing"}
+    assert any("sent" in line for line in lines)
+    assert CANARY not in said.out
+
+
+def test_that_nothing_fires_is_said_with_its_time(config: str, recwatch: Recwatch) -> None:
+    play(config, "+" * 30)
+    said = recwatch("alerts", "-c", config)
+    assert (said.code, said.out.startswith("Nothing fires, as of ")) == (0, True)
+
+
+def test_silences_come_and_go(config: str, recwatch: Recwatch) -> None:
+    assert "nothing is silenced" in recwatch("silence", "list", "-c", config).out
+    said = recwatch("silence", "add", "-c", config, "--slo", "events-*", "--for", "2h", "--reason", "migration")
+    assert said.code == 0
+    assert "end it with: recwatch silence end 1" in said.out
+    assert "events-* until" in recwatch("silence", "list", "-c", config).out
+    assert recwatch("silence", "end", "-c", config, "1").code == 0
+    assert recwatch("silence", "end", "-c", config, "1").code == 2
+    wrong = recwatch("silence", "add", "-c", config, "--slo", "nope", "--for", "2h", "--reason", "x")
+    assert "no objective is called nope" in wrong.err
+    assert "a silence must end" in recwatch("silence", "add", "-c", config, "--slo", "*", "--reason", "x").err
+
+
+def test_a_test_message_is_marked_and_a_failure_keeps_its_secret(config: str, recwatch: Recwatch, web: Web) -> None:
+    said = recwatch("notify", "test", "-c", config, "hook")
+    assert (said.code, said.out) == (0, "hook: delivered\n")
+    first, last = (json.loads(body) for body in web.bodies)
+    assert (first["is_test"], first["state"], last["state"]) == (True, "firing", "resolved")
+    assert "TEST, nothing is wrong" in first["text"]
+    web.status = 403
+    said = recwatch("notify", "test", "-c", config)
+    assert said.code == 3
+    assert "hook: webhook hook: answered 403" in said.err
+    assert CANARY not in said.err + said.out
+    assert "no channel is called nope" in recwatch("notify", "test", "-c", config, "nope").err
+
+
+def test_a_deploy_is_recorded(config: str, recwatch: Recwatch, web: Web) -> None:
+    assert recwatch("notify", "deploy", "-c", config, "ranker v42").out == "pager: recorded\n"
+    assert web.paths == ["/v2/change/enqueue"]
+    assert json.loads(web.bodies[0])["payload"]["summary"] == "ranker v42"
+
+
+def test_rules_and_objectives_are_exported(config: str, recwatch: Recwatch) -> None:
+    pack = yaml.safe_load(recwatch("export", "rules", "-c", config).out)
+    assert pack["groups"][0]["name"] == "recwatch-slo-ratios"
+    said = recwatch("export", "rules", "-c", config, "--kubernetes", "--runbooks", "https://x.example")
+    found = yaml.safe_load(said.out)
+    assert found["kind"] == "PrometheusRule"
+    assert "https://x.example/recwatchslobudgetburn" in str(found)
+    kinds = {document["kind"] for document in yaml.safe_load_all(recwatch("export", "openslo", "-c", config).out)}
+    assert kinds == {"Service", "SLO", "AlertPolicy", "AlertCondition"}
+
+
+def test_runbooks_are_printed(recwatch: Recwatch) -> None:
+    assert "recwatchslobudgetburn" in recwatch("runbook").out
+    assert recwatch("runbook", "RecwatchMonitorDown").out.startswith("# RecwatchMonitorDown")
+    assert "did you mean recwatchmonitordown?" in recwatch("runbook", "RecwatchMonitrDown").err
+
+
+def test_a_dead_man_s_switch_is_told_while_evaluations_work(
+    config: str, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load(Path(config))
+    pipeline, store, clock = (
+        build(loaded),
+        Store(loaded.state.get_secret_value(), "shop"),
+        ManualClock(datetime.now(UTC)),
+    )
+    watch = Watch(store, pipeline, clock)
+    watch.evaluate()
+    watch.evaluate()
+    assert web.paths == [f"/{CANARY}/beat"], "once a minute"
+    clock.move(MINUTE)
+    monkeypatch.setattr(Alerting, "evaluate", lambda *_: (_ for _ in ()).throw(RuntimeError("a bug")))
+    with pytest.raises(RuntimeError):
+        watch.evaluate()
+    assert len(web.paths) == 1, "silence says that something is wrong"
+    watch.close()
+    store.close()
+    pipeline.close()
