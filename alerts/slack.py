@@ -2,42 +2,63 @@
 
 from __future__ import annotations
 
+import logging
+import re
+from collections.abc import Mapping
+from http.client import HTTPException
 from typing import Any, ClassVar
 
 from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError, SlackClientError
 from slack_sdk.webhook import WebhookClient
 
+from alerts.http import PASSING as PASSING_STATUS
 from alerts.http import retry_after_seconds
-from alerts.message import Alert, State
+from alerts.message import Alert, Severity, State
 from alerts.notifier import DeliveryError, Memory
 from alerts.slack_blocks import blocks, fallback, reply
 
-FIRST_SERVER_ERROR, TOO_MANY, OK = 500, 429, 200
+OK, TOO_MANY, FIRST_SERVER_ERROR = 200, 429, 500
 EVENT = "recwatch_incident"
-# How many messages back an own one is looked for, after a kill in the middle of posting it.
-LOOK_BACK = 50
-# Errors that pass by themselves.
-PASSING = (
-    "ratelimited", "rate_limited", "internal_error", "fatal_error", "service_unavailable", "request_timeout",
-    "team_added_to_org", "message_limit_exceeded",
-)  # fmt: skip
-# Errors that say that a message can't be edited any more.
+# How many messages of a channel, or of a thread, an own one is looked for in, after a kill while it was posted.
+LOOKS_THROUGH = 999
+# Otherwise Slack makes mentions of people and channels out of what is meant as plain words.
+PLAIN: Mapping[str, Any] = {"parse": "none", "link_names": False}
+NO_PREVIEWS: Mapping[str, Any] = {"unfurl_links": False, "unfurl_media": False}
+# Nothing was posted, and something will be after a while.
+LIMITED = ("ratelimited", "rate_limited", "message_limit_exceeded")
+# These pass by themselves, too, but something may have been posted all the same.
+PASSING = ("internal_error", "fatal_error", "service_unavailable", "request_timeout", "team_added_to_org")
+# The message can't be edited any more.
 GONE = ("message_not_found", "cant_update_message", "edit_window_closed")
+# The layout displeases, of which the text has nothing.
+UNREADABLE = ("invalid_blocks", "invalid_blocks_format", "msg_blocks_too_long")
 HINTS = {
     "not_in_channel": "invite the bot to the channel",
     "channel_not_found": "check the channel's id, and that the bot is in it",
     "is_archived": "name a channel that is not archived",
+    "channel_is_archived": "name a channel that is not archived",
     "invalid_auth": "check the token",
     "not_authed": "check the token",
     "token_revoked": "make a new token",
+    "token_expired": "make a new token",
     "account_inactive": "make a new token",
     "missing_scope": "give the bot the scope chat:write",
+    "restricted_action": "let the bot post in the channel",
+    "no_service": "make a new webhook",
+    "no_active_hooks": "make a new webhook",
+    "invalid_token": "check the webhook's address",
 }
+# HTTP errors without JSON, dropped connections, time-outs, nonsense.
+FAILURES = (OSError, HTTPException, SlackClientError, ValueError, LookupError)
 
 
 class Slack:
-    """Posts by a bot's token, or by an incoming webhook, which cannot edit: there each change is a message.
+    """Posts by a bot's token, or by an incoming webhook, which cannot edit: there what matters is a message of its own.
+
+    With a token, a message whose answer was lost is looked for before it is posted again. That needs
+    the scope ``channels:history`` (``groups:history`` in private channels) and the channel's id;
+    without them it may come twice.
 
     Args:
         name: Name of the channel in the configuration.
@@ -46,20 +67,31 @@ class Slack:
         webhook_url: Address of an incoming webhook, instead of token and channel.
         base_url: Where Slack's API is.
         timeout_seconds: How long to wait for an answer.
+
+    Raises:
+        ValueError: There is neither a token with a channel nor a webhook, or both.
     """
 
     kind: ClassVar[str] = "slack"
-    rate_per_second: ClassVar[float] = 0.9
+    rate_per_second: ClassVar[float] = 1.0
     burst: ClassVar[int] = 1
 
     def __init__(
         self, name: str, *, token: str = "", channel: str = "", webhook_url: str = "",
         base_url: str = "https://slack.com/api/", timeout_seconds: float = 10.0,
     ) -> None:  # fmt: skip
-        self.name, self._channel, timeout = name, channel, int(timeout_seconds)
-        # Trying again is the queue's task, which remembers it across a restart.
-        self._client = WebClient(token, base_url, timeout=timeout, retry_handlers=[]) if token else None
-        self._webhook = WebhookClient(webhook_url, timeout=timeout, retry_handlers=[]) if webhook_url else None
+        if bool(token and channel) == bool(webhook_url):
+            raise ValueError(f"slack {name}: must have either token and channel, or webhook_url; set one of them")
+        self.name, self._channel = name, channel
+        settings: dict[str, Any] = {
+            # Trying again is the queue's task, which remembers it across a restart.
+            "retry_handlers": [],
+            "timeout": timeout_seconds,
+            # What goes wrong is raised; the library would print it as well.
+            "logger": logging.Logger("slack", logging.CRITICAL),
+        }
+        self._client = WebClient(token, base_url, **settings) if token else None
+        self._webhook = WebhookClient(webhook_url, **settings) if webhook_url else None
 
     def deliver(self, alert: Alert, memory: Memory) -> None:
         """Post, edit and reply, each step once.
@@ -67,45 +99,76 @@ class Slack:
         Raises:
             DeliveryError: Slack refused it, or cannot be reached.
         """
+        number = str(alert.transition)
         if self._webhook is not None:
-            self._post_to_webhook(self._webhook, alert)
+            self._tell(self._webhook, alert, memory)
             return
         if "ts" not in memory:
             self._post(alert, memory)
-        elif memory.get("updated") != str(alert.transition):
+        if memory.get("updated") != number:
             self._update(alert, memory)
-        if alert.transition > 1 and memory.get("replied") != str(alert.transition):
-            # A page that grows is shown in the channel, too: an edit alone makes no sound.
-            grows = alert.state is State.FIRING and "now also" in alert.change.lower()
-            self._call(
-                "chat_postMessage", channel=memory["channel"], thread_ts=memory["ts"], text=reply(alert),
-                reply_broadcast=grows,
-            )  # fmt: skip
-            memory["replied"] = str(alert.transition)
+        if alert.transition > 1 and memory.get("replied") != number:
+            self._reply(alert, memory)
 
     # -- steps -----------------------------------------------------------------------------------
 
     def _post(self, alert: Alert, memory: Memory) -> None:
-        mark = alert.key
-        found = self._posted_before(mark) if memory.get("posting") else None
+        """Post the message of an incident, or find it again; it may then show an earlier transition."""
+        begun, found = memory.get("posting", ""), None
+        if begun:
+            found = self._find("conversations_history", _mark(alert, begun), channel=self._channel)
         if found is None:
-            memory["posting"] = "begun"
-            metadata = {"event_type": EVENT, "event_payload": {"key": mark}}
-            found = self._call(
-                "chat_postMessage", channel=self._channel, text=fallback(alert), blocks=blocks(alert),
-                metadata=metadata, unfurl_links=False,
-            )  # fmt: skip
+            begun = str(alert.transition)
+            found = self._once("posting", alert, memory, channel=self._channel, **_layout(alert))
         # An edit needs the channel's id, whatever name it was posted by.
         memory["channel"] = found["channel"]
+        memory["problems"] = str(len(alert.problems))
+        memory["updated"] = begun
         memory["ts"] = found["ts"]
+
+    def _update(self, alert: Alert, memory: Memory) -> None:
+        try:
+            self._call("chat_update", channel=memory["channel"], ts=memory["ts"], **_layout(alert), **PLAIN)
+        except _RefusedError as error:
+            if error.said not in GONE:
+                raise
+            # The new one must not be taken for the old one, which may still be there.
+            memory.pop("posting", None)
+            del memory["ts"]
+            self._post(alert, memory)
         memory["updated"] = str(alert.transition)
 
-    def _posted_before(self, mark: str) -> dict[str, Any] | None:
+    def _reply(self, alert: Alert, memory: Memory) -> None:
+        number, found = str(alert.transition), None
+        if memory.get("replying") == number:
+            where = {"channel": memory["channel"], "ts": memory["ts"]}
+            found = self._find("conversations_replies", _mark(alert, number), **where)
+        if found is None:
+            # An edit makes no sound, and a page that has grown deserves one; a message posted just now has made it.
+            grows = alert.severity is Severity.PAGE and _grows(alert, memory) and memory.get("posting") != number
+            self._once(
+                "replying", alert, memory, channel=memory["channel"], thread_ts=memory["ts"], text=reply(alert),
+                reply_broadcast=grows,
+            )  # fmt: skip
+        memory["problems"] = str(len(alert.problems))
+        memory["replied"] = number
+
+    def _once(self, step: str, alert: Alert, memory: Memory, **message: Any) -> dict[str, Any]:
+        """Post something that can be found again if its answer is lost; the memory tells that it was begun."""
+        memory[step] = str(alert.transition)
+        metadata = {"event_type": EVENT, "event_payload": _mark(alert, memory[step])}
+        try:
+            return self._call("chat_postMessage", metadata=metadata, **message, **PLAIN, **NO_PREVIEWS)
+        except _RefusedError as error:
+            if error.is_certain:
+                # Nothing was posted, so there is nothing to look for.
+                del memory[step]
+            raise
+
+    def _find(self, method: str, mark: Mapping[str, str], **where: str) -> dict[str, Any] | None:
         """Return the message that a killed process posted without being able to note it, if it can be found."""
         try:
-            answer = self._call(
-                "conversations_history", channel=self._channel, limit=LOOK_BACK, include_all_metadata=True
-            )
+            answer = self._call(method, limit=LOOKS_THROUGH, include_all_metadata=True, **where)
         except DeliveryError as error:
             if error.permanent:
                 # Without the right to read, twice is better than never.
@@ -113,62 +176,97 @@ class Slack:
             raise
         for message in answer.get("messages") or ():
             metadata = message.get("metadata") or {}
-            if metadata.get("event_type") == EVENT and (metadata.get("event_payload") or {}).get("key") == mark:
-                return {"channel": answer.get("channel") or self._channel, "ts": message["ts"]}
+            if metadata.get("event_type") == EVENT and metadata.get("event_payload") == mark:
+                return {"channel": where["channel"], "ts": message["ts"]}
         return None
 
-    def _update(self, alert: Alert, memory: Memory) -> None:
-        try:
-            # Text without blocks would remove the blocks.
-            self._call(
-                "chat_update", channel=memory["channel"], ts=memory["ts"], text=fallback(alert), blocks=blocks(alert)
-            )
-        except _GoneError:
-            del memory["ts"]
-            self._post(alert, memory)
-        memory["updated"] = str(alert.transition)
+    def _tell(self, webhook: WebhookClient, alert: Alert, memory: Memory) -> None:
+        """Post what somebody has to know without seeing the rest: the beginning, what joins, and the end."""
+        number = str(alert.transition)
+        if memory.get("updated") == number:
+            return
+        if "updated" not in memory or _grows(alert, memory) or alert.state is State.RESOLVED:
+            self._send(webhook, **_layout(alert), **NO_PREVIEWS)
+        memory["problems"] = str(len(alert.problems))
+        memory["updated"] = number
 
-    def _post_to_webhook(self, webhook: WebhookClient, alert: Alert) -> None:
-        try:
-            answer = webhook.send(text=fallback(alert), blocks=blocks(alert))
-        except (OSError, SlackClientError) as error:
-            raise self._unreached(error) from None
-        if answer.status_code != OK:
-            raise self._refused(answer.status_code, str(answer.body)[:100], answer.headers)
-
-    # -- failures --------------------------------------------------------------------------------
+    # -- requests --------------------------------------------------------------------------------
 
     def _call(self, method: str, **arguments: Any) -> dict[str, Any]:
         try:
             answer = getattr(self._client, method)(**arguments)
         except SlackApiError as error:
-            status, headers = getattr(error.response, "status_code", OK), getattr(error.response, "headers", {})
-            body = error.response.data if isinstance(getattr(error.response, "data", None), dict) else {}
-            said = str(body.get("error") or f"status {status}")
-            if said in GONE:
-                raise _GoneError(self._text(said), permanent=True) from None
-            raise self._refused(status, said, headers) from None
-        except (OSError, SlackClientError, ValueError) as error:
-            # HTTP errors without JSON, dropped connections, time-outs.
+            response = error.response
+            refused = self._refused(response.status_code, str(response.get("error")), response.headers)
+            if refused.said in UNREADABLE and arguments.get("blocks"):
+                # A plain message is better than none; without the key an edit would keep the old blocks.
+                return self._call(method, **{**arguments, "blocks": []})
+            raise refused from None
+        except FAILURES as error:
             raise self._unreached(error) from None
         found: dict[str, Any] = answer.data
         return found
 
-    def _refused(self, status: int, said: str, headers: Any) -> DeliveryError:
-        passes = status == TOO_MANY or status >= FIRST_SERVER_ERROR or said in PASSING
-        lowered = {str(name).lower(): value for name, value in dict(headers or {}).items()}
-        wait = lowered.get("retry-after")
-        wait = wait[0] if isinstance(wait, list) else wait
-        return DeliveryError(
-            self._text(said), permanent=not passes, retry_after_seconds=retry_after_seconds(wait and str(wait))
+    def _send(self, webhook: WebhookClient, **message: Any) -> None:
+        try:
+            answer = webhook.send(**message)
+        except FAILURES as error:
+            raise self._unreached(error) from None
+        said = str(answer.body).strip()
+        if answer.status_code == OK and said == "ok":
+            return
+        refused = self._refused(answer.status_code, said, answer.headers)
+        if refused.said not in UNREADABLE or not message["blocks"]:
+            raise refused
+        self._send(webhook, **{**message, "blocks": []})
+
+    # -- failures --------------------------------------------------------------------------------
+
+    def _refused(self, status: int, said: str, headers: Mapping[str, Any]) -> _RefusedError:
+        # Whatever is no code of Slack's is somebody else's page, and may repeat what we sent.
+        code = said if re.fullmatch("[a-z0-9_]{1,60}", said) else f"status {status}"
+        is_limited = status == TOO_MANY or code in LIMITED
+        passes = is_limited or status >= FIRST_SERVER_ERROR or status in PASSING_STATUS or code in PASSING
+        hint = "" if passes else f"; {HINTS.get(code, 'see what Slack says about it')}"
+        lowered = {str(name).lower(): value for name, value in dict(headers).items()}
+        return _RefusedError(
+            f"slack {self.name}: refused with {code}{hint}",
+            permanent=not passes,
+            retry_after_seconds=retry_after_seconds(lowered.get("retry-after")),
+            said=code,
+            is_certain=is_limited or not passes,
         )
 
-    def _text(self, said: str) -> str:
-        return f"slack {self.name}: refused with {said}" + (f"; {HINTS[said]}" if said in HINTS else "")
-
     def _unreached(self, error: Exception) -> DeliveryError:
+        # Its text may hold the address.
         return DeliveryError(f"slack {self.name}: not reached ({type(error).__name__})", permanent=False)
 
 
-class _GoneError(DeliveryError):
-    """The message to edit is not there any more."""
+class _RefusedError(DeliveryError):
+    """Slack answered, and not as hoped.
+
+    Args:
+        text: What it said, without any secret.
+        said: Its code for the error, or the status.
+        is_certain: Whether nothing was done.
+        more: As for any failure of a delivery.
+    """
+
+    def __init__(self, text: str, *, said: str, is_certain: bool, **more: Any) -> None:
+        super().__init__(text, **more)
+        self.said, self.is_certain = said, is_certain
+
+
+def _layout(alert: Alert) -> dict[str, Any]:
+    """Return both forms of a message: an edit that has only the text removes the blocks."""
+    return {"text": fallback(alert), "blocks": blocks(alert)}
+
+
+def _mark(alert: Alert, transition: str) -> dict[str, str]:
+    """Return what is sent with a message, unseen, so that it can be found again."""
+    return {"key": alert.key, "transition": transition}
+
+
+def _grows(alert: Alert, memory: Memory) -> bool:
+    """Return whether a problem has joined since the last message."""
+    return len(alert.problems) > int(memory.get("problems", len(alert.problems)))

@@ -60,39 +60,33 @@ def replayed(recwatch: Recwatch, config: Path, past: Past) -> list[dict[str, Any
     return [json.loads(line) for line in target.read_text().splitlines()]
 
 
-def copied(past: Past, folder: Path, statement: str = "SELECT * FROM events") -> None:
-    """Write a copy of a history, changed from the moment of the fault on."""
-    source = DATA / past.name
-    folder.mkdir()
-    for path in source.glob("*.parquet"):
-        if path.stem != "interactions":
-            (folder / path.name).symlink_to(path)
+def written(past: Past, folder: Path, statement: str) -> None:
+    """Write a history, changed from the moment of the fault on."""
     fault = int(past.fault.timestamp())
     changed = statement.format(late=f"timestamp >= {fault}", user=past.user, item=past.item)
     with duckdb.connect() as connection:
-        connection.execute(f"CREATE VIEW events AS SELECT * FROM '{source}/interactions.parquet'")
+        connection.execute(f"CREATE VIEW events AS SELECT * FROM '{DATA / past.name}/interactions.parquet'")
         connection.execute(f"COPY ({changed}) TO '{folder}/interactions.parquet' (FORMAT parquet)")
 
 
-def configured(recwatch: Recwatch, past: Past, folder: Path) -> Path:
-    """Write the configuration that init makes of the clean history, over a folder that may hold a changed copy."""
-    clean, config = folder.parent / "clean.yml", folder.parent / "recwatch.yml"
-    assert recwatch("init", str(DATA / past.name), "-o", str(clean)).code == 0
-    text = clean.read_text().replace(str(DATA / past.name), str(folder))
-    config.write_text(text)
-    return config
-
-
-def needs(past: Past) -> None:
+def configured(recwatch: Recwatch, past: Past, folder: Path, statement: str = "SELECT * FROM events") -> Path:
+    """Return the configuration that init makes of a copy of the clean history, in which a fault is put afterwards."""
     if not (DATA / past.name).is_dir():
         pytest.skip(f"the data set {past.name} is not here ({DATA})")
+    data, config = folder / "data", folder / "recwatch.yml"
+    data.mkdir()
+    for path in (DATA / past.name).glob("*.parquet"):
+        if path.stem != "interactions":
+            (data / path.name).symlink_to(path)
+    written(past, data, "SELECT * FROM events")
+    assert recwatch("init", str(data), "-o", str(config)).code == 0
+    written(past, data, statement)
+    return config
 
 
 @pytest.mark.parametrize("past", PASTS, ids=lambda past: past.name)
 def test_a_clean_history_pages_nobody(past: Past, recwatch: Recwatch, tmp_path: Path) -> None:
-    needs(past)
-    copied(past, tmp_path / "data")
-    *found, totals = replayed(recwatch, configured(recwatch, past, tmp_path / "data"), past)
+    *found, totals = replayed(recwatch, configured(recwatch, past, tmp_path), past)
     print([(entry["at"], entry["slo"], entry["reason"]) for entry in found if entry["state"] == "firing"])
     assert totals["totals"]["pages"] == 0
     # Drift and volume of a small, bursty history may be worth a ticket now and then, and say why.
@@ -103,12 +97,11 @@ def test_a_clean_history_pages_nobody(past: Past, recwatch: Recwatch, tmp_path: 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("past", PASTS, ids=lambda past: past.name)
 def test_a_fault_is_told(past: Past, fault: str, recwatch: Recwatch, tmp_path: Path) -> None:
-    needs(past)
-    copied(past, tmp_path / "data", FAULTS[fault])
+    config = configured(recwatch, past, tmp_path, FAULTS[fault])
     expected = {"dropped ids": "unknown_ids", "duplicated batches": "duplicates", "flooded item": "popularity"}[fault]
     # Long enough before to learn what is normal: a week for references, eight days for bands.
     short = replace(past, start=past.fault - 12 * DAY, end=past.fault + 7 * DAY)
-    *found, totals = replayed(recwatch, configured(recwatch, past, tmp_path / "data"), short)
+    *found, totals = replayed(recwatch, config, short)
     told = [entry for entry in found if entry["check"] == expected and entry["tier"]]
     after = [datetime.fromisoformat(entry["at"]) - past.fault for entry in told if entry["state"] == "firing"]
     new = [delay for delay in after if delay >= timedelta(0)]
@@ -124,10 +117,9 @@ def test_a_fault_is_told(past: Past, fault: str, recwatch: Recwatch, tmp_path: P
 
 @pytest.mark.parametrize("past", PASTS, ids=lambda past: past.name)
 def test_a_stalled_feed_is_told(past: Past, recwatch: Recwatch, tmp_path: Path) -> None:
-    needs(past)
-    copied(past, tmp_path / "data", "SELECT * FROM events WHERE NOT {late}")
+    config = configured(recwatch, past, tmp_path, "SELECT * FROM events WHERE NOT {late}")
     longer = Past(past.name, past.user, past.item, past.fault - 7 * DAY, past.fault, past.fault + 12 * DAY)
-    *found, _totals = replayed(recwatch, configured(recwatch, past, tmp_path / "data"), longer)
+    *found, _totals = replayed(recwatch, config, longer)
     told = [entry for entry in found if entry["check"] == "freshness" and entry["state"] == "firing"]
     assert told, found
     delay = datetime.fromisoformat(told[0]["at"]) - past.fault
@@ -139,10 +131,9 @@ def test_a_stalled_feed_is_told(past: Past, recwatch: Recwatch, tmp_path: Path) 
 @pytest.mark.parametrize("past", PASTS, ids=lambda past: past.name)
 def test_a_renamed_column_is_told(past: Past, recwatch: Recwatch, tmp_path: Path) -> None:
     """Files have one schema at a time, so the column is gone for the whole replay."""
-    needs(past)
-    copied(past, tmp_path / "data", f"SELECT * RENAME ({past.user} AS renamed) FROM events")
+    config = configured(recwatch, past, tmp_path, f"SELECT * RENAME ({past.user} AS renamed) FROM events")
     short = Past(past.name, past.user, past.item, past.fault, past.fault, past.fault + 6 * DAY)
-    *found, totals = replayed(recwatch, configured(recwatch, past, tmp_path / "data"), short)
+    *found, totals = replayed(recwatch, config, short)
     assert totals["totals"]["runs"].get("error", 0) > 0
     told = {(entry["alert"], entry["check"]) for entry in found if entry["state"] == "firing"}
     assert ("RecwatchCheckOverdue", "unknown_ids") in told or ("RecwatchSloNoData", "unknown_ids") in told, found
