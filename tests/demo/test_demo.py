@@ -13,7 +13,7 @@ import pytest
 @pytest.mark.slow
 def test_the_demo_sees_every_fault_and_tidies_up() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "monitor", "demo", "--for", "75s"], capture_output=True, text=True, timeout=240
+        [sys.executable, "-m", "monitor", "demo", "--for", "90s"], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stdout + done.stderr
     seen = re.findall(r"(unknown_ids|duplicates|freshness)\s+(\d+) s", done.stdout.rpartition("what went wrong")[2])
@@ -21,11 +21,22 @@ def test_the_demo_sees_every_fault_and_tidies_up() -> None:
     first = re.search(r"^ *(\d+) s  . good", done.stdout, re.MULTILINE)
     assert first is not None
     assert int(first[1]) <= 15, "first verdicts within 15 s of the daemon's start"
-    told = re.findall(r"^[\d:]{8} (PAGE|TICKET) demo: ([a-z ]+) of events", done.stdout, re.MULTILINE)
-    first_of = [told.index(what) for what in (("PAGE", "unknown ids"), ("TICKET", "duplicates"), ("PAGE", "freshness"))]
-    assert first_of == sorted(first_of), "the alerts of the faults, in order"
-    assert ("TICKET", "unknown ids") not in told
-    assert not any("density" in what or "popularity" in what for _severity, what in told[first_of[2] :])
+    told = re.split(r"\n(?=\d\d:\d\d:\d\d )", done.stdout.rpartition("What people would have been told")[2])
+    first_of = [
+        next(
+            (at for at, message in enumerate(told) if re.search(f" {severity} demo: ", message) and name in message), -1
+        )
+        for severity, name in (
+            ("PAGE", "events-unknown_ids-user"),
+            ("TICKET", "events-duplicates"),
+            # On a busy machine the stages may differ before the feed counts as stale: each explains the other.
+            ("PAGE", "events-freshness"),
+        )
+    ]
+    assert -1 not in first_of, done.stdout
+    assert first_of == sorted(first_of), done.stdout
+    assert not any("TICKET demo: unknown ids" in message for message in told)
+    assert not any(re.search("demo: (density|popularity)", message) for message in told[first_of[2] :])
     folder = re.search(r"^folder +(\S+)", done.stdout, re.MULTILINE)
     assert folder is not None
     assert not Path(folder[1]).exists()
