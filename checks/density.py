@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
+
+from sqlalchemy import and_, case, distinct, func, select
 
 from checks.baseline import BandSettings, Baseline
 from checks.check import Check, Outcome, Sample, Verdict
 from checks.dataset import Role
+from checks.dialect import row_key
 from checks.interactions import interactions, part
 from checks.measure import Listing, Measure, Tally
 from checks.rows import Rows
@@ -27,6 +30,7 @@ class DensitySettings(CheckSettings):
     min_history: Annotated[int, Setting("Fewest past windows to judge by.", 3)] = 8
     deviations: Annotated[float, Setting("Robust deviations that density may be off.", 1)] = 6.0
     relative_floor: Annotated[Ratio, Setting("Share of the usual density that it may always be off.", 0, 1)] = 0.3
+    per_source: Annotated[bool, Setting("Whether each source is judged by itself too; costs a scan.")] = False
 
 
 class Density(Check[DensitySettings]):
@@ -52,8 +56,20 @@ class Density(Check[DensitySettings]):
     history = ("density",)
 
     def measures(self, rows: Rows, baseline: Baseline) -> Sequence[Measure | Listing]:
-        """Return the listing of the matrix."""
-        return (interactions(rows, self.settings.look_back),)
+        """Return the listing of the matrix, and of the matrices of the sources where these are wanted."""
+        matrix = interactions(rows, self.settings.look_back)
+        if not self.settings.per_source or Role.SOURCE not in rows.dataset.roles:
+            return (matrix,)
+        user, item = row_key(rows.column(Role.USER)), rows.column(Role.ITEM)
+        both = and_(rows.present(Role.USER), rows.present(Role.ITEM))
+        pair = case((both, row_key(rows.column(Role.USER), item)))
+        each = rows.select(
+            rows.source.label("source"), pair.label("pair"),
+            case((rows.present(Role.USER), user)).label("user"), case((rows.present(Role.ITEM), item)).label("item"),
+        ).subquery().c  # fmt: skip
+        numbers = [func.count(distinct(key)) for key in (each.pair, each.user, each.item)]
+        counted = select(each.source, *numbers, func.count(each.item)).group_by(each.source)
+        return (matrix, Listing("cells_by_source", rows, counted, len(rows.dataset.sources) + 2))
 
     def judge(self, tally: Tally, baseline: Baseline) -> tuple[Verdict, ...]:
         """Return the verdict on the active density."""
@@ -62,24 +78,44 @@ class Density(Check[DensitySettings]):
         few = self.too_few(tally, "density", events, value=density, details=details)
         if few is not None or density is None:
             return (few or self.verdict(tally, Outcome.UNKNOWN, "density", reason="no pair", details=details),)
-        settings = self.settings
+        return (self._judged(tally, baseline, details, None), *self._of_sources(tally, baseline))
+
+    def _of_sources(self, tally: Tally, baseline: Baseline) -> Iterator[Verdict]:
+        for source, details in _by_source(tally).items():
+            few = self.too_few(
+                tally, "density", details["events"], value=details["density"], source=source, details=details
+            )
+            if few is not None or details["density"] is None:
+                reason = "no pair"
+                yield few or self.verdict(
+                    tally, Outcome.UNKNOWN, "density", source=source, reason=reason, details=details
+                )
+                continue
+            yield self._judged(tally, baseline, details, source)
+
+    def _judged(self, tally: Tally, baseline: Baseline, details: dict[str, Any], source: str | None) -> Verdict:
+        """Return the verdict on a density, held against the band of its own past."""
+        settings, density = self.settings, details["density"]
         width = BandSettings(settings.min_history, settings.deviations, settings.relative_floor, 0.0)
-        band = baseline.band("density", tally.window, width)
+        band = baseline.band(_figure(source), tally.window, width)
         found = f"{details['cells']:,} cells of {details['users']:,} users and {details['items']:,} items"
-        fields: dict[str, Any] = {"value": density, "details": details}
+        fields: dict[str, Any] = {"value": density, "source": source, "details": details}
         if band is None:
             reason = f"{found}; no baseline yet, {settings.min_history} past windows are needed"
-            return (self.verdict(tally, Outcome.UNKNOWN, "density", reason=reason, **fields),)
+            return self.verdict(tally, Outcome.UNKNOWN, "density", reason=reason, **fields)
         details.update(expected=band.centre, low=band.low, high=band.high, limit_origin=band.origin)
         outcome = Outcome.GOOD if density in band else Outcome.BAD
         limit = band.low if density < band.centre else band.high
         reason = f"{found}; {density:.4g} against a usual {band.centre:.4g}"
-        return (self.verdict(tally, outcome, "density", limit=limit, reason=reason, **fields),)
+        return self.verdict(tally, outcome, "density", limit=limit, reason=reason, **fields)
 
     def figures(self, tally: Tally) -> Mapping[str, float | None]:
-        """Return the active density, for the band of later windows."""
-        events = int((part(tally, "items") or {}).get("events") or 0)
-        return {"density": matrix(tally)["density"] if events >= self.settings.min_rows else None}
+        """Return the active density, of each source too, for the bands of later windows."""
+        events, least = int((part(tally, "items") or {}).get("events") or 0), self.settings.min_rows
+        found = {_figure(None): matrix(tally)["density"] if events >= least else None}
+        for source, details in _by_source(tally).items():
+            found[_figure(source)] = details["density"] if details["events"] >= least else None
+        return found
 
     def gauges(self, tally: Tally, verdicts: Sequence[Verdict]) -> tuple[Sample, ...]:
         """Return the matrix and its size, over active and over catalogue users and items."""
@@ -117,6 +153,21 @@ def matrix(tally: Tally) -> dict[str, Any]:
     if users.get("has_before") and numbers.get("users") and items.get("items"):
         found["cold_user_share"] = 1 - (users["known_before"] or 0) / (numbers["users"] or 1)
         found["cold_item_share"] = 1 - (items["known_before"] or 0) / (items["items"] or 1)
+    return found
+
+
+def _figure(source: str | None) -> str:
+    return "density" if source is None else f"density of {source}"
+
+
+def _by_source(tally: Tally) -> dict[str, dict[str, Any]]:
+    """Return cells, users, items, events and density of each source."""
+    found = {}
+    for source, *numbers in sorted(tally.listings.get("cells_by_source", ())):
+        cells, users, items, events = (int(number or 0) for number in numbers)
+        found[str(source)] = {
+            "density": _density(cells, users, items), "cells": cells, "users": users, "items": items, "events": events,
+        }  # fmt: skip
     return found
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from sqlalchemy import (
     BigInteger,
     Double,
+    Text,
     and_,
     cast,
     distinct,
@@ -23,13 +24,14 @@ from checks import stats
 from checks.baseline import Baseline
 from checks.bins import Bins, bin_of, categorical, numeric, spelt
 from checks.check import Check, Outcome, Sample, Verdict
-from checks.dataset import Dataset, Kind
+from checks.dataset import Dataset, Kind, Role
 from checks.dialect import is_not_finite
 from checks.measure import Aggregate, Listing, Measure, Tally
-from checks.rows import Rows
+from checks.rows import ALL_SOURCES, Rows
 from checks.settings import CheckSettings, Duration, Ratio, Setting, hours
 
 MOVED_BINS = 5
+Counts = dict[str, list[int]]
 # Up to so many different values, each on so many rows, rows are grouped by value before values find their bins:
 # that takes a third of the time. With more it would cost memory.
 MOST_GROUPS, LEAST_ROWS_PER_VALUE = 100_000, 10
@@ -49,6 +51,7 @@ class FeatureDriftSettings(CheckSettings):
     false_discovery_rate: Annotated[
         Ratio, Setting("Share of false alarms among the alarms of several features.", 0, 1)
     ] = 0.05
+    per_source: Annotated[bool, Setting("Whether each source is judged by itself too; twice the work.")] = False
 
 
 class FeatureDrift(Check[FeatureDriftSettings]):
@@ -79,13 +82,14 @@ class FeatureDrift(Check[FeatureDriftSettings]):
     def measures(self, rows: Rows, baseline: Baseline) -> Sequence[Measure | Listing]:
         """Return the number of rows in each bin of each feature, as one listing."""
         frozen, parts = _frozen(baseline), []
+        per_source = self.settings.per_source and Role.SOURCE in rows.dataset.roles
         for place, (name, bins) in enumerate(frozen.items()):
             if name not in rows.dataset.columns:
                 continue
-            parts.append(_binned(rows, name, bins, place))
+            parts.append(_binned(rows, name, bins, place, per_source))
         if not parts:
             return (Measure(rows, {"rows": Aggregate(func.count())}),)
-        limit = sum(len(bins.labels) for bins in frozen.values())
+        limit = sum(len(bins.labels) for bins in frozen.values()) * (len(rows.dataset.sources) + 2)
         return (Listing("bins", rows, union_all(*parts), limit),)
 
     def learns(self, rows: Rows) -> Sequence[Measure | Listing]:
@@ -130,25 +134,42 @@ class FeatureDrift(Check[FeatureDriftSettings]):
             reason = "no reference yet; build one with: recwatch baseline build"
             return (self.verdict(tally, Outcome.UNKNOWN, method, reason=reason),)
         counts, reference = _counts(tally, frozen), _counts(baseline.reference, frozen)
-        few = self.too_few(tally, method, max(sum(found) for found in counts.values()))
+        few = self.too_few(tally, method, _most(counts))
         # Without a listing there was no column to count.
         if few is not None and "bins" in tally.listings:
             return (few,)
-        gone = [name for name in frozen if not sum(counts[name]) or not sum(reference[name])]
-        scored = {
-            name: self._score(bins, reference[name], counts[name]) for name, bins in frozen.items() if name not in gone
-        }
-        significant = stats.benjamini_hochberg(
-            [score["p_value"] for score in scored.values()], self.settings.false_discovery_rate
-        )
+        there = {name: bins for name, bins in frozen.items() if sum(counts[name]) and sum(reference[name])}
+        gone = [name for name in frozen if name not in there]
         lost = "the column is gone"
         return (
-            *(
-                self._verdict(tally, name, score, is_significant)
-                for (name, score), is_significant in zip(scored.items(), significant, strict=True)
-            ),
+            *self._compared(tally, there, reference, counts),
             *(self.verdict(tally, Outcome.ERROR, method, feature=name, reason=lost) for name in gone),
+            *self._of_sources(tally, there, baseline.reference),
         )
+
+    def _of_sources(self, tally: Tally, frozen: Mapping[str, Bins], reference: Tally) -> Iterator[Verdict]:
+        """Yield verdicts for each source, held against the same source in the reference."""
+        method = self.settings.method
+        for source in sorted({row[1] for row in tally.listings.get("bins", ())} - {ALL_SOURCES}):
+            counts, then = _counts(tally, frozen, source), _counts(reference, frozen, source)
+            few = self.too_few(tally, method, _most(counts), source=source)
+            if few is None and _most(then) < self.settings.min_rows:
+                reason = f"the reference has too little of this source: {_most(then):,} rows"
+                few = self.verdict(tally, Outcome.UNKNOWN, method, source=source, reason=reason)
+            if few is not None:
+                yield few
+                continue
+            yield from self._compared(tally, frozen, then, counts, source)
+
+    def _compared(
+        self, tally: Tally, frozen: Mapping[str, Bins], reference: Counts, counts: Counts, source: str | None = None
+    ) -> Iterator[Verdict]:
+        scores = {name: self._score(bins, reference[name], counts[name]) for name, bins in frozen.items()}
+        significant = stats.benjamini_hochberg(
+            [score["p_value"] for score in scores.values()], self.settings.false_discovery_rate
+        )
+        for (name, score), is_significant in zip(scores.items(), significant, strict=True):
+            yield self._verdict(tally, name, score, is_significant, source)
 
     def _score(self, bins: Bins, p: Sequence[int], q: Sequence[int]) -> dict[str, Any]:
         """Return every statistic of one feature, with the limit of the one that decides."""
@@ -185,7 +206,9 @@ class FeatureDrift(Check[FeatureDriftSettings]):
             return stats.js_limit(n, m, len(p))
         return stats.scaled_limit(stats.null_quantiles(p).l_infinity, n, m)
 
-    def _verdict(self, tally: Tally, name: str, score: Mapping[str, Any], is_significant: bool) -> Verdict:
+    def _verdict(
+        self, tally: Tally, name: str, score: Mapping[str, Any], is_significant: bool, source: str | None
+    ) -> Verdict:
         value, limit = score["scores"][self.settings.method], score["limit"]
         bad = value > limit.value and is_significant
         label, before, now = score["moved"][0]
@@ -196,12 +219,12 @@ class FeatureDrift(Check[FeatureDriftSettings]):
         }  # fmt: skip
         return self.verdict(
             tally, Outcome.BAD if bad else Outcome.GOOD, self.settings.method, value=value, limit=limit.value,
-            feature=name, reason=reason, details=details,
+            feature=name, source=source, reason=reason, details=details,
         )  # fmt: skip
 
     def gauges(self, tally: Tally, verdicts: Sequence[Verdict]) -> tuple[Sample, ...]:
         """Return each feature's score, its threshold, and how many are over it."""
-        scored = [verdict for verdict in verdicts if verdict.value is not None]
+        scored = [verdict for verdict in verdicts if verdict.value is not None and verdict.is_whole]
         samples = []
         for verdict in scored:
             labels = {"dataset": tally.dataset, "feature": str(verdict.feature), "method": verdict.measure}
@@ -216,33 +239,42 @@ class FeatureDrift(Check[FeatureDriftSettings]):
 
 
 def _frozen(baseline: Baseline) -> dict[str, Bins]:
-    # Sorted, since the place of a feature is its number in the listing, whatever JSON did to the order.
-    return {name: Bins.load(saved) for name, saved in sorted((baseline.frozen or {}).items())}
+    return {name: Bins.load(saved) for name, saved in (baseline.frozen or {}).items()}
 
 
-def _counts(tally: Tally, frozen: Mapping[str, Bins]) -> dict[str, list[int]]:
-    """Return the rows in each bin of each feature."""
+def _counts(tally: Tally, frozen: Mapping[str, Bins], source: str | None = None) -> Counts:
+    """Return the rows in each bin of each feature, of one source or of all."""
     counts = {name: [0] * len(bins.labels) for name, bins in frozen.items()}
-    names = list(frozen)
-    for place, at, n in tally.listings.get("bins", ()):
-        if place is not None and at is not None:
-            counts[names[int(place)]][int(at)] = int(n)
+    for name, of, at, n in tally.listings.get("bins", ()):
+        if name in counts and at is not None and source in (None, of):
+            counts[name][int(at)] += int(n)
     return counts
 
 
-def _binned(rows: Rows, name: str, bins: Bins, place: int) -> Any:
-    """Return the SELECT of how many rows are in each bin of one feature, under its place."""
-    feature = literal(place, BigInteger).label("feature")
+def _most(counts: Counts) -> int:
+    return max((sum(found) for found in counts.values()), default=0)
+
+
+def _binned(rows: Rows, name: str, bins: Bins, place: int, per_source: bool) -> Any:
+    """Return the SELECT of how many rows, of each source or of all, are in each bin of one feature."""
+    feature = literal(name, Text).label("feature")
+    # A name that the feature, which may be called anything, does not have.
+    producer, count = f"{name}_source", f"{name}_rows"
+    sources = [rows.source.label(producer)] if per_source else []
     # Not every type that is none of the usual ones can be grouped by.
     if not bins.recurring or rows.dataset.columns[name].kind is Kind.OTHER:
-        of_row = rows.select(bin_of(rows.dataset, name, bins).label("bin")).subquery(f"f{place}")
-        return select(feature, of_row.c.bin, func.count().label("n")).group_by(of_row.c.bin)
-    raw: Any = rows.dataset.table.c[name]
-    values: Any = rows.select(raw, func.count().label(f"{name}_rows")).group_by(raw).subquery(f"v{place}")
-    bin_of_value = bin_of(replace(rows.dataset, table=values), name, bins).label("bin")
-    of_value = select(bin_of_value, values.c[f"{name}_rows"].label("n")).subquery(f"f{place}")
-    total = cast(func.sum(of_value.c.n), BigInteger).label("n")
-    return select(feature, of_value.c.bin, total).group_by(of_value.c.bin)
+        found: Any = rows.select(*sources, bin_of(rows.dataset, name, bins).label("bin")).subquery(f"f{place}").c
+        n: Any = func.count()
+    else:
+        each: Any = rows.select(rows.dataset.table.c[name], *sources).subquery(f"e{place}").c
+        values: Any = select(*each, func.count().label(count)).group_by(*each).subquery(f"v{place}")
+        kept = [values.c[producer]] if per_source else []
+        bin_of_value = bin_of(replace(rows.dataset, table=values), name, bins).label("bin")
+        found = select(*kept, bin_of_value, values.c[count].label("n")).subquery(f"f{place}").c
+        n = cast(func.sum(found.n), BigInteger)
+    of = [found[producer]] if per_source else []
+    source = of or [literal(ALL_SOURCES, Text)]
+    return select(feature, *source, found.bin, n.label("n")).group_by(*of, found.bin)
 
 
 def _finite(rows: Rows, name: str) -> Any:

@@ -8,7 +8,7 @@ which is 3e-6 for 10 million, and the count is then one too low. Items are compa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -26,13 +26,18 @@ TOP_SHARE = 0.01
 _WIDTH = 7
 
 
-def interactions(rows: Rows, look_back: timedelta) -> Listing:
+def interactions(rows: Rows, look_back: timedelta, ranking: Sequence[str] = ()) -> Listing:
     """Return the listing of the matrix: rows of (part, key, seven numbers).
 
     Parts are ``cells`` (cells, active users, active items, catalogue users, catalogue items),
     ``users`` (per-user p50 and p90, known before, whether there is a before), ``items`` (events,
     items, rank-weighted sum, sum of n ln n, events on the top 1 %, known before,
-    catalogue size) and ``top``.
+    catalogue size), ``top`` and ``ranked``.
+
+    Args:
+        rows: The window.
+        look_back: How long before the window users and items count as known; 0 asks nothing.
+        ranking: Items whose events are wanted one by one, spelt as text.
 
     Cost:
         One scan of the window's items, one of its users, one of both; one of each in the look-back.
@@ -40,10 +45,13 @@ def interactions(rows: Rows, look_back: timedelta) -> Listing:
     # Names of common table expressions start with _, as no dataset's does.
     items = _ranked(_counted(rows, Role.ITEM, rows.column(Role.ITEM)).subquery()).cte("_items")
     parts = [_items_part(rows, items, look_back), _top_part(items)]
+    if ranking:
+        spelt = cast(items.c.key, Text)
+        parts.append(_part("ranked", items.c.n, key=spelt).select_from(items).where(spelt.in_(ranking)))
     if Role.USER in rows.dataset.roles:
         users = _counted(rows, Role.USER, row_key(rows.column(Role.USER))).cte("_users")
         parts += [_cells_part(rows, users, items), _users_part(rows, users, look_back)]
-    return Listing(NAME, rows, union_all(*parts), TOP_ITEMS + 3)
+    return Listing(NAME, rows, union_all(*parts), TOP_ITEMS + 3 + len(ranking))
 
 
 def _counted(rows: Rows, role: Role, key: Any) -> Any:
@@ -140,5 +148,13 @@ def part(tally: Tally, name: str) -> Mapping[str, float | None] | None:
 
 def top_items(tally: Tally) -> list[tuple[str, int]]:
     """Return the most frequent items with their number of events, most frequent first."""
-    found = [(row[1], int(row[2])) for row in tally.listings.get(NAME, ()) if row[0] == "top"]
-    return sorted(found, key=lambda item: (-item[1], item[0]))
+    return sorted(_items(tally, "top").items(), key=lambda item: (-item[1], item[0]))
+
+
+def ranked_items(tally: Tally) -> dict[str, int]:
+    """Return the events of each item of the ranking that has any."""
+    return _items(tally, "ranked")
+
+
+def _items(tally: Tally, name: str) -> dict[str, int]:
+    return {row[1]: int(row[2]) for row in tally.listings.get(NAME, ()) if row[0] == name}

@@ -67,7 +67,10 @@ class Measure:
 
 @dataclass(frozen=True)
 class Listing:
-    """A statement with at most ``row_limit`` rows; equal names over equal rows run once.
+    """A statement with at most ``row_limit`` rows.
+
+    Of equal names over equal rows only the one with the greatest limit runs, and answers for all:
+    it must hold what the others hold.
 
     Args:
         name: What the listing is called in the tally.

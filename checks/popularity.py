@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from sqlalchemy import column, func
+from sqlalchemy import Text, case, cast, column, func, select
 
 from checks import concentration as spread
 from checks import stats
@@ -15,7 +15,7 @@ from checks.check import NO_SIBLINGS, Check, Outcome, Sample, Siblings, Verdict,
 from checks.dataset import Dataset, Role
 from checks.density import DensitySettings
 from checks.dialect import count_if
-from checks.interactions import interactions, part, top_items
+from checks.interactions import interactions, part, ranked_items, top_items
 from checks.measure import Aggregate, Listing, Measure, Tally
 from checks.rows import Rows
 from checks.settings import CheckSettings, Duration, Ratio, Setting, hours
@@ -23,6 +23,7 @@ from checks.settings import CheckSettings, Duration, Ratio, Setting, hours
 MOVERS = 10
 # Chance may reach this part of the minimum effect.
 QUIET = 0.7
+Movers = list[tuple[str, float]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,7 @@ class PopularitySettings(CheckSettings):
     torso_share: Annotated[Ratio, Setting("Share of the reference events on head and torso.", 0, 1)] = 0.8
     min_js_distance: Annotated[Ratio, Setting("Least JS distance that matters.", 0, 1)] = 0.1
     min_l_infinity: Annotated[Ratio, Setting("Least change of one item's share that matters.", 0, 1)] = 0.02
+    per_source: Annotated[bool, Setting("Whether each source is judged by itself too; costs a scan.")] = False
 
 
 class Popularity(Check[PopularitySettings]):
@@ -70,13 +72,15 @@ class Popularity(Check[PopularitySettings]):
 
     def measures(self, rows: Rows, baseline: Baseline) -> Sequence[Measure | Listing]:
         """Return the matrix of the window, and the events on each item of the ranking."""
-        matrix = interactions(rows, self.look_back)
-        if baseline.frozen is None:
+        ranking = [key for key, _count in (baseline.frozen or {}).get("ranking", ())]
+        matrix = interactions(rows, self.look_back, [str(key) for key in ranking])
+        if not ranking or not self.settings.per_source or Role.SOURCE not in rows.dataset.roles:
             return (matrix,)
         item = rows.column(Role.ITEM)
-        ranked = [key for key, _count in baseline.frozen["ranking"]]
-        statement = rows.select(item, func.count()).where(item.in_(ranked)).group_by(item)
-        return (matrix, Listing("ranked", rows, statement, len(ranked)))
+        named = case((item.in_(ranking), cast(item, Text))).label("item")
+        each = rows.select(rows.source.label("source"), named).where(rows.present(Role.ITEM)).subquery()
+        counted = select(each.c.source, each.c.item, func.count()).group_by(each.c.source, each.c.item)
+        return (matrix, Listing("items_by_source", rows, counted, (len(rows.dataset.sources) + 2) * (len(ranking) + 1)))
 
     def learns(self, rows: Rows) -> Sequence[Measure | Listing]:
         """Return the ranking of the reference."""
@@ -105,21 +109,43 @@ class Popularity(Check[PopularitySettings]):
         if baseline.frozen is None or baseline.reference is None:
             reason = "no reference yet; build one with: recwatch baseline build"
             return (self.verdict(tally, Outcome.UNKNOWN, "js_distance", reason=reason, details=details),)
-        return (self._against(tally, baseline, details),)
+        ranking = [str(key) for key, _count in baseline.frozen["ranking"]]
+        p = _with_rest(
+            [count for _key, count in baseline.frozen["ranking"]], int(concentration(baseline.reference)["events"])
+        )
+        found = ranked_items(tally)
+        q = _with_rest([found.get(key, 0) for key in ranking], events)
+        movers = _movers(ranking, p, q, top_items(tally))
+        factor = baseline.frozen.get("l_infinity_factor", 0.0)
+        whole = self._against(tally, (p, q), movers, factor, details)
+        return (whole, *self._of_sources(tally, baseline.reference, ranking))
 
-    def _against(self, tally: Tally, baseline: Baseline, details: dict[str, Any]) -> Verdict:
-        frozen, reference = baseline.frozen or {}, baseline.reference or tally
-        total = int(concentration(reference)["events"])
-        found = {key: int(count) for key, count in tally.listings.get("ranked", ())}
-        p = _with_rest([count for _key, count in frozen["ranking"]], total)
-        q = _with_rest([found.get(key, 0) for key, _count in frozen["ranking"]], int(details["events"]))
-        n, m = sum(q), sum(p)
-        movers = self._movers(tally, frozen["ranking"], (p, q))
+    def _of_sources(self, tally: Tally, reference: Tally, ranking: Sequence[str]) -> Iterator[Verdict]:
+        """Yield a verdict for each source, held against the same source in the reference."""
+        then = _by_source(reference, ranking)
+        for source, q in sorted(_by_source(tally, ranking).items()):
+            few = self.too_few(tally, "js_distance", sum(q), source=source)
+            p = then.get(source, ())
+            if few is None and sum(p) < self.settings.min_rows:
+                reason = f"the reference has too little of this source: {sum(p):,} events"
+                few = self.verdict(tally, Outcome.UNKNOWN, "js_distance", source=source, reason=reason)
+            if few is not None:
+                yield few
+                continue
+            factor = stats.null_quantiles(p).l_infinity
+            yield self._against(tally, (p, q), _movers(ranking, p, q), factor, {"events": sum(q)}, source)
+
+    def _against(
+        self, tally: Tally, counts: Any, movers: Movers, factor: float, details: dict[str, Any],
+        source: str | None = None,
+    ) -> Verdict:  # fmt: skip
+        """Return the verdict on counts of ranked items, and of the rest, before and now."""
+        p, q = counts
+        m, n = sum(p), sum(q)
         spike = max(abs(change) for _item, change in movers) if movers else 0.0
         apart = self._told_apart(n, m, len(p) - 1)
         js = stats.js_distance(_with_rest(p[:apart], m), _with_rest(q[:apart], n))
         js_limit = stats.effect_limit(self.settings.min_js_distance, stats.js_limit(n, m, apart + 1))
-        factor = frozen.get("l_infinity_factor", 0.0)
         spike_limit = stats.effect_limit(self.settings.min_l_infinity, stats.scaled_limit(factor, n, m))
         details.update(
             js_distance=js, js_limit=js_limit.value, js_limit_origin=js_limit.origin,
@@ -132,7 +158,9 @@ class Popularity(Check[PopularitySettings]):
         outcome = Outcome.BAD if value > limit.value else Outcome.GOOD
         top = f"; {movers[0][0]} moved by {100 * movers[0][1]:+.2f} points" if movers else ""
         shares = f"head {percent(details['head_share'])}, was {percent(details['head_share_reference'])}"
-        return self.verdict(tally, outcome, name, value=value, limit=limit.value, reason=shares + top, details=details)
+        return self.verdict(
+            tally, outcome, name, value=value, limit=limit.value, source=source, reason=shares + top, details=details
+        )
 
     def _told_apart(self, n: int, m: int, most: int) -> int:
         """Return how many items of the ranking to tell apart; the rest is pooled.
@@ -149,15 +177,6 @@ class Popularity(Check[PopularitySettings]):
             else:
                 most_apart = middle - 1
         return least
-
-    def _movers(self, tally: Tally, ranking: Any, counts: Any) -> list[tuple[Any, float]]:
-        """Return the items whose share changed most; newcomers outside the ranking included."""
-        p, q = counts
-        m, n = sum(p) or 1, sum(q) or 1
-        changes = {str(key): q[at] / n - p[at] / m for at, (key, _count) in enumerate(ranking)}
-        for key, count in top_items(tally):
-            changes.setdefault(key, count / n)
-        return sorted(changes.items(), key=lambda change: (-abs(change[1]), change[0]))[:MOVERS]
 
     def _shares(self, p: Sequence[int], q: Sequence[int]) -> dict[str, float]:
         """Return the shares of head, torso and tail, by the reference's ranking."""
@@ -193,6 +212,27 @@ class Popularity(Check[PopularitySettings]):
                 samples.append(Sample("recwatch_popularity_drift_score", scored, details[method]))
                 samples.append(Sample("recwatch_popularity_drift_threshold", scored, details[limit]))
         return tuple(samples)
+
+
+def _movers(
+    ranking: Sequence[str], p: Sequence[int], q: Sequence[int], newcomers: Sequence[tuple[str, int]] = ()
+) -> Movers:
+    """Return the items whose share changed most; newcomers outside the ranking included."""
+    m, n = sum(p) or 1, sum(q) or 1
+    changes = {key: q[at] / n - p[at] / m for at, key in enumerate(ranking)}
+    for key, count in newcomers:
+        changes.setdefault(key, count / n)
+    return sorted(changes.items(), key=lambda change: (-abs(change[1]), change[0]))[:MOVERS]
+
+
+def _by_source(tally: Tally, ranking: Sequence[str]) -> dict[str, list[int]]:
+    """Return for each source the events of each ranked item, and of all others as one more."""
+    places = {key: place for place, key in enumerate(ranking)}
+    counts: dict[str, list[int]] = {}
+    for source, item, count in tally.listings.get("items_by_source", ()):
+        of_source = counts.setdefault(source, [0] * (len(ranking) + 1))
+        of_source[len(ranking) if item is None else places[item]] += int(count)
+    return counts
 
 
 def _with_rest(counts: Sequence[int], total: int) -> list[int]:

@@ -80,7 +80,7 @@ class UnknownIds(Check[UnknownIdsSettings]):
         return super().absent(dataset)
 
     def measures(self, rows: Rows, baseline: Baseline) -> Sequence[Measure | Listing]:
-        """Return the events by cause, and, where there are any, the number of distinct unknown ids."""
+        """Return the events by cause, and, where they are too many, the number of distinct unknown ids."""
         derived: dict[str, ColumnElement[Any]] = {}
         aggregates = {"rows": Aggregate(func.count())}
         catalogues: list[Catalogue] = []
@@ -149,9 +149,12 @@ class UnknownIds(Check[UnknownIdsSettings]):
             origin = origin.outerjoin(catalogue.ids, catalogue.condition)
         statement = select(func.count(distinct(rows.column(role)))).select_from(origin)
         statement = statement.where(and_(rows.belongs, cause == 3))
-        return Listing(
-            f"{entity}_distinct", rows, statement, 1, only_if=lambda tally: tally.count(f"{entity}_unknown") > 0
-        )
+        return Listing(f"{entity}_distinct", rows, statement, 1, only_if=lambda tally: self._explains(tally, entity))
+
+    def _explains(self, tally: Tally, entity: str) -> bool:
+        """Return whether the number of distinct unknown ids is worth a join: where they are too many."""
+        bad = sum(tally.count(f"{entity}_{cause}") for cause in CAUSES)
+        return tally.count(f"{entity}_unknown") > 0 and bad > self.settings.max_ratio * tally.count("rows")
 
     def judge(self, tally: Tally, baseline: Baseline) -> tuple[Verdict, ...]:
         """Return a verdict for each entity, then for each entity's sources."""
@@ -173,8 +176,8 @@ class UnknownIds(Check[UnknownIdsSettings]):
         bad, total = sum(causes.values()), int(counts.get("rows") or 0)
         details: dict[str, Any] = {"causes": causes, "cold": int(counts.get(f"{entity}_cold") or 0)}
         if source is None:
-            found = tally.listings.get(f"{entity}_distinct") or [(0,)]
-            details["distinct_unknown"] = int(found[0][0])
+            found = tally.listings.get(f"{entity}_distinct") or [(None,)]
+            details["distinct_unknown"] = None if found[0][0] is None and causes["unknown"] else int(found[0][0] or 0)
         named = ", ".join(f"{cause} {n:,}" for cause, n in sorted(causes.items(), key=lambda pair: -pair[1]) if n)
         reason = f"every {entity} id is known" if not bad else f"{percent(bad / total)} of events: {named}"
         return ratio_verdict(

@@ -257,7 +257,11 @@ class Runner:
 
     def _list(self, resolver: Resolver, tasks: Sequence[Task]) -> None:
         """Run the listings, each once however many checks want it."""
-        ran: dict[tuple[str, Rows, str], Sequence[Row]] = {}
+        widest: dict[tuple[str, Rows], Listing] = {}
+        for listing in (listing for task in tasks for listing in task.listings if not task.error):
+            key = (listing.name, listing.rows)
+            widest[key] = max(widest.get(key, listing), listing, key=lambda one: one.row_limit)
+        ran: dict[tuple[str, Rows], Sequence[Row]] = {}
         for task in tasks:
             for listing in task.listings:
                 if task.error:
@@ -266,14 +270,14 @@ class Runner:
                 if listing.only_if is not None and not listing.only_if(counted):
                     task.found[listing.name] = ()
                     continue
-                key = (listing.name, listing.rows, str(listing.statement))
+                key = (listing.name, listing.rows)
                 started = time.perf_counter()
                 name = listing.rows.dataset.name
                 what = f"{task.check.id} on {name}, window {listing.rows.window}"
                 try:
                     if key not in ran:
                         self._on_step(f"{task.check.id} ({listing.name})")
-                        ran[key] = resolver.session(name).run(listing.statement, listing.row_limit, what)
+                        ran[key] = resolver.session(name).run(widest[key].statement, widest[key].row_limit, what)
                     task.found[listing.name] = ran[key]
                 except EngineError as error:
                     _fail([task], str(error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,15 +20,17 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    and_,
     create_engine,
     event,
     select,
 )
 from sqlalchemy.engine import make_url
 
+from checks.rows import ALL_SOURCES
 from monitor.errors import StateError
 
-VERSION = 2
+VERSION = 3
 
 metadata = MetaData()
 
@@ -226,8 +229,18 @@ def _no_change(_connection: Connection) -> None:
     """New tables are made wherever they are missing."""
 
 
+def _name_features(connection: Connection) -> None:
+    """References of feature_drift name the feature, not its place, and tell sources apart."""
+    for row in connection.execute(select(baselines).where(baselines.c.check_id == "feature_drift")).all():
+        names, reference = sorted(json.loads(row.frozen)), json.loads(row.reference)
+        counted = reference["listings"].get("bins", [])
+        reference["listings"]["bins"] = [[names[place], ALL_SOURCES, at, n] for place, at, n in counted]
+        key = and_(*(baselines.c[name] == getattr(row, name) for name in _OF_CHECK))
+        connection.execute(baselines.update().where(key).values(reference=json.dumps(reference)))
+
+
 # One step for each version that a state may be at: what makes version n+1 out of version n.
-MIGRATIONS: dict[int, Callable[[Connection], None]] = {1: _no_change}
+MIGRATIONS: dict[int, Callable[[Connection], None]] = {1: _no_change, 2: _name_features}
 
 
 def connect(url: str) -> Engine:

@@ -172,3 +172,20 @@ def test_a_database_that_cannot_be_opened_says_so_without_its_password(tmp_path:
     assert "s3cret" not in str(caught.value)
     with pytest.raises(StateError, match="cannot be opened"):
         Store(f"sqlite:///{tmp_path}/no/such/folder/state.db", "shop")
+
+
+def test_references_of_schema_2_still_serve(store: Store, tmp_path: Path) -> None:
+    """References of feature_drift used to give a feature by its place, over all sources."""
+    tally = Tally("events", window(0), listings={"bins": [(0, 1, 7), (1, None, 3), (1, 2, 5)]})
+    store.save_baseline(SavedBaseline("events", "feature_drift", window(0), NOON, True, {"tone": {}, "age": {}}, tally))
+    with sqlite3.connect(tmp_path / "state.db") as connection:
+        connection.execute("UPDATE meta SET value = '2' WHERE key = 'schema_version'")
+    again = Store(f"sqlite:///{tmp_path}/state.db", "shop")
+    saved = again.saved_baseline("events", "feature_drift")
+    assert saved is not None
+    assert saved.pinned
+    assert saved.reference.listings["bins"] == [
+        ("age", "(all)", 1, 7),
+        ("tone", "(all)", None, 3),
+        ("tone", "(all)", 2, 5),
+    ]
