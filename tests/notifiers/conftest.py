@@ -173,6 +173,18 @@ class SlackVendor:
         found = [{"ts": ts, "metadata": message.get("metadata")} for ts, message in self.messages.items()]
         return Reply(body={"ok": True, "messages": found[::-1]})
 
+    def _conversations_replies(self, asked: dict[str, Any]) -> Reply:
+        if not self.can_read_history:
+            return Reply(body={"ok": False, "error": "missing_scope"})
+        if asked.get("ts") not in self.messages:
+            return Reply(body={"ok": False, "error": "thread_not_found"})
+        # The thread begins with its root, and shows metadata only where it is asked for.
+        thread = [(asked["ts"], self.messages[asked["ts"]])]
+        thread += [("1700000000.9", reply) for reply in self.replies if reply["thread_ts"] == asked["ts"]]
+        whole = str(asked.get("include_all_metadata")) in ("1", "true", "True")
+        found = [{"ts": ts, **({"metadata": said.get("metadata")} if whole else {})} for ts, said in thread]
+        return Reply(body={"ok": True, "messages": found})
+
 
 LIMITS = {"header": 150, "section": 3_000}
 
