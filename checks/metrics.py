@@ -114,6 +114,7 @@ _SLO = (
     _of_slo("info", _GAUGE, "", "What an objective is about, and who owns it; the value is always 1.",
             ("check", "dataset", "kind", "team")),
     _of_slo("objective_ratio", _GAUGE, "ratio", "Share of slices or events that must be good."),
+    _of_slo("period_seconds", _GAUGE, "seconds", "Over how long the error budget is reckoned."),
     _of_slo("alert_threshold_ratio", _GAUGE, "ratio",
             "Bad share above which a burn-rate tier fires; only tiers that can fire.", ("tier",)),
     _of_slo("min_bad_checks", _GAUGE, "runs", "Fewest bad runs in a tier's long window for it to fire."),

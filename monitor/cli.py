@@ -27,6 +27,7 @@ COMMANDS = {
     "notify": ("notify", "Try out the channels, and tell them about deploys."),
     "backtest": ("backtest", "Replay past data, and tell which alerts would have gone out."),
     "runbook": ("runbook", "Print what to do about an alert."),
+    "dashboards": ("dashboards", "Write the Grafana dashboards, or push them to a Grafana."),
     "export": ("export", "Print rules for Prometheus, or the objectives in OpenSLO."),
     "demo": ("demo", "Watch a made-up recommender break, live."),
     "doctor": ("doctor", "Say what is installed and whether anything stands in the way."),

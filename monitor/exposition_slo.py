@@ -34,6 +34,7 @@ def _defined(slo: Slo) -> Iterator[Sample]:
     about = {**labels, "check": slo.check, "dataset": slo.dataset, "kind": slo.kind.value, "team": slo.team}
     yield Sample("recwatch_slo_info", about, 1)
     yield Sample("recwatch_slo_objective_ratio", labels, slo.objective)
+    yield Sample("recwatch_slo_period_seconds", labels, slo.period.total_seconds())
     yield Sample("recwatch_slo_min_bad_checks", labels, slo.min_bad_checks)
     yield Sample("recwatch_slo_min_events", labels, slo.min_events)
     for tier in slo.active:

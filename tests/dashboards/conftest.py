@@ -1,0 +1,113 @@
+"""The dashboards as shipped, and a real Prometheus that scrapes the demo's daemon through its faults."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from alerts.rules import TIERS, pack
+from dashboards import shipped
+from monitor.demo import Demo, free_port
+
+PROMETHEUS = shutil.which("prometheus")
+# Long enough for every check to run thrice and for each fault of the play.
+PLAY = timedelta(seconds=80)
+VARIABLES = {
+    "$pipeline": ".+", "$slo": ".+", "$__rate_interval": "30s", "$__interval": "30s", "$__range": "5m",
+}  # fmt: skip
+
+
+def panels(board: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield every panel of a dashboard, those in closed rows too."""
+    for panel in board["panels"]:
+        yield panel
+        yield from panel.get("panels", ())
+
+
+def substituted(expression: str) -> str:
+    """Return a query as Grafana sends it, with everything chosen."""
+    for name, value in VARIABLES.items():
+        expression = expression.replace(name, value)
+    assert "$" not in expression, expression
+    return expression
+
+
+@pytest.fixture(scope="session")
+def boards() -> list[dict[str, Any]]:
+    return list(shipped.boards())
+
+
+class Prometheus:
+    """A running Prometheus; asks it queries."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def ask(self, path: str, **parameters: str) -> Any:
+        with urllib.request.urlopen(f"{self.url}{path}?{urllib.parse.urlencode(parameters)}", timeout=30) as answer:
+            return json.load(answer)["data"]
+
+    def query(self, expression: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.ask("/api/v1/query", query=substituted(expression))["result"]
+        return found
+
+    def over_time(self, expression: str, start: datetime, end: datetime) -> list[dict[str, Any]]:
+        span = {"start": str(start.timestamp()), "end": str(end.timestamp()), "step": "2"}
+        found: list[dict[str, Any]] = self.ask("/api/v1/query_range", query=substituted(expression), **span)["result"]
+        return found
+
+
+@pytest.fixture(scope="session")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Prometheus, datetime, datetime]]:
+    """Prometheus after the demo's faults, with the shipped rules, and from when to when the play lasted."""
+    if PROMETHEUS is None:
+        pytest.skip("Prometheus is not installed (Debian's prometheus)")
+    folder = tmp_path_factory.mktemp("dashboards")
+    demo, port = Demo(folder / "demo", PLAY), free_port()
+    demo.prepare(lambda _what, _share: None)
+    _configure(folder, demo.url)
+    command = [
+        PROMETHEUS, f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/tsdb",
+        f"--web.listen-address=127.0.0.1:{port}", "--log.level=error",
+    ]  # fmt: skip
+    process = subprocess.Popen(command)
+    try:
+        demo.start()
+        while datetime.now(UTC) < demo.started + PLAY:
+            demo.step()
+            time.sleep(0.5)
+        yield Prometheus(f"http://127.0.0.1:{port}"), demo.started, datetime.now(UTC)
+    finally:
+        process.terminate()
+        demo.stop()
+        process.wait(timeout=20)
+
+
+def _configure(folder: Path, url: str) -> None:
+    """Write Prometheus' configuration, and the shipped rules, evaluated as often as the demo needs."""
+    rules = pack(TIERS)
+    for group in rules["groups"]:
+        group["interval"] = "2s"
+        for rule in group["rules"]:
+            # The demo is over before anything has lasted for minutes.
+            rule.pop("for", None)
+    (folder / "rules.yml").write_text(yaml.safe_dump(rules))
+    target = re.sub("https?://|/$", "", url)
+    config = {
+        "global": {"scrape_interval": "1s", "evaluation_interval": "2s"},
+        "rule_files": ["rules.yml"],
+        "scrape_configs": [{"job_name": "recwatch", "static_configs": [{"targets": [target]}]}],
+    }
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
