@@ -23,8 +23,9 @@ def _per_second(metric: str, by: str, within: str) -> str:
     return f"sum by (pipeline, {by}) (max by (pipeline, {within}) (rate({metric}{{{HERE}}}[{RATE}])))"
 
 
-def _in_words(metric: str, *labels: str) -> Query:
-    return Query(largest(metric, *labels), " ".join(f"{{{{{label}}}}}" for label in ("pipeline", *labels)))
+def _in_words(metric: str, *labels: str, what: str = "") -> Query:
+    legend = " ".join(f"{{{{{label}}}}}" for label in ("pipeline", *labels))
+    return Query(largest(metric, *labels), f"{legend} {what}".strip())
 
 
 NOW = (
@@ -163,9 +164,9 @@ DISTRIBUTIONS = (
         "Active users and items, and the pairs that they fill.",
         "series",
         (
-            _in_words("recwatch_matrix_users", "dataset", "matrix"),
-            _in_words("recwatch_matrix_items", "dataset", "matrix"),
-            _in_words("recwatch_matrix_cells", "dataset", "matrix"),
+            _in_words("recwatch_matrix_users", "dataset", "matrix", what="users"),
+            _in_words("recwatch_matrix_items", "dataset", "matrix", what="items"),
+            _in_words("recwatch_matrix_cells", "dataset", "matrix", what="pairs"),
         ),
         "short",
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from grafana_foundation_sdk.builders import (
@@ -79,6 +80,30 @@ class _Place:
 
     def _wrap(self) -> None:
         self.row, self._column, self._height = self.row + self._height, 0, 0
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where a panel or a heading stands, in units of a 24th of the width."""
+
+    x: int
+    y: int
+    w: int
+    h: int
+    title: str
+
+
+def placed(board: Board) -> list[tuple[View | None, Placed]]:
+    """Return every panel with its place in reading order, headings as None; collapsed sections as if opened."""
+    place, found = _Place(), list[tuple[View | None, Placed]]()
+    for section in board.sections:
+        if section.title:
+            at = place.heading()
+            found.append((None, Placed(at.x, at.y, at.w, at.h, section.title)))
+        for view in section.views:
+            at = place.panel(view.size)
+            found.append((view, Placed(at.x, at.y, at.w, at.h, view.title)))
+    return found
 
 
 def _with_section(builder: dashboard.Dashboard, section: Section, place: _Place) -> dashboard.Dashboard:

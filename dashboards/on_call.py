@@ -58,7 +58,7 @@ NOW = (
         link="recwatch-slo",
         no_data="nothing fires",
     ),
-    View("What to do first", "The order that finds the cause soonest.", "text", size=(9, 8), text=FIRST),
+    View("What to do first", "The order that finds the cause soonest.", "text", size=(8, 8), text=FIRST),
     View(
         "Not judged",
         "Checks that are overdue, and objectives whose last good or bad run is longer ago than is normal. Neither is"
@@ -74,12 +74,12 @@ NOW = (
             Query(
                 f"count(time() - {largest('recwatch_slo_last_data_timestamp_seconds', 'slo')} >"
                 f" {largest('recwatch_slo_data_due_seconds', 'slo')}) or vector(0)",
-                "objectives without data",
+                "objectives silent",
                 instant=True,
             ),
         ),
         "none",
-        (3, 8),
+        (4, 8),
         ((None, "green"), (1, "red")),
         link="recwatch-debug",
     ),

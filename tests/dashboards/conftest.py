@@ -20,6 +20,8 @@ import yaml
 from alerts.rules import TIERS, pack
 from dashboards import shipped
 from monitor.demo import Demo, free_port
+from monitor.load import load
+from monitor.resolve import build
 
 PROMETHEUS = shutil.which("prometheus")
 # Long enough for every check to run thrice and for each fault of the play.
@@ -77,7 +79,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Promethe
     folder = tmp_path_factory.mktemp("dashboards")
     demo, port = Demo(folder / "demo", PLAY), free_port()
     demo.prepare(lambda _what, _share: None)
-    _configure(folder, demo.url)
+    _configure(folder, demo)
     command = [
         PROMETHEUS, f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/tsdb",
         f"--web.listen-address=127.0.0.1:{port}", "--log.level=error",
@@ -95,16 +97,19 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Promethe
         process.wait(timeout=20)
 
 
-def _configure(folder: Path, url: str) -> None:
-    """Write Prometheus' configuration, and the shipped rules, evaluated as often as the demo needs."""
-    rules = pack(TIERS)
+def _configure(folder: Path, demo: Demo) -> None:
+    """Write Prometheus' configuration, and the rules with the demo's tiers, evaluated as often as it needs."""
+    pipeline = build(load(demo.config))
+    pipeline.close()
+    tiers = {tier.name: tier for tier in (*TIERS, *(tier for slo in pipeline.slos.values() for tier in slo.tiers))}
+    rules = pack(tuple(tiers.values()))
     for group in rules["groups"]:
         group["interval"] = "2s"
         for rule in group["rules"]:
             # The demo is over before anything has lasted for minutes.
             rule.pop("for", None)
     (folder / "rules.yml").write_text(yaml.safe_dump(rules))
-    target = re.sub("https?://|/$", "", url)
+    target = re.sub("https?://|/$", "", demo.url)
     config = {
         "global": {"scrape_interval": "1s", "evaluation_interval": "2s"},
         "rule_files": ["rules.yml"],
