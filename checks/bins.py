@@ -7,11 +7,10 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import ColumnElement, Double, SmallInteger, Text, case, cast, literal, literal_column, or_
+from sqlalchemy import ColumnElement, Double, Integer, SmallInteger, Text, case, cast, literal, literal_column, or_
 
-from checks.contract import number
 from checks.dataset import Dataset, Kind
-from checks.dialect import is_not_finite, number_text
+from checks.dialect import is_not_finite, number_or_null, number_text
 
 NULL, UNSEEN, BELOW, ABOVE = "null", "unseen", "below", "above"
 
@@ -119,6 +118,15 @@ def spelt(dataset: Dataset, name: str) -> ColumnElement[str]:
         words = [literal_column(f"'{word}'", Text) for word in ("true", "false")]
         return case((raw.is_(True), words[0]), else_=words[1])
     return cast(raw, Text)
+
+
+def number(dataset: Dataset, name: str) -> ColumnElement[float]:
+    """Return a column as a number, whatever its type; NULL where it spells none."""
+    raw: ColumnElement[Any] = dataset.table.c[name]
+    kind = dataset.columns[name].kind
+    if kind is Kind.BOOLEAN:
+        return cast(raw, Integer)
+    return raw if kind.is_numeric else number_or_null(cast(raw, Text))
 
 
 def _tree(value: ColumnElement[float], uppers: Sequence[float], first: int) -> ColumnElement[int]:

@@ -18,6 +18,7 @@ from checks.dataset import Dataset, Role
 from checks.measure import Listing, Measure, Tally
 from checks.rows import Rows
 from checks.settings import CheckSettings
+from checks.suspects import Suspects
 from checks.window import Window
 
 
@@ -183,6 +184,10 @@ class Check(ABC, Generic[S]):
     def gauges(self, tally: Tally, verdicts: Sequence[Verdict]) -> tuple[Sample, ...]:
         """Return the gauges that this window sets."""
         return ()
+
+    def suspects(self, rows: Rows, verdict: Verdict, baseline: Baseline) -> Suspects | None:
+        """Return the rows that a verdict is about, or None where no row is to blame (a stalled feed, say)."""
+        return None
 
     def verdict(self, tally: Tally, outcome: Outcome, measure: str, **fields: Any) -> Verdict:
         """Return a verdict of this check about a tally's window."""

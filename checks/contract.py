@@ -11,7 +11,6 @@ from typing import Annotated, Any
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
-    Integer,
     SmallInteger,
     Text,
     and_,
@@ -24,12 +23,14 @@ from sqlalchemy import (
 )
 
 from checks.baseline import Baseline
+from checks.bins import number
 from checks.check import Check, Outcome, Sample, Verdict, percent, ratio_verdict
 from checks.dataset import Dataset, Kind, Role
-from checks.dialect import count_if, is_not_finite, number_or_null
+from checks.dialect import count_if, is_not_finite
 from checks.measure import Aggregate, Counts, Listing, Measure, Tally
 from checks.rows import ALL_SOURCES, Rows
 from checks.settings import CheckSettings, Duration, Ratio, Setting, seconds
+from checks.suspects import Suspects
 from checks.window import micros
 
 CLOSED_SETS = (Role.EVENT_TYPE, Role.SOURCE)
@@ -91,15 +92,6 @@ def _value_rules(rows: Rows, settings: ContractSettings) -> dict[str, ColumnElem
     return broken
 
 
-def number(dataset: Dataset, name: str) -> ColumnElement[float]:
-    """Return a column as a number, whatever its type; NULL where it spells none."""
-    raw: ColumnElement[Any] = dataset.table.c[name]
-    kind = dataset.columns[name].kind
-    if kind is Kind.BOOLEAN:
-        return cast(raw, Integer)
-    return raw if kind.is_numeric else number_or_null(cast(raw, Text))
-
-
 def validity(rows: Rows, settings: ContractSettings) -> dict[str, ColumnElement[int]]:
     """Return the derived column ``broken_rule``: the number of the first broken rule, else null.
 
@@ -143,6 +135,12 @@ class Contract(Check[ContractSettings]):
             aggregates[name] = Aggregate(count_if(broken == at))
         measure = Measure(rows, aggregates, validity(rows, self.settings))
         return (measure, *(self._values(rows, role) for role in CLOSED_SETS if role in rows.dataset.roles))
+
+    def suspects(self, rows: Rows, verdict: Verdict, baseline: Baseline) -> Suspects | None:
+        """Return the rows that break a rule; a changed schema is nobody's row."""
+        if verdict.feature is not None:
+            return None
+        return Suspects(rows, validity(rows, self.settings)["broken_rule"].is_not(None), what="rows that break a rule")
 
     def _values(self, rows: Rows, role: Role) -> Listing:
         value = cast(rows.column(role), Text)

@@ -15,6 +15,7 @@ from checks.dialect import count_if, row_key
 from checks.measure import Aggregate, Listing, Measure, Tally
 from checks.rows import ALL_SOURCES, Rows
 from checks.settings import CheckSettings, Duration, Ratio, Setting, hours, minutes, seconds
+from checks.suspects import Suspects
 from checks.window import Window, micros
 
 SPLITS = ("same_window", "retry", "replay")
@@ -122,6 +123,15 @@ class Duplicates(Check[DuplicatesSettings]):
         before = Rows(rows.dataset, Window(whole.window.start, rows.window.start), rows.clock)
         earlier = select(key).where(and_(before.belongs, _has_key(rows), key.in_(select(inside.c.k))))
         return union_all(select(inside.c.k).where(inside.c.n > 1), earlier).cte("_repeated")
+
+    def suspects(self, rows: Rows, verdict: Verdict, baseline: Baseline) -> Suspects | None:
+        """Return the rows whose event came more than once, the first copy among them."""
+        if verdict.feature is not None:
+            return None
+        whole = rows.since(rows.window.start - self.settings.look_back) if self.settings.look_back else rows
+        repeated = self._repeated(rows, whole)
+        is_copy = and_(_has_key(rows), row_key(*_key(rows)).in_(select(repeated.c.k)))
+        return Suspects(rows, is_copy, what="rows whose event came more than once")
 
     def _semantic(self, rows: Rows) -> Any:
         """Return the number of events that repeat the act before them under a new id.

@@ -29,6 +29,7 @@ from checks.dialect import is_not_finite
 from checks.measure import Aggregate, Listing, Measure, Tally
 from checks.rows import ALL_SOURCES, Rows
 from checks.settings import CheckSettings, Duration, Ratio, Setting, hours
+from checks.suspects import Suspects
 
 MOVED_BINS = 5
 Counts = dict[str, list[int]]
@@ -221,6 +222,17 @@ class FeatureDrift(Check[FeatureDriftSettings]):
             tally, Outcome.BAD if bad else Outcome.GOOD, self.settings.method, value=value, limit=limit.value,
             feature=name, source=source, reason=reason, details=details,
         )  # fmt: skip
+
+    def suspects(self, rows: Rows, verdict: Verdict, baseline: Baseline) -> Suspects | None:
+        """Return the rows in the bin that has grown most."""
+        feature = verdict.feature or ""
+        bins = _frozen(baseline).get(feature)
+        grown = [(now - before, label) for label, before, now in verdict.details.get("moved", ()) if now > before]
+        if bins is None or not grown or feature not in rows.dataset.columns:
+            return None
+        label = max(grown)[1]
+        is_in = bin_of(rows.dataset, feature, bins) == list(bins.labels).index(label)
+        return Suspects(rows, is_in, what=f"rows with {feature} {label}")
 
     def gauges(self, tally: Tally, verdicts: Sequence[Verdict]) -> tuple[Sample, ...]:
         """Return each feature's score, its threshold, and how many are over it."""

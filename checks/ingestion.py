@@ -16,6 +16,7 @@ from checks.dialect import count_if
 from checks.measure import Aggregate, Counts, Listing, Measure, Tally
 from checks.rows import ALL_SOURCES, Rows, require
 from checks.settings import CheckSettings, Duration, Ratio, Setting, minutes
+from checks.suspects import Suspects
 
 SENT, REJECTED = "sent", "rejected"
 
@@ -78,6 +79,12 @@ class Ingestion(Check[IngestionSettings]):
         found = _stages(dataset)
         by_event = len(found) > 1 and all(Role.EVENT_TIME in stage.roles for stage, _ in found)
         return Role.EVENT_TIME if by_event else dataset.clock
+
+    def suspects(self, rows: Rows, verdict: Verdict, baseline: Baseline) -> Suspects | None:
+        """Return the rows that landed and break the contract; what never landed leaves no row."""
+        landed = Rows(rows.dataset, rows.window, self.clock(rows.dataset))
+        broken = validity(landed, self.contract)["broken_rule"].is_not(None)
+        return Suspects(landed, broken, what="rows that landed and break the contract")
 
     def _stage(self, rows: Rows, stage: str) -> Measure:
         if stage == "landed":

@@ -19,6 +19,7 @@ from checks.interactions import interactions, part, ranked_items, top_items
 from checks.measure import Aggregate, Listing, Measure, Tally
 from checks.rows import Rows
 from checks.settings import CheckSettings, Duration, Ratio, Setting, hours
+from checks.suspects import Suspects
 
 MOVERS = 10
 # Chance may reach this part of the minimum effect.
@@ -161,6 +162,14 @@ class Popularity(Check[PopularitySettings]):
         return self.verdict(
             tally, outcome, name, value=value, limit=limit.value, source=source, reason=shares + top, details=details
         )
+
+    def suspects(self, rows: Rows, verdict: Verdict, baseline: Baseline) -> Suspects | None:
+        """Return the events on the item that has gained most."""
+        gained = [(change, item) for item, change in verdict.details.get("movers", ()) if change > 0]
+        if not gained:
+            return None
+        item = max(gained)[1]
+        return Suspects(rows, cast(rows.column(Role.ITEM), Text) == item, what=f"events on item {item}")
 
     def _told_apart(self, n: int, m: int, most: int) -> int:
         """Return how many items of the ranking to tell apart; the rest is pooled.

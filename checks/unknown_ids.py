@@ -29,6 +29,7 @@ from checks.dialect import count_if, matches_whole
 from checks.measure import Aggregate, Counts, Listing, Measure, Tally
 from checks.rows import ALL_SOURCES, Catalogue, Rows
 from checks.settings import CheckSettings, Duration, Ratio, Setting, minutes
+from checks.suspects import Suspects
 
 ENTITIES = {"user": (Role.USER, "users"), "item": (Role.ITEM, "items")}
 # In the order in which they are tried; the first that holds is the cause.
@@ -116,6 +117,12 @@ class UnknownIds(Check[UnknownIdsSettings]):
             joined.append(vocabulary)
             whens.append((vocabulary.is_absent, COLD))
         return case(*((condition, literal(number, SmallInteger)) for condition, number in whens)), joined
+
+    def suspects(self, rows: Rows, verdict: Verdict, baseline: Baseline) -> Suspects | None:
+        """Return the events whose id leads nowhere."""
+        entity = verdict.entity or "user"
+        cause, joined = self._cause(rows, entity)
+        return Suspects(rows, cause.between(1, len(CAUSES)), tuple(joined), f"events whose {entity} id leads nowhere")
 
     def _is_missing(self, id_column: ColumnElement[Any], kind: Kind) -> ColumnElement[bool]:
         if kind is Kind.INTEGER:

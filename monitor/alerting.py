@@ -19,7 +19,7 @@ from alerts.slo import Slo
 from alerts.track import Track
 from alerts.upstream import UPSTREAM
 from checks.check import Check, Outcome
-from monitor import objectives, outbox, silences
+from monitor import evidence, objectives, outbox, silences
 from monitor.briefing import Briefing, Figures
 from monitor.channels import told
 from monitor.records import SloPoint
@@ -29,6 +29,8 @@ from monitor.store import Store
 STATE = "alerting"
 # Tracks look back as far as the longest window of any tier, and a little further.
 SPARE = timedelta(hours=2)
+# Older evidence is about another incident.
+FRESH_EVIDENCE = timedelta(days=1)
 # Checks may be called overdue once this much time has passed since the daemon began.
 LONGEST = timedelta(days=3)
 
@@ -156,7 +158,8 @@ class Alerting:
 
     def _context(self, now: datetime) -> Context:
         slos = self._running()
-        figures = Figures(slos, self._store.latest(), objectives.spent(self._store, slos, now), self._tracks, now)
+        spent, proofs = objectives.spent(self._store, slos, now), evidence.recent(self._store, now - FRESH_EVIDENCE)
+        figures = Figures(slos, self._store.latest(), spent, self._tracks, now, proofs)
         briefing = Briefing(figures, self.pipeline.config.notify, self._store.pipeline)
         return Context(self._store.pipeline, now, UPSTREAM, briefing, briefing.links, briefing.team)
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import hmac
+import ipaddress
 import json
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from urllib.parse import parse_qs
 
 from prometheus_client import make_wsgi_app
 
 from alerts import runbook
-from monitor import log
+from monitor import evidence, log
 from monitor.clock import Clock
 from monitor.errors import RecwatchError
+from monitor.evidence_page import EvidencePage
 from monitor.exposition import Exposition, registry
 from monitor.page import Page
 from monitor.receiver import receive
@@ -35,6 +39,7 @@ _NO_CONTENT_ALLOWED = "default-src 'none'; frame-ancestors 'none'"
 _TEXT = "text/plain; charset=utf-8"
 # What Alertmanager posts to, followed by the name of a channel; and where runbooks are, by the names of alerts.
 RECEIVER, RUNBOOKS = "/alertmanager/", "/runbooks/"
+EVIDENCE = "/evidence/"
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ class App:
     ) -> None:
         self._store, self._clock, self._watched = store, clock, watched
         self._problem, self._pending = problem, pending
-        self._page = Page()
+        self._page, self._evidence_page = Page(), EvidencePage()
         self._metrics = make_wsgi_app(registry(Exposition(store, watched, clock)))
         self._failing: set[str] = set()
         self._lock = threading.Lock()
@@ -117,8 +122,27 @@ class App:
 
     def _found_below(self, path: str) -> Callable[[Mapping[str, Any]], Answer] | None:
         """Return what answers at a path with a name in it."""
+        if path.startswith(EVIDENCE):
+            return self._prove
         found = runbook.text(path.removeprefix(RUNBOOKS)) if path.startswith(RUNBOOKS) else None
         return None if found is None else lambda _environ: Answer.text("200 OK", found.rstrip())
+
+    def _prove(self, environ: Mapping[str, Any]) -> Answer:
+        """Show a piece of evidence, as a page or as JSON, to those who may see it."""
+        config = self._watched().config
+        refused = refusal(config.server.host, config.evidence.token.get_secret_value(), environ)
+        if refused is not None:
+            return refused
+        name = str(environ["PATH_INFO"]).removeprefix(EVIDENCE)
+        found = evidence.find(self._store, name.removesuffix(".json"))
+        if found is None:
+            return Answer.text("404 Not Found", "no such evidence; it may have been kept for long enough")
+        if name.endswith(".json"):
+            body = json.dumps(dataclasses.asdict(found), default=_plain).encode()
+            return Answer("200 OK", body, [("Content-Type", "application/json")])
+        page = self._evidence_page.render(found).encode("utf-8", "replace")
+        policy = ("Content-Security-Policy", self._evidence_page.policy)
+        return Answer("200 OK", page, [("Content-Type", "text/html; charset=utf-8"), policy])
 
     def _receive(self, environ: Mapping[str, Any]) -> Answer:
         """Take what Alertmanager says about a group; answered at once, delivered from the outbox."""
@@ -158,6 +182,39 @@ class App:
         sent: list[tuple[str, Headers]] = []
         body = b"".join(self._metrics(dict(environ), lambda status, headers: sent.append((status, headers))))
         return Answer(sent[0][0], body, sent[0][1])
+
+
+def refusal(host: str, token: str, environ: Mapping[str, Any]) -> Answer | None:
+    """Return why somebody may not see evidence, or None if they may.
+
+    On loopback whoever is on the machine may, unless a token is set; elsewhere a token is needed.
+    """
+    if not token:
+        if is_loopback(host):
+            return None
+        return Answer.text("403 Forbidden", "the server is not on loopback; set evidence.token to show evidence")
+    shown = [str(environ.get("HTTP_AUTHORIZATION", "")).removeprefix("Bearer ")]
+    shown += parse_qs(str(environ.get("QUERY_STRING", ""))).get("token", [])
+    if any(hmac.compare_digest(one.encode(), token.encode()) for one in shown):
+        return None
+    return Answer.text(
+        "401 Unauthorized",
+        "show the token: Authorization: Bearer TOKEN, or ?token=TOKEN",
+        ("WWW-Authenticate", "Bearer"),
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether an address is reached from its own machine alone.
+
+    Examples:
+        >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("::1"), is_loopback("0.0.0.0")
+        (True, True, True, False)
+    """
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _health(problem: str | None) -> Answer:

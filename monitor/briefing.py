@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from urllib.parse import quote
 
@@ -37,6 +37,7 @@ class Figures:
         spent: What each objective has spent.
         tracks: What each objective has seen lately.
         now: The moment.
+        evidence: Id of the newest evidence by dataset, check and subject.
     """
 
     slos: Mapping[str, Slo]
@@ -44,6 +45,7 @@ class Figures:
     spent: Mapping[str, Spent]
     tracks: Mapping[str, Track]
     now: datetime
+    evidence: Mapping[tuple[str, str, str], str] = field(default_factory=dict)
 
 
 class Briefing:
@@ -142,6 +144,10 @@ class Briefing:
             for mark, name in filled.items():
                 url = url.replace(mark, quote(name, safe=""))
             found.append(Link("Dashboard", url))
+        about = (first.dataset, first.check, first.subject) if first is not None else ("", "", "")
+        proof = self._figures.evidence.get(about)
+        if proof and self._notify.external_url:
+            found.append(Link("Evidence", f"{self._notify.external_url.rstrip('/')}/evidence/{proof}"))
         if first is not None and first.runbook_url:
             found.append(Link("Runbook", first.runbook_url))
         return tuple(found)

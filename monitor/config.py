@@ -153,6 +153,30 @@ class LimitsConfig(Section):
     keep: Duration = Field(timedelta(days=35), ge=seconds(1), description="How long windows and verdicts are kept.")
 
 
+class EvidenceConfig(Section):
+    """What is kept of a bad verdict for those who look into it."""
+
+    enabled: bool = Field(True, description="Whether evidence is collected.")
+    keep: Duration = Field(timedelta(days=30), ge=seconds(1), description="How long it is kept.")
+    every: Duration = Field(
+        timedelta(minutes=10), ge=seconds(1), description="Least time between two pieces about the same subject."
+    )
+    segments: tuple[Name, ...] = Field(
+        (), max_length=10, description="Columns by which bad rows are counted, besides event type, source and features."
+    )
+    columns: tuple[Name, ...] = Field(
+        (), max_length=20, description="Columns that a sample of bad rows may show, besides those of event roles."
+    )
+    sample_rows: int = Field(10, ge=0, le=50, description="Rows of a sample; 0 shows none.")
+    min_group: int = Field(10, ge=1, description="Segments of fewer distinct users are not shown.")
+    key: SecretStr = Field(
+        SecretStr(""), description="Key of the pseudonyms of ids; by default one is made and kept in the state."
+    )
+    token: SecretStr = Field(
+        SecretStr(""), description="What a reader must show; needed where the server is not on loopback."
+    )
+
+
 class Config(AlertingConfig):
     """A whole configuration file: one pipeline."""
 
@@ -163,6 +187,7 @@ class Config(AlertingConfig):
     server: ServerConfig = Field(default_factory=ServerConfig)
     limits: LimitsConfig = Field(default_factory=LimitsConfig)
     baselines: BaselinesConfig = Field(default_factory=BaselinesConfig)
+    evidence: EvidenceConfig = Field(default_factory=EvidenceConfig)
     engines: dict[str, EngineConfig] = Field(default_factory=dict)
     datasets: dict[str, DatasetConfig] = Field(
         min_length=1, json_schema_extra={"propertyNames": {"pattern": f"^{DATASET_NAME}$"}}
@@ -214,6 +239,8 @@ def may_hold_secret(where: tuple[str | int, ...]) -> bool:
         return len(where) < 3 or where[2] not in PLAIN_CHANNEL_FIELDS
     if where[:2] == ("notify", "heartbeat"):
         return where[2:3] != ("every",)
+    if where[:1] == ("evidence",):
+        return len(where) > 1 and where[1] in ("key", "token")
     field = Config.model_fields.get(str(where[0])) if where else None
     return field is not None and field.annotation is SecretStr
 

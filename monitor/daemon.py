@@ -16,12 +16,13 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from checks.check import Check
 from checks.window import EPOCH, Window
-from monitor import log, objectives, outbox
+from monitor import evidence, log, objectives, outbox
 from monitor.alerting import SPARE
 from monitor.baselines import Builder, is_due, reference_span
 from monitor.clock import Clock
 from monitor.config import Config
 from monitor.errors import ConfigError, RecwatchError
+from monitor.evidence import Collector
 from monitor.late import reopened
 from monitor.lease import Lease
 from monitor.load import load
@@ -47,6 +48,7 @@ class Live:
     pipeline: Pipeline
     runner: Runner
     watch: Watch
+    evidence: Collector
 
 
 @dataclass
@@ -97,8 +99,8 @@ class Daemon:
     def _bring_up(self, config: Config) -> Live:
         pipeline = build(config)
         series_estimate(config, pipeline.checks)
-        watch = Watch(self.store, pipeline, self.clock)
-        return Live(config, pipeline, Runner(pipeline, self.store, self.clock), watch)
+        watch, runner = Watch(self.store, pipeline, self.clock), Runner(pipeline, self.store, self.clock)
+        return Live(config, pipeline, runner, watch, Collector(runner, self.store, self.clock))
 
     # -- life ------------------------------------------------------------------------------------
 
@@ -191,6 +193,7 @@ class Daemon:
                 log.error("check_failed", check=judged.check, dataset=dataset, error=judged.verdicts[0].reason)
                 judged = replace(judged, advances=given_up(judged.window, now, live.config.limits.catch_up))
             self.store.commit(judged)
+            live.evidence.after(judged)
         return failed
 
     def renew_baselines(self) -> None:
@@ -258,6 +261,7 @@ class Daemon:
             longest = max((tier.long for slo in self.live.pipeline.slos.values() for tier in slo.tiers), default=keep)
             objectives.prune(self.store, now - longest - SPARE, now - max([*periods, keep]))
             outbox.prune(self.store, now - keep)
+            evidence.prune(self.store, now - self.live.config.evidence.keep)
         except RecwatchError as error:
             log.error("prune_failed", error=error)
 

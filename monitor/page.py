@@ -27,7 +27,8 @@ _SHAPES = {
 _OTHER_SHAPE = ("#9a7400", "<circle cx='8' cy='8' r='5.5' fill='none' stroke='#9a7400' stroke-width='3'/>")
 
 
-def _read(name: str) -> str:
+def read(name: str) -> str:
+    """Return a file of the templates."""
     return files("monitor").joinpath("templates", name).read_text(encoding="utf-8")
 
 
@@ -39,8 +40,8 @@ class Page:
     """
 
     def __init__(self) -> None:
-        style, script = _read("status.css"), _read("status.js")
-        environment = Environment(loader=FunctionLoader(_read), autoescape=True, undefined=StrictUndefined)
+        style, script = read("base.css") + read("status.css"), read("status.js")
+        environment = Environment(loader=FunctionLoader(read), autoescape=True, undefined=StrictUndefined)
         environment.trim_blocks = environment.lstrip_blocks = True
         environment.globals.update(
             style=Markup(style),  # noqa: S704 - a file of this package
@@ -58,8 +59,8 @@ class Page:
         self.policy = "; ".join(
             [
                 "default-src 'none'",
-                f"style-src '{_hash(style)}'",
-                f"script-src '{_hash(script)}'",
+                f"style-src '{hashed(style)}'",
+                f"script-src '{hashed(script)}'",
                 "img-src data:",
                 "connect-src 'self'",
                 "base-uri 'none'",
@@ -73,7 +74,8 @@ class Page:
         return self._template.render(status=status)
 
 
-def _hash(source: str) -> str:
+def hashed(source: str) -> str:
+    """Return what a Content-Security-Policy calls a style or a script by."""
     return "sha256-" + base64.b64encode(hashlib.sha256(source.encode("utf-8")).digest()).decode("ascii")
 
 

@@ -215,6 +215,19 @@ silences = Table(
     Column("author", String(128), nullable=False),
 )
 
+# What an investigator needs of a bad verdict, as one JSON document each.
+evidence = Table(
+    "evidence",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("pipeline", String(128), nullable=False),
+    Column("dataset", String(128), nullable=False),
+    Column("check_id", String(128), nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("at_us", BigInteger, nullable=False, index=True),
+    Column("body", Text, nullable=False),
+)
+
 # Who runs the checks and tells people, of several daemons on one state.
 leases = Table(
     "leases",

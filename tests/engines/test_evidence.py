@@ -1,0 +1,124 @@
+"""Evidence about every check that has rows to blame, on each kind of engine: the guilty segment comes first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from checks.check import Outcome
+from checks.window import Window
+from monitor import evidence
+from monitor.baselines import Builder
+from monitor.clock import ManualClock
+from monitor.config import Config
+from monitor.evidence import Collector
+from monitor.resolve import build
+from monitor.runner import Runner
+from monitor.store import Store
+
+DAY = "2026-03-03"
+BEFORE = Window(datetime(2026, 3, 3, 10, tzinfo=UTC), datetime(2026, 3, 3, 12, tzinfo=UTC))
+NOW = Window(datetime(2026, 3, 3, 12, tzinfo=UTC), datetime(2026, 3, 3, 13, tzinfo=UTC))
+COLUMNS = {
+    "id": "text", "who": "text", "what": "integer", "at": "timestamp", "app": "text", "version": "text",
+    "price": "number", "mail": "text",
+}  # fmt: skip
+ROLES = {"event_id": "id", "user": "who", "item": "what", "event_time": "at", "source": "app", "value": "price"}
+Rows = list[tuple[Any, ...]]
+
+
+def healthy(hour: int) -> Rows:
+    """Return 200 events of 100 users, half of them from an app that has two versions."""
+    at = datetime(2026, 3, 3, hour, 5, tzinfo=UTC).replace(tzinfo=None)
+    return [
+        (f"canary-event-{hour}-{n}", f"canary-user-{n % 100}", n % 20, at, "ios" if n % 4 < 2 else "web",
+         ("2.0", "1.0", "w", "w")[n % 4], 5.0, f"canary{n}@mail")
+        for n in range(200)
+    ]  # fmt: skip
+
+
+def changed(rows: Rows, change: Callable[[tuple[Any, ...]], tuple[Any, ...]]) -> Rows:
+    """Return rows of which those of version 2.0 are changed."""
+    return [change(row) if row[5] == "2.0" else row for row in rows]
+
+
+FAULTS: dict[str, Callable[[Rows], Rows]] = {
+    "unknown_ids": lambda rows: changed(rows, lambda row: (row[0], None, *row[2:])),
+    "contract": lambda rows: changed(rows, lambda row: (*row[:6], -1.0, row[7])),
+    "ingestion": lambda rows: changed(rows, lambda row: (*row[:6], -1.0, row[7])),
+    "duplicates": lambda rows: rows + [row for row in rows if row[5] == "2.0"],
+    "popularity": lambda rows: changed(rows, lambda row: (*row[:2], 7, *row[3:])),
+    "feature_drift": lambda rows: changed(rows, lambda row: (*row[:6], 900.0, row[7])),
+}
+
+
+@pytest.mark.parametrize("check", sorted(FAULTS))
+def test_the_guilty_segment_comes_first(check: str, bench: Any, table: Callable[..., Any]) -> None:
+    events = [*healthy(11), *FAULTS[check](healthy(12))]
+    bench.place.fill({"events": table(COLUMNS, events), "rejected": table({"at": "timestamp"}, [])})
+    dataset = {"roles": ROLES, "features": ["version", "price"], "sources": ["ios", "web"], "rejected": "rejected"}
+    rejected = {"roles": {"event_time": "at"}, **bench.place.dataset("rejected")}
+    features = {"feature_drift": {"min_rows": 1}, "popularity": {"min_rows": 1}}
+    config = Config.model_validate(
+        {
+            "engines": bench.place.engines,
+            "datasets": {"events": {**dataset, **bench.place.dataset("events")}, "rejected": rejected},
+            "checks": {**features, "ingestion": {"min_rows": 1}},
+            "evidence": {"min_group": 5},
+        }
+    )
+    with closing(build(config)) as pipeline, closing(Store(f"sqlite:///{bench.folder}/state.db", "shop")) as store:
+        runner = Runner(pipeline, store, ManualClock(NOW.end))
+        if check in features:
+            Builder(runner, store).build(BEFORE, [check])
+        ours = next(one for one in pipeline.checks["events"] if one.id == check)
+        (judged,) = runner.run("events", [(ours, NOW)])
+        bad = [one for one in judged.verdicts if one.outcome is Outcome.BAD and one.is_whole]
+        assert bad, judged.verdicts
+        found = [evidence.find(store, name) for name in Collector(runner, store, ManualClock(NOW.end)).after(judged)]
+    assert len(found) == len(bad)
+    piece = found[0]
+    assert piece is not None
+    first = piece.body["segments"][0]
+    assert (first["column"], first["value"]) == ("version", "2.0"), piece.body["segments"]
+    assert first["bad"] == piece.body["by_column"]["version"][0]["bad"] > 0
+    assert piece.body["statements"], "what was asked is kept"
+    said = str(piece)
+    assert not [canary for canary in ("canary-user", "canary-event", "@mail") if canary in said]
+
+
+def test_small_groups_are_not_broken_down(bench: Any, table: Callable[..., Any]) -> None:
+    """A version that one person uses says who that person is."""
+    rows = changed(healthy(12), lambda row: (row[0], "canary-user-1", *row[2:6], -1.0, row[7]))
+    bench.place.fill({"events": table(COLUMNS, rows)})
+    config = Config.model_validate(
+        {
+            "engines": bench.place.engines,
+            "datasets": {"events": {"roles": ROLES, "features": ["version"], **bench.place.dataset("events")}},
+            "evidence": {"columns": ["version"], "sample_rows": 3},
+        }
+    )
+    with closing(build(config)) as pipeline, closing(Store(f"sqlite:///{bench.folder}/state.db", "shop")) as store:
+        runner = Runner(pipeline, store, ManualClock(NOW.end))
+        contract = next(one for one in pipeline.checks["events"] if one.id == "contract")
+        (judged,) = runner.run("events", [(contract, NOW)])
+        collector = Collector(runner, store, ManualClock(NOW.end))
+        (name,) = collector.after(judged)
+        assert collector.after(judged) == [], "one piece in ten minutes is enough"
+        piece = evidence.find(store, name)
+        assert piece is not None
+        assert "2.0" not in [one["value"] for one in piece.body["by_column"]["version"]]
+        assert len(piece.body["sample"]) == 3
+        assert {row[piece.body["columns"].index("version")] for row in piece.body["sample"]} == {"2.0"}
+        assert "mail" not in piece.body["columns"]
+        people = {row[piece.body["columns"].index("who")] for row in piece.body["sample"]}
+        assert len(people) == 1
+        assert next(iter(people)).startswith("#")
+        evidence.prune(store, NOW.end)
+        assert evidence.find(store, name) is not None
+        evidence.prune(store, NOW.end.replace(year=2027))
+        assert evidence.find(store, name) is None
