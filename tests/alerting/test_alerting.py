@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from alerts.console import Console
 from alerts.message import Alert, Severity, State
 from alerts.notifier import DeliveryError, Memory
+from checks.window import micros
 from monitor import objectives, outbox, schema, silences
 from monitor.delivery import Bucket, Delivery, deliver
 from monitor.outbox import Remembered
@@ -251,3 +252,15 @@ def test_what_was_told_is_forgotten_after_a_while_and_what_waits_is_not(open_sho
     assert outbox.history(shop.store, shop.clock.now() - timedelta(days=9)) == []
     with shop.store.reading() as connection:
         assert connection.execute(sa.select(sa.func.count()).select_from(schema.memories)).scalar() == 0
+
+
+def test_a_message_links_to_the_evidence_of_its_subject(open_shop: OpenShop) -> None:
+    shop = open_shop(notify={"external_url": "https://watch.example/"})
+    shop.play("+" * 30)
+    row = {"pipeline": "shop", "dataset": "events", "check_id": "freshness", "body": "{}"}
+    with shop.store.writing() as connection:
+        for name, subject, age in (("old", "{}", 3 * 24 * 60), ("right", "{}", 1), ("other", '{"source":"ios"}', 0)):
+            at = micros(shop.clock.now() - age * MINUTE)
+            connection.execute(schema.evidence.insert().values(**row, id=name, subject=subject, at_us=at))
+    told = shop.play("-" * 15)
+    assert [link.url for link in told[0].links if link.text == "Evidence"] == ["https://watch.example/evidence/right"]

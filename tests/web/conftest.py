@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,10 +15,13 @@ import pytest
 from checks.check import Outcome, Verdict
 from checks.measure import Tally
 from checks.window import Window
-from monitor.config import Config
+from monitor.app import App
+from monitor.clock import ManualClock
+from monitor.config import Config, ServerConfig
 from monitor.records import Judged, SavedBaseline
 from monitor.resolve import build
 from monitor.runner import Disabled
+from monitor.server import Server
 from monitor.status import Watched
 from monitor.store import Store
 
@@ -218,3 +221,78 @@ def duplicates(of: Found, n: int) -> list[Verdict]:
         of.judged(copies > 0.005, "duplicate_ratio", copies, 0.005, said),
         of.good("semantic_ratio", wave(n, 0.001, 0.002), 0.02, again, feature="semantic"),
     ]
+
+
+Open = Callable[..., Any]
+CHROMIUM = Path("/usr/bin/chromium")
+# Every visible text with its colour, and the first opaque background behind it.
+CONTRASTS = """() => {
+  const parse = (text) => text.match(/[\\d.]+/g).map(Number);
+  const part = (c) => (c /= 255) <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+  const light = ([r, g, b]) => 0.2126 * part(r) + 0.7152 * part(g) + 0.0722 * part(b);
+  const behind = (element) => {
+    for (let at = element; at; at = at.parentElement) {
+      const found = parse(getComputedStyle(at).backgroundColor);
+      if (found.length === 3 || found[3] === 1) return found;
+    }
+    return [255, 255, 255];
+  };
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  const found = [];
+  while (texts.nextNode()) {
+    const element = texts.currentNode.parentElement, said = texts.currentNode.textContent.trim();
+    if (!said || !element.checkVisibility() || element.closest("svg, script, style, noscript")) continue;
+    const [a, b] = [light(parse(getComputedStyle(element).color)), light(behind(element))].sort((x, y) => y - x);
+    found.push([said, (a + 0.05) / (b + 0.05)]);
+  }
+  return found;
+}"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if not CHROMIUM.exists():
+        pytest.skip(f"there is no {CHROMIUM}")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def server(made: Any) -> Iterator[Server]:
+    app = App(made.store, ManualClock(made.now), lambda: made.watched, lambda: None, lambda: None)
+    server = Server(ServerConfig(port=0), app)
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def open_page(browser: Any, server: Server) -> Iterator[Open]:
+    """Open the page; the test fails on anything that the browser complains about or asks of others."""
+    contexts, complaints = [], []
+
+    def open_page(width: int = 1280, **options: Any) -> Any:
+        context = browser.new_context(viewport={"width": width, "height": 900}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("dialog", lambda dialog: complaints.append(f"dialog {dialog.message}"))
+        page.on("request", lambda asked: complaints.append(asked.url) if not is_own(asked.url, server) else None)
+        page.goto(server.url)
+        return page
+
+    yield open_page
+    for context in contexts:
+        assert context.cookies() == []
+        context.close()
+    assert complaints == []
+
+
+def is_own(url: str, server: Server) -> bool:
+    return url.startswith((server.url, "data:"))

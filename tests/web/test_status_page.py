@@ -8,95 +8,21 @@ import sqlite3
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from monitor.app import App
-from monitor.clock import ManualClock
-from monitor.config import ServerConfig
 from monitor.errors import StateError
 from monitor.page import Page
 from monitor.server import Server
 from monitor.status import status
 from monitor.store import Store
-
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = Path("/usr/bin/chromium")
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no {CHROMIUM}")
+from tests.web.conftest import CONTRASTS
 
 Open = Callable[..., Any]
-# Every visible text with its colour, and the first opaque background behind it.
-CONTRASTS = """() => {
-  const parse = (text) => text.match(/[\\d.]+/g).map(Number);
-  const part = (c) => (c /= 255) <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
-  const light = ([r, g, b]) => 0.2126 * part(r) + 0.7152 * part(g) + 0.0722 * part(b);
-  const behind = (element) => {
-    for (let at = element; at; at = at.parentElement) {
-      const found = parse(getComputedStyle(at).backgroundColor);
-      if (found.length === 3 || found[3] === 1) return found;
-    }
-    return [255, 255, 255];
-  };
-  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  const found = [];
-  while (texts.nextNode()) {
-    const element = texts.currentNode.parentElement, said = texts.currentNode.textContent.trim();
-    if (!said || !element.checkVisibility() || element.closest("svg, script, style, noscript")) continue;
-    const [a, b] = [light(parse(getComputedStyle(element).color)), light(behind(element))].sort((x, y) => y - x);
-    found.push([said, (a + 0.05) / (b + 0.05)]);
-  }
-  return found;
-}"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-dev-shm-usage"]
-        )
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def server(made: Any) -> Iterator[Server]:
-    app = App(made.store, ManualClock(made.now), lambda: made.watched, lambda: None, lambda: None)
-    server = Server(ServerConfig(port=0), app)
-    server.start()
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def open_page(browser: Any, server: Server) -> Iterator[Open]:
-    """Open the page; the test fails on anything that the browser complains about or asks of others."""
-    contexts, complaints = [], []
-
-    def open_page(width: int = 1280, **options: Any) -> Any:
-        context = browser.new_context(viewport={"width": width, "height": 900}, **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("dialog", lambda dialog: complaints.append(f"dialog {dialog.message}"))
-        page.on("request", lambda asked: complaints.append(asked.url) if not is_own(asked.url, server) else None)
-        page.goto(server.url)
-        return page
-
-    yield open_page
-    for context in contexts:
-        assert context.cookies() == []
-        context.close()
-    assert complaints == []
-
-
-def is_own(url: str, server: Server) -> bool:
-    return url.startswith((server.url, "data:"))
 
 
 def test_the_first_sentence_says_what_is_wrong(open_page: Open) -> None:
