@@ -29,6 +29,7 @@ COMMANDS = {
     "runbook": ("runbook", "Print what to do about an alert."),
     "dashboards": ("dashboards", "Write the Grafana dashboards, or push them to a Grafana."),
     "export": ("export", "Print rules for Prometheus, or the objectives in OpenSLO."),
+    "report": ("report", "Write an Evidently report on a sample, beside our scores over all rows."),
     "demo": ("demo", "Watch a made-up recommender break, live."),
     "doctor": ("doctor", "Say what is installed and whether anything stands in the way."),
 }

@@ -1,0 +1,62 @@
+"""Makes an Evidently report of two samples: a program of its own, since Evidently takes seconds and 300 MB to load.
+
+Reads JSON from standard input: ``numeric`` and ``categorical`` column names, ``columns``, and the rows of
+``reference`` and ``current``. Writes the HTML to the path that it is given, and Evidently's drift scores
+as JSON to standard output. It imports nothing of recwatch.
+"""
+
+import contextlib
+import json
+import re
+import resource
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+GIGABYTE = 10**9
+DRIFT = re.compile(r"ValueDrift\(column=(.*),method=(.*),threshold=(.*)\)")
+
+
+def bound(memory_gb: float) -> None:
+    """Bound the memory of this process; beyond it Python raises MemoryError."""
+    limit = int(memory_gb * GIGABYTE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def made(asked: dict[str, Any], out: Path) -> list[list[Any]]:
+    """Write the report; return feature, method, threshold and score of each drift metric."""
+    import pandas as pd
+    from evidently import DataDefinition, Dataset, Report
+    from evidently.presets import DataDriftPreset, DataSummaryPreset
+
+    definition = DataDefinition(numerical_columns=asked["numeric"], categorical_columns=asked["categorical"])
+
+    def dataset(name: str) -> Any:
+        frame = pd.DataFrame(asked[name], columns=asked["columns"])
+        for column in asked["numeric"]:
+            frame[column] = pd.to_numeric(frame[column], errors="coerce")
+        for column in asked["categorical"]:
+            frame[column] = frame[column].astype("object")
+        return Dataset.from_pandas(frame, data_definition=definition)
+
+    snapshot = Report([DataDriftPreset(), DataSummaryPreset()]).run(dataset("current"), dataset("reference"))
+    snapshot.save_html(str(out))
+    named = ((DRIFT.match(str(metric["metric_name"])), metric["value"]) for metric in snapshot.dict()["metrics"])
+    return [[found[1], found[2], float(found[3]), float(value)] for found, value in named if found is not None]
+
+
+def main() -> None:
+    """Read what is asked, and answer."""
+    out, memory_gb = Path(sys.argv[1]), float(sys.argv[2])
+    warnings.simplefilter("ignore")
+    bound(memory_gb)
+    # Whatever the library prints must not get into the answer.
+    with contextlib.redirect_stdout(sys.stderr):
+        scores = made(json.load(sys.stdin), out)
+    sys.stdout.write(json.dumps(scores))
+
+
+if __name__ == "__main__":
+    main()

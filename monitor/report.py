@@ -1,0 +1,210 @@
+"""Evidently reports on bounded samples, with our scores over all rows beside Evidently's."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import func
+
+from checks.bins import spelt
+from checks.check import Verdict
+from checks.dataset import Dataset, Role
+from checks.feature_drift import FeatureDrift
+from checks.measure import Row
+from checks.rows import Rows
+from checks.window import Window
+from monitor import evidently_child
+from monitor.engine import Session
+from monitor.errors import EngineError, RecwatchError
+from monitor.resolve import Resolver
+from monitor.runner import Runner
+from monitor.wording import value_text
+
+LONGEST_SECONDS, MEMORY_GB = 300.0, 6.0
+SAMPLE_ROWS = 10_000
+
+
+class ReportError(RecwatchError):
+    """There is nothing to report on, or Evidently is not there or failed."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Some rows of a window.
+
+    Args:
+        window: Which one.
+        rows: The rows, each cell as text or number.
+        total: How many rows there are in all.
+    """
+
+    window: Window
+    rows: Sequence[Row]
+    total: int
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a report is about.
+
+    Args:
+        dataset: Name of a watched dataset.
+        current: The window in question.
+        reference: What it is compared with.
+        features: Columns; by default the dataset's features.
+        sample_rows: About how many rows of each window Evidently gets.
+        seed: Another one draws other rows; the same one the same rows.
+    """
+
+    dataset: str
+    current: Window
+    reference: Window
+    features: tuple[str, ...] = ()
+    sample_rows: int = SAMPLE_ROWS
+    seed: int = 0
+
+
+def write(runner: Runner, asked: Asked, out: Path) -> list[list[Any]]:
+    """Write an HTML report; return Evidently's feature, method, threshold and score of each feature.
+
+    Raises:
+        ReportError: A window is empty, Evidently is not installed, took too long, or failed.
+        EngineError: The data cannot be read.
+    """
+    if importlib.util.find_spec("evidently") is None:
+        raise ReportError("Evidently is not installed; run: pip install 'recwatch[reports]'")
+    with ExitStack() as stack:
+        resolver = Resolver(runner.pipeline, stack)
+        dataset, session = resolver.dataset(asked.dataset), resolver.session(asked.dataset)
+        features = _features(dataset, asked.features)
+        samples = [
+            _sampled(session, Rows(dataset, window), features, asked) for window in (asked.reference, asked.current)
+        ]
+    numeric = [name for name in features if dataset.columns[name].kind.is_numeric]
+    question = {
+        "columns": features, "numeric": numeric, "categorical": [name for name in features if name not in numeric],
+        "reference": samples[0].rows, "current": samples[1].rows,
+    }  # fmt: skip
+    scores = _evidently(question, out)
+    ours = _ours(runner, asked)
+    _explain(out, asked.dataset, samples, ours, scores)
+    return scores
+
+
+def _features(dataset: Dataset, wanted: Sequence[str]) -> list[str]:
+    named = list(wanted or dataset.features)
+    missing = [name for name in named if name not in dataset.columns]
+    if missing or not named:
+        there = ", ".join(dataset.columns)
+        what = f"has no column {', '.join(missing)}" if missing else "names no features"
+        raise ReportError(f"dataset {dataset.name} {what}; give --features of: {there}")
+    return named
+
+
+def _sampled(session: Session, rows: Rows, features: Sequence[str], asked: Asked) -> Sample:
+    """Return about so many rows, the same ones every time: those whose time leaves a certain rest."""
+    total = int(session.run(rows.select(func.count()), 1, f"rows of {asked.dataset}")[0][0])
+    if not total:
+        raise ReportError(f"dataset {asked.dataset} has no rows in {rows.window}; choose another window")
+    dataset = rows.dataset
+    cells = [
+        dataset.table.c[name] if dataset.columns[name].kind.is_numeric else spelt(dataset, name) for name in features
+    ]
+    statement = rows.select(*cells)
+    # Times come in steps, and a prime has none in common with them.
+    step = _prime(total // asked.sample_rows)
+    if step > 1:
+        clock = Role.EVENT_TIME if Role.EVENT_TIME in dataset.roles else rows.clock_role
+        statement = statement.where((rows.micros(clock) + asked.seed * 7_919) % step == 0)
+    # A burst of rows of the same time may be drawn as a whole; twice the size bounds that.
+    most = 2 * asked.sample_rows
+    found = session.run(statement.limit(most), most, f"sample of {asked.dataset}")
+    plain = [tuple(float(cell) if _is_number(cell) else cell for cell in row) for row in found]
+    return Sample(rows.window, plain, total)
+
+
+def _is_number(cell: Any) -> bool:
+    return cell is not None and not isinstance(cell, str | bool)
+
+
+def _prime(least: int) -> int:
+    """Return the least prime that is not below a number, or 1 for nothing to leave out.
+
+    Examples:
+        >>> _prime(0), _prime(1), _prime(2), _prime(100)
+        (1, 1, 2, 101)
+    """
+    found = max(1, least)
+    while found > 1 and any(found % part == 0 for part in range(2, int(found**0.5) + 1)):
+        found += 1
+    return found
+
+
+def _evidently(question: dict[str, Any], out: Path) -> list[list[Any]]:
+    """Let Evidently work in a process of its own, which is ended when it takes too long."""
+    command = [sys.executable, str(Path(evidently_child.__file__)), str(out), str(MEMORY_GB)]
+    try:
+        done = subprocess.run(  # noqa: S603 - our own interpreter and file
+            command, input=json.dumps(question), capture_output=True, text=True, timeout=LONGEST_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise ReportError(f"Evidently took longer than {LONGEST_SECONDS:g} s; take fewer rows or features") from None
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no word"])[-1]
+        raise ReportError(f"Evidently failed: {last}")
+    scores: list[list[Any]] = json.loads(done.stdout)
+    return scores
+
+
+def _ours(runner: Runner, asked: Asked) -> list[Verdict]:
+    """Return our verdicts over all rows of the window; none where drift is not watched or has no reference."""
+    drift = [check for check in runner.pipeline.checks[asked.dataset] if isinstance(check, FeatureDrift)]
+    try:
+        judged = runner.run(asked.dataset, [(check, asked.current) for check in drift])
+    except EngineError:
+        return []
+    return [verdict for found in judged for verdict in found.verdicts if verdict.is_whole and verdict.feature]
+
+
+def _explain(out: Path, dataset: str, samples: Sequence[Sample], ours: Sequence[Verdict], theirs: Any) -> None:
+    """Put before Evidently's page what it is about: a sample, and how it compares with all rows."""
+    spans = "; ".join(
+        f"{name} {len(sample.rows):,} of {sample.total:,} rows, {sample.window}"
+        for name, sample in zip(("reference", "current"), samples, strict=True)
+    )
+    scored = {name: (method, threshold, score) for name, method, threshold, score in theirs}
+    rows = "".join(_row(verdict, scored.get(str(verdict.feature))) for verdict in ours)
+    table = (
+        f"<table><tr>{_HEAD}</tr>{rows}</table>" if rows else "<p>There is no score over all rows: no reference.</p>"
+    )
+    said = (
+        f"<section style='{_STYLE}'><h1>Drift of {escape(dataset)}: a sample</h1>"
+        f"<p>Evidently's report below is made of a sample: {escape(spans)}. recwatch itself judges all rows, on bins"
+        f" frozen with its reference.</p>{table}</section>"
+    )
+    page = out.read_text(encoding="utf-8")
+    place = page.index(">", page.index("<body")) + 1
+    out.write_text(page[:place] + said + page[place:], encoding="utf-8")
+
+
+_STYLE = "font: 15px/1.5 system-ui, sans-serif; padding: 1.5rem; border-bottom: 1px solid #ccc"
+_HEAD = "".join(
+    f"<th style='text-align: left; padding-right: 2rem'>{name}</th>"
+    for name in ("feature", "recwatch, all rows", "limit", "verdict", "Evidently, sample", "its threshold")
+)
+
+
+def _row(verdict: Verdict, theirs: tuple[str, float, float] | None) -> str:
+    said = (f"{theirs[2]:.4g} ({theirs[0]})", f"{theirs[1]:g}") if theirs is not None else ("not scored", "")
+    ours = f"{value_text(verdict.measure, verdict.value)} ({verdict.measure})"
+    cells = (str(verdict.feature), ours, value_text(verdict.measure, verdict.limit), verdict.outcome.value, *said)
+    return "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
