@@ -1,0 +1,155 @@
+"""``recwatch report``: Evidently on a sample, labelled as one, beside our own scores; and every way it can fail."""
+
+from __future__ import annotations
+
+import importlib.util
+from contextlib import ExitStack, closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+import pytest
+from click.testing import CliRunner
+
+from checks.rows import Rows
+from checks.window import Window
+from monitor import report
+from monitor.baselines import Builder
+from monitor.clock import SystemClock
+from monitor.commands.report import command
+from monitor.errors import RecwatchError
+from monitor.load import load
+from monitor.report import Asked, ReportError
+from monitor.resolve import Resolver, build
+from monitor.runner import Runner
+from monitor.store import Store
+
+HOUR = [datetime(2026, 3, 3, hour, tzinfo=UTC) for hour in range(24)]
+CONFIG = """\
+state: sqlite:///FOLDER/state.db
+datasets:
+  events:
+    files: FOLDER/events.parquet
+    roles: {event_time: at, event_id: id}
+    features: [price, tone]
+"""
+needs_evidently = pytest.mark.skipif(
+    importlib.util.find_spec("evidently") is None, reason="evidently is not installed: pip install 'recwatch[reports]'"
+)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two hours of 20,000 events each; in the second one prices are three times what they were."""
+    folder = tmp_path_factory.mktemp("report")
+    duckdb.sql(f"""
+        COPY (
+          SELECT 'canary-' || i AS id, TIMESTAMP '2026-03-03 10:00:00' + to_milliseconds(i * 180) AS at,
+            (i * 7919 % 1000) / 10.0 * CASE WHEN i < 20000 THEN 1 ELSE 3 END AS price,
+            CASE i * 31 % 3 WHEN 0 THEN 'warm' WHEN 1 THEN 'cold' END AS tone
+          FROM range(40000) AS t(i)
+        ) TO '{folder}/events.parquet'
+    """)
+    path = folder / "recwatch.yml"
+    path.write_text(CONFIG.replace("FOLDER", str(folder)))
+    loaded = load(path)
+    with closing(build(loaded)) as pipeline, closing(Store(f"sqlite:///{folder}/state.db", "default")) as store:
+        Builder(Runner(pipeline, store, SystemClock()), store).build(Window(HOUR[10], HOUR[11]), ["feature_drift"])
+    return path
+
+
+@pytest.fixture(scope="module")
+def written(config: Path) -> tuple[str, str]:
+    """What the command says, and what it writes."""
+    out = config.parent / "report.html"
+    span = ["--from", HOUR[11].isoformat(), "--to", HOUR[12].isoformat()]
+    done = CliRunner().invoke(command, ["--config", str(config), *span, "--sample-rows", "2000", "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    return done.output, out.read_text()
+
+
+@needs_evidently
+@pytest.mark.slow
+def test_it_says_that_it_is_a_sample_and_what_all_rows_say(written: tuple[str, str]) -> None:
+    said, page = written
+    head = page[page.index("<section") : page.index("</section>")]
+    assert "is made of a sample: reference 1,8" in head or "is made of a sample: reference 1,9" in head
+    assert "of 20,000 rows" in head
+    price = head[head.index("<td>price</td>") :]
+    price = price[: price.index("</tr>")]
+    assert "(psi)" in price
+    assert "bad" in price
+    assert "Wasserstein distance (normed)" in price
+    tone = head[head.index("<td>tone</td>") :]
+    assert "good" in tone[: tone.index("</tr>")]
+    drift = {line.split(":")[0]: float(line.split()[1]) for line in said.splitlines() if " by " in line}
+    assert drift["price"] > 0.5
+    assert drift["tone"] < 0.1
+
+
+@needs_evidently
+@pytest.mark.slow
+def test_it_asks_nobody_else_and_shows_no_id(written: tuple[str, str]) -> None:
+    _said, page = written
+    assert "canary-" not in page
+    assert 'src="http' not in page
+    assert '<link rel="stylesheet" href="http' not in page
+
+
+def sampled(config: Path, seed: int) -> list[tuple[object, ...]]:
+    with closing(build(load(config))) as pipeline, ExitStack() as stack:
+        resolver = Resolver(pipeline, stack)
+        window = Window(HOUR[10], HOUR[11])
+        asked = Asked("events", window, window, sample_rows=1_000, seed=seed)
+        rows = Rows(resolver.dataset("events"), window)
+        found = report._sampled(resolver.session("events"), rows, ["price", "tone"], asked)
+        assert found.total == 20_000
+        return sorted(found.rows, key=str)
+
+
+def test_a_seed_draws_the_same_rows_again_and_another_one_others(config: Path) -> None:
+    first = sampled(config, 0)
+    assert sampled(config, 0) == first
+    assert sampled(config, 1) != first
+    assert 800 <= len(first) <= 1_100
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--from", HOUR[1].isoformat(), "--to", HOUR[2].isoformat()], "has no rows in 2026-03-03 01:00"),
+        (["--from", HOUR[11].isoformat(), "--to", HOUR[12].isoformat(), "--features", "price,nope"], "no column nope"),
+        (["--from", HOUR[11].isoformat()], "come together"),
+    ],
+)
+def test_what_is_wrong_is_said(options: list[str], says: str, config: Path, tmp_path: Path) -> None:
+    done = CliRunner().invoke(command, ["--config", str(config), *options, "--out", str(tmp_path / "out.html")])
+    assert done.exit_code != 0
+    assert says in done.output
+
+
+def ask(config: Path, tmp_path: Path) -> None:
+    with closing(build(load(config))) as pipeline:
+        asked = Asked("events", Window(HOUR[11], HOUR[12]), Window(HOUR[10], HOUR[11]), sample_rows=500)
+        report.write(Runner(pipeline, None, SystemClock()), asked, tmp_path / "out.html")
+
+
+@needs_evidently
+@pytest.mark.parametrize(
+    ("bound", "value", "says"),
+    [("LONGEST_SECONDS", 0.5, "took longer than 0.5 s"), ("MEMORY_GB", 0.05, "Evidently failed")],
+)
+def test_it_is_bounded(
+    bound: str, value: float, says: str, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, bound, value)
+    with pytest.raises(ReportError, match=says):
+        ask(config, tmp_path)
+
+
+def test_without_evidently_it_says_what_to_install(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    with pytest.raises(RecwatchError, match=r"pip install 'recwatch\[reports\]'"):
+        ask(config, tmp_path)
