@@ -16,7 +16,7 @@ from urllib.parse import parse_qs
 from prometheus_client import make_wsgi_app
 
 from alerts import runbook
-from monitor import evidence, log
+from monitor import evidence, log, reporter
 from monitor.clock import Clock
 from monitor.errors import RecwatchError
 from monitor.evidence_page import EvidencePage
@@ -39,7 +39,13 @@ _NO_CONTENT_ALLOWED = "default-src 'none'; frame-ancestors 'none'"
 _TEXT = "text/plain; charset=utf-8"
 # What Alertmanager posts to, followed by the name of a channel; and where runbooks are, by the names of alerts.
 RECEIVER, RUNBOOKS = "/alertmanager/", "/runbooks/"
-EVIDENCE = "/evidence/"
+EVIDENCE, REPORT = "/evidence/", "/report"
+# Evidently's page is one script with all it needs; in a sandbox it can neither read our pages nor ask anybody.
+REPORT_POLICY = (
+    "Content-Security-Policy",
+    "sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline';"
+    " img-src data: blob:; font-src data:; frame-ancestors 'none'",
+)
 
 
 @dataclass(frozen=True)
@@ -134,13 +140,19 @@ class App:
         if refused is not None:
             return refused
         name = str(environ["PATH_INFO"]).removeprefix(EVIDENCE)
+        if name.endswith(REPORT):
+            html = reporter.find(self._store, name.removesuffix(REPORT))
+            if html is None:
+                return Answer.text("404 Not Found", "there is no report about this")
+            return Answer("200 OK", html, [("Content-Type", "text/html; charset=utf-8"), REPORT_POLICY])
         found = evidence.find(self._store, name.removesuffix(".json"))
         if found is None:
             return Answer.text("404 Not Found", "no such evidence; it may have been kept for long enough")
         if name.endswith(".json"):
             body = json.dumps(dataclasses.asdict(found), default=_plain).encode()
             return Answer("200 OK", body, [("Content-Type", "application/json")])
-        page = self._evidence_page.render(found).encode("utf-8", "replace")
+        has_report = reporter.find(self._store, found.id) is not None
+        page = self._evidence_page.render(found, has_report).encode("utf-8", "replace")
         policy = ("Content-Security-Policy", self._evidence_page.policy)
         return Answer("200 OK", page, [("Content-Type", "text/html; charset=utf-8"), policy])
 

@@ -169,6 +169,7 @@ class EvidenceConfig(Section):
     )
     sample_rows: int = Field(10, ge=0, le=50, description="Rows of a sample; 0 shows none.")
     min_group: int = Field(10, ge=1, description="Segments of fewer distinct users are not shown.")
+    reports: bool = Field(True, description="Whether a drift alarm gets a report, where Evidently is installed.")
     key: SecretStr = Field(
         SecretStr(""), description="Key of the pseudonyms of ids; by default one is made and kept in the state."
     )

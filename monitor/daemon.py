@@ -123,6 +123,7 @@ class Daemon:
         """End the schedule, let running checks finish, and close everything."""
         self._scheduler.shutdown(wait=True)
         self.live.watch.close()
+        self.live.evidence.close()
         self.lease.release()
         self.live.pipeline.close()
         self.store.close()
@@ -295,6 +296,7 @@ class Daemon:
             self._scheduler.remove_all_jobs()
             self._schedule()
             old.watch.close()
+            old.evidence.close()
             fresh.watch.lead(self.lease.is_held)
             fresh.watch.start()
             old.pipeline.close()

@@ -20,6 +20,7 @@ from sqlalchemy import and_, select
 
 from checks.check import Check, Outcome, Verdict
 from checks.dataset import Dataset, Kind, Role
+from checks.feature_drift import FeatureDrift
 from checks.fuse import fuse
 from checks.measure import Listing, Measure, Row
 from checks.rows import Rows
@@ -31,6 +32,7 @@ from monitor.engine import Session
 from monitor.errors import RecwatchError
 from monitor.explain import readable
 from monitor.records import Judged, dump
+from monitor.reporter import Reporter
 from monitor.resolve import Resolver
 from monitor.runner import Runner, Task, said
 from monitor.store import Store
@@ -74,6 +76,11 @@ class Collector:
         self._runner, self._store, self._clock = runner, store, clock
         self._config = runner.pipeline.config.evidence
         self._key = b""
+        self._reporter = Reporter(runner, store, clock)
+
+    def close(self) -> None:
+        """End a report that is being made."""
+        self._reporter.close()
 
     def after(self, judged: Judged) -> list[str]:
         """Collect evidence about the bad verdicts of a run; return its ids. Never raises: evidence is extra.
@@ -92,6 +99,8 @@ class Collector:
                 now = self._clock.now()
                 if newest is None or now - newest.at >= self._config.every:
                     ids.append(self._keep(verdict, self._collected(verdict), now))
+                    if verdict.check == FeatureDrift.id and self._config.reports:
+                        self._reporter.begin(ids[-1], verdict)
             except RecwatchError as error:
                 log.error("evidence_failed", check=verdict.check, dataset=verdict.dataset, error=error)
             except Exception as error:
@@ -250,7 +259,8 @@ def _load(store: Store, about: Any, most: int) -> Iterator[Evidence]:
 
 
 def prune(store: Store, before: datetime) -> None:
-    """Forget evidence that was collected before a time."""
-    table = schema.evidence
+    """Forget evidence, and reports about it, from before a time."""
     with store.writing() as connection:
-        connection.execute(table.delete().where(table.c.pipeline == store.pipeline, table.c.at_us < micros(before)))
+        for table in (schema.evidence, schema.reports):
+            old = and_(table.c.pipeline == store.pipeline, table.c.at_us < micros(before))
+            connection.execute(table.delete().where(old))

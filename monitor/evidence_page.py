@@ -30,9 +30,9 @@ class EvidencePage:
             " frame-ancestors 'none'"
         )
 
-    def render(self, evidence: Evidence) -> str:
-        """Return the page."""
-        return self._template.render(evidence=evidence, body=evidence.body)
+    def render(self, evidence: Evidence, has_report: bool = False) -> str:
+        """Return the page, with a link to the report about it if there is one."""
+        return self._template.render(evidence=evidence, body=evidence.body, has_report=has_report)
 
 
 def held_against(evidence: Evidence) -> str:

@@ -6,7 +6,7 @@ import importlib.util
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from html import escape
@@ -73,14 +73,22 @@ class Asked:
     seed: int = 0
 
 
-def write(runner: Runner, asked: Asked, out: Path) -> list[list[Any]]:
+def write(
+    runner: Runner, asked: Asked, out: Path, on_start: Callable[[subprocess.Popen[str]], None] | None = None
+) -> list[list[Any]]:
     """Write an HTML report; return Evidently's feature, method, threshold and score of each feature.
+
+    Args:
+        runner: Its engines are asked.
+        asked: What the report is about.
+        out: The file.
+        on_start: Called with Evidently's process once it runs; who kills it ends the report.
 
     Raises:
         ReportError: A window is empty, Evidently is not installed, took too long, or failed.
         EngineError: The data cannot be read.
     """
-    if importlib.util.find_spec("evidently") is None:
+    if not is_there():
         raise ReportError("Evidently is not installed; run: pip install 'recwatch[reports]'")
     with ExitStack() as stack:
         resolver = Resolver(runner.pipeline, stack)
@@ -94,10 +102,15 @@ def write(runner: Runner, asked: Asked, out: Path) -> list[list[Any]]:
         "columns": features, "numeric": numeric, "categorical": [name for name in features if name not in numeric],
         "reference": samples[0].rows, "current": samples[1].rows,
     }  # fmt: skip
-    scores = _evidently(question, out)
+    scores = _evidently(question, out, on_start)
     ours = _ours(runner, asked)
     _explain(out, asked.dataset, samples, ours, scores)
     return scores
+
+
+def is_there() -> bool:
+    """Return whether Evidently is installed; it is not loaded."""
+    return importlib.util.find_spec("evidently") is not None
 
 
 def _features(dataset: Dataset, wanted: Sequence[str]) -> list[str]:
@@ -149,19 +162,30 @@ def _prime(least: int) -> int:
     return found
 
 
-def _evidently(question: dict[str, Any], out: Path) -> list[list[Any]]:
+def _evidently(
+    question: dict[str, Any], out: Path, on_start: Callable[[subprocess.Popen[str]], None] | None
+) -> list[list[Any]]:
     """Let Evidently work in a process of its own, which is ended when it takes too long."""
     command = [sys.executable, str(Path(evidently_child.__file__)), str(out), str(MEMORY_GB)]
-    try:
-        done = subprocess.run(  # noqa: S603 - our own interpreter and file
-            command, input=json.dumps(question), capture_output=True, text=True, timeout=LONGEST_SECONDS, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise ReportError(f"Evidently took longer than {LONGEST_SECONDS:g} s; take fewer rows or features") from None
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no word"])[-1]
+    pipe = subprocess.PIPE
+    # Our own interpreter and file.
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as child:  # noqa: S603
+        if on_start is not None:
+            on_start(child)
+        try:
+            answer, said = child.communicate(json.dumps(question), timeout=LONGEST_SECONDS)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            raise ReportError(
+                f"Evidently took longer than {LONGEST_SECONDS:g} s; take fewer rows or features"
+            ) from None
+        except OSError as error:
+            child.kill()
+            raise ReportError(f"Evidently could not be asked: {error.strerror}") from error
+    if child.returncode:
+        last = (said.strip().splitlines() or ["no word"])[-1]
         raise ReportError(f"Evidently failed: {last}")
-    scores: list[list[Any]] = json.loads(done.stdout)
+    scores: list[list[Any]] = json.loads(answer)
     return scores
 
 

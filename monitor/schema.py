@@ -15,6 +15,7 @@ from sqlalchemy import (
     Double,
     Engine,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -226,6 +227,16 @@ evidence = Table(
     Column("subject", Text, nullable=False),
     Column("at_us", BigInteger, nullable=False, index=True),
     Column("body", Text, nullable=False),
+)
+
+# HTML reports about a piece of evidence, compressed.
+reports = Table(
+    "reports",
+    metadata,
+    Column("evidence", String(32), primary_key=True),
+    Column("pipeline", String(128), nullable=False),
+    Column("at_us", BigInteger, nullable=False, index=True),
+    Column("html", LargeBinary, nullable=False),
 )
 
 # Who runs the checks and tells people, of several daemons on one state.

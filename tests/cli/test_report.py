@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import importlib.util
+import time
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
+from html import unescape
 from pathlib import Path
 
 import duckdb
 import pytest
 from click.testing import CliRunner
 
+from checks.check import Outcome, Verdict
 from checks.rows import Rows
 from checks.window import Window
-from monitor import report
+from monitor import report, reporter
+from monitor.app import App
 from monitor.baselines import Builder
 from monitor.clock import SystemClock
 from monitor.commands.report import command
 from monitor.errors import RecwatchError
+from monitor.evidence import Collector
 from monitor.load import load
 from monitor.report import Asked, ReportError
 from monitor.resolve import Resolver, build
 from monitor.runner import Runner
+from monitor.status import Watched
 from monitor.store import Store
 
 HOUR = [datetime(2026, 3, 3, hour, tzinfo=UTC) for hour in range(24)]
@@ -153,3 +159,48 @@ def test_without_evidently_it_says_what_to_install(
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     with pytest.raises(RecwatchError, match=r"pip install 'recwatch\[reports\]'"):
         ask(config, tmp_path)
+
+
+@needs_evidently
+@pytest.mark.slow
+def test_a_drift_alarm_gets_a_report_with_its_evidence(config: Path) -> None:
+    loaded = load(config)
+    with closing(build(loaded)) as pipeline, closing(Store(f"sqlite:///{config.parent}/state.db", "default")) as store:
+        runner, clock = Runner(pipeline, store, SystemClock()), SystemClock()
+        collector = Collector(runner, store, clock)
+        drift = next(check for check in pipeline.checks["events"] if check.id == "feature_drift")
+        (judged,) = runner.run("events", [(drift, Window(HOUR[11], HOUR[12]))])
+        (name,) = collector.after(judged)
+        ends = time.monotonic() + 90
+        while reporter.find(store, name) is None and time.monotonic() < ends:
+            time.sleep(0.2)
+        watched = Watched(loaded, pipeline.checks, {}, clock.now())
+        app = App(store, clock, lambda: watched, lambda: None, lambda: None)
+        page, html = (ask_app(app, f"/evidence/{name}{rest}") for rest in ("", "/report"))
+        assert "Evidently's report on a sample" in unescape(page[1])
+        assert "is made of a sample" in html[1]
+        assert "sandbox allow-scripts" in html[0]["Content-Security-Policy"]
+        assert "connect-src" not in html[0]["Content-Security-Policy"], "by default nothing can be asked"
+        collector.close()
+
+
+@needs_evidently
+def test_a_report_ends_with_the_daemon(config: Path) -> None:
+    loaded = load(config)
+    with closing(build(loaded)) as pipeline, closing(Store(f"sqlite:///{config.parent}/state.db", "default")) as store:
+        made = reporter.Reporter(Runner(pipeline, store, SystemClock()), store, SystemClock())
+        verdict = Verdict("feature_drift", "events", Window(HOUR[11], HOUR[12]), Outcome.BAD, "psi", feature="price")
+        assert made.begin("0" * 16, verdict)
+        assert not made.begin("1" * 16, verdict), "one at a time"
+        made.close()
+        began = time.monotonic()
+        while made._busy.locked() and time.monotonic() < began + 30:
+            time.sleep(0.05)
+        assert time.monotonic() - began < 5
+        assert reporter.find(store, "0" * 16) is None
+
+
+def ask_app(app: App, path: str) -> tuple[dict[str, str], str]:
+    headers: dict[str, str] = {}
+    body = app({"REQUEST_METHOD": "GET", "PATH_INFO": path}, lambda _status, said: headers.update(said))
+    return headers, b"".join(body).decode()
