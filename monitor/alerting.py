@@ -29,8 +29,6 @@ from monitor.store import Store
 STATE = "alerting"
 # Tracks look back as far as the longest window of any tier, and a little further.
 SPARE = timedelta(hours=2)
-# Older evidence is about another incident.
-FRESH_EVIDENCE = timedelta(days=1)
 # Checks may be called overdue once this much time has passed since the daemon began.
 LONGEST = timedelta(days=3)
 
@@ -158,7 +156,7 @@ class Alerting:
 
     def _context(self, now: datetime) -> Context:
         slos = self._running()
-        spent, proofs = objectives.spent(self._store, slos, now), evidence.recent(self._store, now - FRESH_EVIDENCE)
+        spent, proofs = objectives.spent(self._store, slos, now), evidence.recent(self._store, now - evidence.FRESH)
         figures = Figures(slos, self._store.latest(), spent, self._tracks, now, proofs)
         briefing = Briefing(figures, self.pipeline.config.notify, self._store.pipeline)
         return Context(self._store.pipeline, now, UPSTREAM, briefing, briefing.links, briefing.team)

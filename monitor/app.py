@@ -24,7 +24,7 @@ from monitor.exposition import Exposition, registry
 from monitor.page import Page
 from monitor.receiver import receive
 from monitor.runner import said
-from monitor.status import Status, Watched, status, without_secrets
+from monitor.status import Status, Watched, status, with_evidence, without_secrets
 from monitor.store import Store
 
 Headers = list[tuple[str, str]]
@@ -179,7 +179,9 @@ class App:
             log.event("request_answered_again", path=path)
 
     def _status(self) -> Status:
-        return status(self._store, self._watched(), self._clock.now(), self._problem())
+        now = self._clock.now()
+        found = status(self._store, self._watched(), now, self._problem())
+        return with_evidence(found, evidence.recent(self._store, now - evidence.FRESH))
 
     def _show(self, _environ: Mapping[str, Any]) -> Answer:
         body = self._page.render(self._status()).encode("utf-8", "replace")

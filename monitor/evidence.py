@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import and_, select
@@ -40,6 +40,8 @@ from monitor.store import Store
 HASHED = (Role.EVENT_ID, Role.USER)
 MOST_SUBJECTS, MOST_SEGMENTS, MOST_COLUMNS = 3, 10, 8
 KEY = "evidence-key"
+# Older evidence is about another incident.
+FRESH = timedelta(days=1)
 
 
 @dataclass(frozen=True)

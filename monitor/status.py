@@ -100,6 +100,7 @@ class Subject:
     limit_origin: str
     reason: str
     trend: tuple[Point, ...] = ()
+    evidence: str = ""
 
 
 @dataclass(frozen=True)
@@ -178,6 +179,28 @@ def status(store: Store, watched: Watched, now: datetime, stopped: str | None = 
             found = _of_check(check, runs[key], parts[key], trends, is_late=now > late_from)
         datasets[dataset].append(_with_reference(found, kind, baselines.get(key)))
     return _whole(watched, now, {name: tuple(found) for name, found in datasets.items()}, stopped)
+
+
+def with_evidence(found: Status, proofs: Mapping[tuple[str, str, str], str]) -> Status:
+    """Return a status whose bad subjects name their newest evidence.
+
+    Args:
+        found: The status.
+        proofs: Ids of evidence by dataset, check, and subject as words.
+    """
+
+    def proven(check: CheckStatus) -> CheckStatus:
+        subjects = (
+            replace(
+                one, evidence=proofs.get((check.dataset, check.check, one.name), "") if one.state is State.BAD else ""
+            )
+            for one in check.subjects
+        )
+        return replace(check, subjects=tuple(subjects))
+
+    return replace(
+        found, datasets={name: tuple(proven(check) for check in checks) for name, checks in found.datasets.items()}
+    )
 
 
 def _every(check: Check[Any]) -> float:

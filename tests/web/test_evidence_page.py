@@ -97,3 +97,12 @@ def test_a_token_is_asked_for_where_one_is_set(made: Any, url: str) -> None:
 def test_off_loopback_there_is_nothing_without_a_token(host: str, token: str, shown: str, status: str | None) -> None:
     found = refusal(host, token, {"HTTP_AUTHORIZATION": shown})
     assert (found.status[:3] if found is not None else None) == status
+
+
+def test_the_status_page_leads_to_it(open_page: Open, url: str) -> None:
+    page = open_page()
+    links = page.get_by_role("link", name="evidence")
+    assert links.count() == 1, "one subject has evidence"
+    links.click()
+    assert page.url == url
+    assert page.inner_text("h1") == "unknown ids of events, entity user"
