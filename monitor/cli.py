@@ -24,6 +24,8 @@ COMMANDS = {
     "baseline": ("baseline", "Build, show, pin or drop baselines."),
     "alerts": ("alerts", "Show what fires, what is kept quiet, and what was sent to whom."),
     "silence": ("silence", "Keep alerts of some objectives quiet for a while."),
+    "triage": ("triage", "Say what deviated first, and what the most likely cause is."),
+    "event": ("event", "Note deploys and other changes, which explain deviations."),
     "notify": ("notify", "Try out the channels, and tell them about deploys."),
     "backtest": ("backtest", "Replay past data, and tell which alerts would have gone out."),
     "runbook": ("runbook", "Print what to do about an alert."),

@@ -229,6 +229,18 @@ evidence = Table(
     Column("body", Text, nullable=False),
 )
 
+# What was done on purpose, such as deploys.
+happenings = Table(
+    "happenings",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("pipeline", String(128), nullable=False),
+    Column("at_us", BigInteger, nullable=False, index=True),
+    Column("kind", String(16), nullable=False),
+    Column("text", Text, nullable=False),
+    Column("source", Text, nullable=False),
+)
+
 # HTML reports about a piece of evidence, compressed.
 reports = Table(
     "reports",

@@ -1,0 +1,49 @@
+"""``recwatch event``: notes deploys and other changes, which explain deviations."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import click
+
+from checks.window import Window
+from monitor import happenings
+from monitor.commands import config_option
+from monitor.happenings import KINDS, Happening
+from monitor.load import load
+from monitor.store import Store
+from monitor.times import Time
+
+
+@click.group()
+def command() -> None:
+    """Note deploys, model roll-outs and other changes; triage puts them on its timeline."""
+
+
+@command.command("add")
+@config_option
+@click.argument("text")
+@click.option("--kind", type=click.Choice(KINDS), default="deploy", show_default=True)
+@click.option("--at", type=Time(), help="When it happened (default: now).")
+@click.option("--source", default="", help="Who or what says so.")
+def add_command(path: Path, text: str, kind: str, at: datetime | None, source: str) -> None:
+    """Note that something was done."""
+    config = load(path)
+    with closing(Store(config.state.get_secret_value(), config.pipeline)) as store:
+        try:
+            happenings.add(store, Happening(at or datetime.now(UTC), kind, text, source))
+        except ValueError as error:
+            raise click.UsageError(str(error)) from error
+
+
+@command.command("list")
+@config_option
+@click.option("--since", type=Time(), help="From this time on (default: a week).")
+def list_command(path: Path, since: datetime | None) -> None:
+    """Show what was noted."""
+    config, now = load(path), datetime.now(UTC)
+    with closing(Store(config.state.get_secret_value(), config.pipeline)) as store:
+        for found in happenings.between(store, Window(since or now - timedelta(days=7), now)):
+            click.echo(f"{found.at:%Y-%m-%d %H:%M:%S}  {found.kind:<7} {found.text}")

@@ -1,0 +1,41 @@
+"""``recwatch triage``: the first five minutes of an incident."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import click
+
+from checks.window import Window
+from monitor.commands import config_option
+from monitor.load import load
+from monitor.store import Store
+from monitor.times import Time
+from monitor.triage import postmortem, told, triage
+
+
+@click.command()
+@config_option
+@click.option("--since", type=Time(), help="Look at what happened since this time (default: 6 hours ago).")
+@click.option("--to", "until", type=Time(), help="... and until this time (default: now).")
+@click.option(
+    "--postmortem", "out", type=click.Path(path_type=Path, dir_okay=False), help="Write the skeleton of a postmortem."
+)
+def command(path: Path, since: datetime | None, until: datetime | None, out: Path | None) -> None:
+    """Say what deviated first, what the most likely cause is, and which segment it comes from.
+
+    It reads the state alone, so it works while the data cannot be reached.
+    """
+    config, now = load(path), datetime.now(UTC)
+    end = until or now
+    start = since or end - timedelta(hours=6)
+    if start >= end:
+        raise click.UsageError("--since must lie before --to")
+    with closing(Store(config.state.get_secret_value(), config.pipeline)) as store:
+        found = triage(store, Window(start, end))
+    click.echo(told(found))
+    if out is not None:
+        out.write_text(postmortem(found, now), encoding="utf-8")
+        click.echo(f"\n{out}: the skeleton of a postmortem")

@@ -1,0 +1,207 @@
+"""The first five minutes of an incident: what deviated, in which order, and what caused it most likely."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import and_, select
+
+from alerts.evaluate import BURN
+from checks.check import Outcome, Verdict
+from checks.window import Window, micros
+from monitor import evidence, happenings, schema
+from monitor.causes import Cause, Deviation, in_order, likely
+from monitor.evidence import Evidence
+from monitor.happenings import Happening
+from monitor.records import load_verdict
+from monitor.store import Store
+from monitor.wording import value_text
+
+# The order that finds the cause soonest, whatever deviated first.
+WALK = ("freshness", "ingestion", "contract", "unknown_ids", "duplicates", "feature_drift", "density", "popularity")
+# What a new model may change by itself.
+DISTRIBUTIONS = ("popularity", "feature_drift", "density")
+
+
+@dataclass(frozen=True)
+class Triage:
+    """What is known of an incident.
+
+    Args:
+        pipeline: Which pipeline.
+        span: What was looked at.
+        deviations: By when they began.
+        walked: Checks in the order of the walk, with whether they deviated; those that never ran are left out.
+        cause: The most likely one; None where nothing deviated.
+        segment: What explains it most, in words; empty if nothing is known.
+        evidence: Ids of evidence about the cause.
+        happenings: Deploys and other events of the time, and an hour before.
+    """
+
+    pipeline: str
+    span: Window
+    deviations: tuple[Deviation, ...]
+    walked: tuple[tuple[str, bool], ...]
+    cause: Cause | None
+    segment: str
+    evidence: str
+    happenings: tuple[Happening, ...]
+
+
+def triage(store: Store, span: Window) -> Triage:
+    """Return what is known of a span of time, from the state alone.
+
+    Cost:
+        One read of the bad verdicts of the span, and a few short ones.
+    """
+    ran, bad = _verdicts(store, span)
+    found = list(in_order(_deviations(bad)))
+    done = tuple(happenings.between(store, span))
+    cause = _rolled_out(likely(found), done)
+    piece = _evidence(store, cause, span) if cause is not None else None
+    return Triage(
+        store.pipeline, span, tuple(found),
+        tuple((check, any(one.verdict.check == check for one in found)) for check in WALK if check in ran),
+        cause, _segment(cause, piece, bad), piece.id if piece is not None else "",
+        done,
+    )  # fmt: skip
+
+
+def _rolled_out(cause: Cause | None, done: Sequence[Happening]) -> Cause | None:
+    """Return a model roll-out as the cause where one came shortly before only distributions changed."""
+    if cause is None or cause.deviation.verdict.check not in DISTRIBUTIONS:
+        return cause
+    first = cause.deviation.first
+    models = [one for one in done if one.kind == "model" and first.start - happenings.BEFORE <= one.at < first.end]
+    if not models:
+        return cause
+    says = f"{models[-1].text}, at {models[-1].at:%H:%M:%S}; then {cause.kind}: {cause.says}"
+    return Cause("model roll-out", says, cause.deviation)
+
+
+def _verdicts(store: Store, span: Window) -> tuple[set[str], list[Verdict]]:
+    """Return the checks that ran, and the bad verdicts and errors, by the end of their windows."""
+    table = schema.verdicts
+    here = and_(
+        table.c.pipeline == store.pipeline, table.c.end_us > micros(span.start), table.c.start_us < micros(span.end)
+    )
+    wrong = table.c.outcome.in_([Outcome.BAD.value, Outcome.ERROR.value])
+    with store.reading() as connection:
+        ran = {row.check_id for row in connection.execute(select(table.c.check_id).where(here).distinct())}
+        rows = connection.execute(select(table).where(here, wrong).order_by(table.c.end_us)).all()
+    return ran, [load_verdict(row) for row in rows]
+
+
+def _deviations(bad: Sequence[Verdict]) -> Iterator[Deviation]:
+    groups: dict[tuple[str, str, str], list[Verdict]] = {}
+    for verdict in bad:
+        if verdict.is_whole:
+            groups.setdefault((verdict.dataset, verdict.check, str(verdict.subject)), []).append(verdict)
+    for found in groups.values():
+        worst = max(found, key=lambda one: (one.outcome is Outcome.ERROR, (one.value or 0.0) / (one.limit or 1e-9)))
+        yield Deviation(worst, found[0].window, found[-1].window, len(found))
+
+
+def _evidence(store: Store, cause: Cause, span: Window) -> Evidence | None:
+    verdict = cause.deviation.verdict
+    found = evidence.latest(store, verdict.dataset, verdict.check, verdict.subject)
+    return found if found is not None and found.at >= span.start else None
+
+
+def _segment(cause: Cause | None, piece: Evidence | None, bad: Sequence[Verdict]) -> str:
+    """Return the segment that explains most: by the evidence, else the source that is worst off."""
+    if cause is None:
+        return ""
+    top = (piece.body.get("segments") or [None])[0] if piece is not None else None
+    if top is not None and top["lift"] >= 1.2:
+        return (
+            f"{top['column']} {top['value']}: {100 * top['share']:.3g} % of them,"
+            f" {top['lift']:.3g} times as often as usual"
+        )
+    about = cause.deviation.verdict
+    sources = [
+        one for one in bad
+        if one.source is not None and (one.dataset, one.check, one.entity) == (about.dataset, about.check, about.entity)
+    ]  # fmt: skip
+    named = sorted({str(one.source) for one in sources})
+    return f"source {', '.join(named)}" if 0 < len(named) <= 2 else ""
+
+
+# -- in words --------------------------------------------------------------------------------
+
+
+def told(found: Triage) -> str:
+    """Return a triage as text for a terminal or a thread."""
+    lines = [f"{found.pipeline}, {_span(found.span)}", ""]
+    if found.cause is None:
+        return "\n".join([*lines, "Nothing has deviated."])
+    lines += [f"Most likely: {found.cause.kind}", f"  {found.cause.says}"]
+    lines += [f"  segment   {found.segment}"] if found.segment else []
+    lines += [f"  evidence  /evidence/{found.evidence}"] if found.evidence else []
+    lines += [f"  runbook   recwatch runbook {BURN}", "", "What deviated, first to last"]
+    lines += [f"  {line}" for line in timeline(found)]
+    lines += ["", "Where to look, in the order that finds the cause"]
+    lines += [f"  {check:<14} {'deviated' if is_bad else 'as usual'}" for check, is_bad in found.walked]
+    return "\n".join(lines)
+
+
+def timeline(found: Triage) -> list[str]:
+    """Return deviations and events on one timeline, a line each."""
+    entries = [(one.first.end, _line(one)) for one in found.deviations]
+    entries += [(one.at, f"{one.kind}: {one.text}") for one in found.happenings]
+    return [f"{at:%H:%M:%S}  {line}" for at, line in sorted(entries)]
+
+
+def _line(found: Deviation) -> str:
+    verdict = found.verdict
+    name = " ".join([verdict.check, *verdict.subject.values()])
+    lasted = f"{found.windows} windows, until {found.last.end:%H:%M:%S}" if found.windows > 1 else "1 window"
+    if verdict.outcome is Outcome.ERROR:
+        return f"{name} could not run: {verdict.reason} ({lasted})"
+    times = f", {found.strain:.3g} times its limit" if verdict.limit else ""
+    return f"{name} {value_text(verdict.measure, verdict.value)}{times}: {verdict.reason} ({lasted})"
+
+
+def _span(span: Window) -> str:
+    return f"{span.start:%Y-%m-%d %H:%M:%S} to {span.end:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def postmortem(found: Triage, now: datetime) -> str:
+    """Return the skeleton of a postmortem in Markdown, with what is known filled in."""
+    kind = found.cause.kind if found.cause is not None else "nothing deviated"
+    says = found.cause.says if found.cause is not None else "Nothing has deviated in this time."
+    lines = "\n".join(f"- {line}" for line in timeline(found)) or "- nothing"
+    return f"""\
+# Postmortem: {kind} ({found.pipeline}, {now:%Y-%m-%d})
+
+**Status:** draft. **Looked at:** {_span(found.span)}.
+
+## Impact
+
+Who noticed what, for how long, and what it cost. Fill in.
+
+## Cause
+
+Most likely: **{kind}**. {says}
+{f"Segment: {found.segment}." if found.segment else ""}
+
+## Timeline (UTC)
+
+{lines}
+
+## How it was found, and how it ended
+
+Fill in.
+
+## What went well, what did not, where we were lucky
+
+Fill in.
+
+## Actions
+
+| what | who | until |
+|---|---|---|
+|  |  |  |
+"""

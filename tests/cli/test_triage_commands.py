@@ -1,0 +1,58 @@
+"""``recwatch triage`` and ``recwatch event`` as commands."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from checks.check import Outcome, Verdict
+from checks.measure import Tally
+from checks.window import Window
+from monitor.commands import event, triage
+from monitor.records import Judged
+from monitor.store import Store
+
+NOON = datetime(2026, 3, 3, 12, tzinfo=UTC)
+CONFIG = "state: sqlite:///FOLDER/state.db\ndatasets: {events: {files: x.csv, roles: {event_time: at}}}\n"
+
+
+def test_what_was_noted_and_what_was_found_stand_on_one_timeline(tmp_path: Path) -> None:
+    config = tmp_path / "recwatch.yml"
+    config.write_text(CONFIG.replace("FOLDER", str(tmp_path)))
+    window = Window(NOON, NOON + timedelta(minutes=1))
+    store = Store(f"sqlite:///{tmp_path}/state.db", "default")
+    reason = "newest event is 12 min old"
+    verdict = Verdict("freshness", "events", window, Outcome.BAD, "lag_seconds", 720.0, 300.0, reason=reason)
+    store.commit(Judged("freshness", "events", window, [verdict], window.end, 0.1, Tally("events", window)))
+    store.close()
+    runner, at = CliRunner(), (NOON - timedelta(minutes=5)).isoformat()
+    noted = runner.invoke(event.command, ["add", "gateway 2.1", "--config", str(config), "--at", at])
+    assert noted.exit_code == 0, noted.output
+    listed = runner.invoke(event.command, ["list", "--config", str(config), "--since", NOON.isoformat()])
+    assert listed.output == "2026-03-03 11:55:00  deploy  gateway 2.1\n"
+
+    out, span = (
+        tmp_path / "postmortem.md",
+        ["--since", NOON.isoformat(), "--to", (NOON + timedelta(hours=1)).isoformat()],
+    )
+    done = runner.invoke(triage.command, ["--config", str(config), *span, "--postmortem", str(out)])
+
+    assert done.exit_code == 0, done.output
+    lines = [line.strip() for line in done.output.splitlines()]
+    assert "Most likely: stalled feed" in lines
+    assert lines.index("11:55:00  deploy: gateway 2.1") + 1 == next(
+        at for at, line in enumerate(lines) if line.startswith("12:01:00  freshness 12 min, 2.4 times its limit")
+    )
+    assert "recwatch runbook RecwatchSloBudgetBurn" in done.output
+    assert out.read_text().startswith("# Postmortem: stalled feed (default, ")
+
+
+def test_a_span_must_have_a_beginning_and_an_end(tmp_path: Path) -> None:
+    config = tmp_path / "recwatch.yml"
+    config.write_text(CONFIG.replace("FOLDER", str(tmp_path)))
+    span = ["--since", NOON.isoformat(), "--to", NOON.isoformat()]
+    done = CliRunner().invoke(triage.command, ["--config", str(config), *span])
+    assert done.exit_code == 2
+    assert "--since must lie before --to" in done.output
