@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from checks.check import Outcome, Verdict
@@ -29,6 +30,13 @@ class Deviation:
     first: Window
     last: Window
     windows: int
+
+    @property
+    def began(self) -> datetime:
+        """When it may have begun: with its first window, or, of an age, when it was young enough for the last time."""
+        if self.verdict.measure == "lag_seconds":
+            return self.first.end - timedelta(seconds=self.verdict.limit or 0.0)
+        return self.first.start
 
     @property
     def strain(self) -> float:
@@ -59,9 +67,9 @@ def likely(found: Sequence[Deviation]) -> Cause | None:
     """
     if not found:
         return None
-    ended = min(deviation.first.end for deviation in found)
-    slack = max(deviation.first.duration for deviation in found)
-    early = [deviation for deviation in found if deviation.first.start < ended + slack]
+    earliest = min(found, key=lambda deviation: deviation.first.end)
+    ended = earliest.first.end + earliest.first.duration
+    early = [deviation for deviation in found if deviation is earliest or deviation.began < ended]
     for rule in RULES:
         for deviation in early:
             named = rule(deviation.verdict)

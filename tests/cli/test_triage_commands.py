@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from click.testing import CliRunner
 
 from checks.check import Outcome, Verdict
 from checks.measure import Tally
 from checks.window import Window
+from monitor.causes import Deviation, likely
 from monitor.commands import event, triage
 from monitor.records import Judged
 from monitor.store import Store
@@ -56,3 +58,24 @@ def test_a_span_must_have_a_beginning_and_an_end(tmp_path: Path) -> None:
     done = CliRunner().invoke(triage.command, ["--config", str(config), *span])
     assert done.exit_code == 2
     assert "--since must lie before --to" in done.output
+
+
+def found(check: str, at: datetime, seconds: float, **fields: Any) -> Deviation:
+    window = Window(at - timedelta(seconds=seconds), at)
+    return Deviation(Verdict(check, "events", window, Outcome.BAD, **{"measure": "ratio", **fields}), window, window, 1)
+
+
+def test_what_began_later_is_no_cause_and_what_lies_upstream_is() -> None:
+    missing = {"entity": "user", "details": {"causes": {"missing": 9}}}
+    stalled = {"measure": "lag_seconds", "value": 400.0, "limit": 300.0}
+    ids = found("unknown_ids", NOON, 60, **missing)
+    later = found("freshness", NOON + timedelta(minutes=30), 60, **stalled)
+    assert likely([later, ids]).kind == "client release dropping ids"
+    # An age is noticed late: the feed had stalled before the first minute was short of events.
+    short = found("ingestion", NOON, 60, details={"silent_drop": 100})
+    soon = found("freshness", NOON + timedelta(minutes=5), 60, **stalled)
+    assert likely([short, soon]).kind == "stalled feed"
+    # A check of hours ends after one of minutes, and began before it.
+    hourly = found("density", NOON + timedelta(minutes=50), 3_600)
+    assert likely([hourly, ids]).kind == "client release dropping ids"
+    assert likely([]) is None
