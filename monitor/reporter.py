@@ -22,6 +22,8 @@ from monitor.store import Store
 
 # Evidently takes some ten seconds for so many rows.
 SAMPLE_ROWS = 5_000
+# A sample that is being read when the daemon ends gets so long to be let go of.
+LONGEST_GOODBYE_SECONDS = 5.0
 
 
 class Reporter:
@@ -37,6 +39,7 @@ class Reporter:
         self._runner, self._store, self._clock = runner, store, clock
         self._busy = threading.Lock()
         self._child: subprocess.Popen[str] | None = None
+        self._thread: threading.Thread | None = None
         self._is_closed = False
 
     def begin(self, evidence: str, verdict: Verdict) -> bool:
@@ -45,7 +48,8 @@ class Reporter:
         if saved is None or not is_there() or not self._busy.acquire(blocking=False):
             return False
         asked = Asked(verdict.dataset, verdict.window, saved.window, sample_rows=SAMPLE_ROWS)
-        threading.Thread(target=self._make, args=(evidence, asked), name="report", daemon=True).start()
+        self._thread = threading.Thread(target=self._make, args=(evidence, asked), name="report", daemon=True)
+        self._thread.start()
         return True
 
     def close(self) -> None:
@@ -53,6 +57,8 @@ class Reporter:
         self._is_closed = True
         if self._child is not None:
             self._child.kill()
+        if self._thread is not None:
+            self._thread.join(LONGEST_GOODBYE_SECONDS)
 
     def _started(self, child: subprocess.Popen[str]) -> None:
         self._child = child

@@ -68,7 +68,8 @@ def test_the_guilty_segment_comes_first(check: str, bench: Any, table: Callable[
             "engines": bench.place.engines,
             "datasets": {"events": {**dataset, **bench.place.dataset("events")}, "rejected": rejected},
             "checks": {**features, "ingestion": {"min_rows": 1}},
-            "evidence": {"min_group": 5},
+            # A report would go on beside the test; it has tests of its own.
+            "evidence": {"min_group": 5, "reports": False},
         }
     )
     with closing(build(config)) as pipeline, closing(Store(f"sqlite:///{bench.folder}/state.db", "shop")) as store:
