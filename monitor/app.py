@@ -16,7 +16,7 @@ from urllib.parse import parse_qs
 from prometheus_client import make_wsgi_app
 
 from alerts import runbook
-from monitor import evidence, log, reporter
+from monitor import evidence, happenings, log, reporter
 from monitor.clock import Clock
 from monitor.errors import RecwatchError
 from monitor.evidence_page import EvidencePage
@@ -39,7 +39,8 @@ _NO_CONTENT_ALLOWED = "default-src 'none'; frame-ancestors 'none'"
 _TEXT = "text/plain; charset=utf-8"
 # What Alertmanager posts to, followed by the name of a channel; and where runbooks are, by the names of alerts.
 RECEIVER, RUNBOOKS = "/alertmanager/", "/runbooks/"
-EVIDENCE, REPORT = "/evidence/", "/report"
+EVIDENCE, REPORT, HAPPENINGS = "/evidence/", "/report", "/api/events"
+MOST_EVENT_BYTES = 10_000
 # Evidently's page is one script with all it needs; in a sandbox it can neither read our pages nor ask anybody.
 REPORT_POLICY = (
     "Content-Security-Policy",
@@ -108,14 +109,15 @@ class App:
     def _answer(self, environ: dict[str, Any]) -> Answer:
         path = environ.get("PATH_INFO") or "/"
         route = self._routes.get(path) or self._found_below(path)
-        if environ["REQUEST_METHOD"] == "POST" and path.startswith(RECEIVER):
-            route = self._receive
+        if environ["REQUEST_METHOD"] == "POST" and (path.startswith(RECEIVER) or path == HAPPENINGS):
+            route = self._note_event if path == HAPPENINGS else self._receive
         elif route is None:
             return Answer.text("404 Not Found", f"nothing is here; there are {', '.join(self._routes)}")
         elif environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             return Answer.text("405 Method Not Allowed", "only GET and HEAD are answered", ("Allow", "GET, HEAD"))
+        takes_body = route in (self._receive, self._note_event)
         try:
-            answer = route(environ if route == self._receive else {**environ, "REQUEST_METHOD": "GET"})
+            answer = route(environ if takes_body else {**environ, "REQUEST_METHOD": "GET"})
         except RecwatchError as error:
             # An empty page of metrics would look like a healthy one.
             self._note(path, error)
@@ -155,6 +157,22 @@ class App:
         page = self._evidence_page.render(found, has_report).encode("utf-8", "replace")
         policy = ("Content-Security-Policy", self._evidence_page.policy)
         return Answer("200 OK", page, [("Content-Type", "text/html; charset=utf-8"), policy])
+
+    def _note_event(self, environ: Mapping[str, Any]) -> Answer:
+        """Note a deploy or another change, told by whoever may see evidence."""
+        config = self._watched().config
+        refused = refusal(config.server.host, config.evidence.token.get_secret_value(), environ)
+        if refused is not None:
+            return refused
+        if not str(environ.get("CONTENT_TYPE", "")).startswith("application/json"):
+            # What a page of somebody else's can make a browser send has another type.
+            return Answer.text("415 Unsupported Media Type", "send it as Content-Type: application/json")
+        length = min(int(environ.get("CONTENT_LENGTH") or 0), MOST_EVENT_BYTES)
+        try:
+            happenings.add(self._store, happenings.parsed(environ["wsgi.input"].read(length), self._clock.now()))
+        except ValueError as error:
+            return Answer.text("400 Bad Request", str(error)[:200])
+        return Answer.text("200 OK", "noted")
 
     def _receive(self, environ: Mapping[str, Any]) -> Answer:
         """Take what Alertmanager says about a group; answered at once, delivered from the outbox."""

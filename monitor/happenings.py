@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,6 +12,7 @@ from sqlalchemy import and_, select
 from checks.window import Window, micros, moment
 from monitor import schema
 from monitor.store import Store
+from monitor.times import parse_time
 
 KINDS = ("deploy", "model", "config", "other")
 LONGEST_TEXT = 300
@@ -52,6 +54,22 @@ def add(store: Store, happening: Happening) -> None:
     }  # fmt: skip
     with store.writing() as connection:
         connection.execute(schema.happenings.insert().values(row))
+
+
+def parsed(body: bytes, now: datetime) -> Happening:
+    """Return the event that a request tells of: JSON with ``text``, and ``kind``, ``at`` and ``source`` if need be.
+
+    Raises:
+        ValueError: It is no such JSON, or the time has no sense.
+    """
+    told = json.loads(body)
+    if not isinstance(told, dict) or not isinstance(told.get("text"), str):
+        raise ValueError('an event is JSON such as {"text": "ios 8.3.0", "kind": "deploy"}')
+    unknown = sorted(set(told) - {"text", "kind", "at", "source"})
+    if unknown:
+        raise ValueError(f"unknown key {unknown[0][:40]}; there are text, kind, at and source")
+    at = parse_time(str(told["at"])) if told.get("at") else now
+    return Happening(at, str(told.get("kind", KINDS[0])), told["text"], str(told.get("source", "")))
 
 
 def between(store: Store, span: Window) -> Iterator[Happening]:

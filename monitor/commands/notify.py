@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,11 +12,14 @@ import click
 
 from alerts.message import Alert, Change, Link, Problem, Severity, State
 from alerts.notifier import DeliveryError, Notifier, TakesChanges
+from monitor import happenings
 from monitor.channels import notifiers
 from monitor.clock import SystemClock
 from monitor.commands import config_option
 from monitor.config import Config
+from monitor.happenings import Happening
 from monitor.load import load
+from monitor.store import Store
 
 EXIT_UNDELIVERED = 3
 
@@ -54,10 +58,12 @@ def test_command(path: Path, channels: Sequence[str], page: bool) -> None:
 @click.option("--source", default="", help="Who deployed: a person or a system.")
 @click.option("--url", default="", help="Where to read more.")
 def deploy_command(path: Path, summary: str, source: str, url: str) -> None:
-    """Tell channels that keep a record of changes (PagerDuty) about a deploy."""
+    """Tell channels that keep a record of changes (PagerDuty) about a deploy, and note it for triage."""
     config = load(path)
     links = (Link("Details", url),) if url else ()
     change = Change(summary, SystemClock().now(), config.pipeline, source, links)
+    with closing(Store(config.state.get_secret_value(), config.pipeline)) as store:
+        happenings.add(store, Happening(change.at, "deploy", summary, source))
     takers = {name: found for name, found in notifiers(config).items() if isinstance(found, TakesChanges)}
     if not takers:
         raise click.ClickException("no channel keeps a record of changes; add one of type pagerduty")

@@ -21,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from checks.check import Outcome, Verdict
 from checks.measure import Tally
 from checks.window import Window
+from monitor import happenings
 from monitor.app import App
 from monitor.clock import ManualClock
 from monitor.config import Config, ServerConfig
@@ -366,3 +367,49 @@ def test_a_server_that_never_started_can_be_closed() -> None:
     assert threading.active_count() == before
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", server.port), timeout=10)
+
+
+def post(stage: Stage, body: bytes, kind: str = "application/json") -> tuple[int, str]:
+    connection = http.client.HTTPConnection("127.0.0.1", stage.server.port, timeout=10)
+    try:
+        connection.request("POST", "/api/events", body, {"Content-Type": kind})
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    finally:
+        connection.close()
+
+
+def test_an_event_is_noted(stage: Stage) -> None:
+    at = NOON - timedelta(minutes=9)
+    told = {"text": "ranker  v7", "kind": "model", "at": at.isoformat(), "source": "ci"}
+    assert post(stage, json.dumps(told).encode()) == (200, "noted\n")
+    assert post(stage, b'{"text": "now"}') == (200, "noted\n")
+    (first, second) = happenings.between(stage.store, Window(NOON - timedelta(hours=1), NOON + timedelta(hours=1)))
+    assert (first.at, first.kind, first.text, first.source) == (at, "model", "ranker v7", "ci")
+    assert (second.at, second.kind, second.text) == (NOON, "deploy", "now")
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"", "Expecting value"),
+        (b"[]", "an event is JSON such as"),
+        (b'{"text": 7}', "an event is JSON such as"),
+        (b'{"text": " "}', "an event has a text"),
+        (b'{"text": "x", "kind": "party"}', "is one of deploy, model, config, other"),
+        (b'{"text": "x", "at": "noonish"}', "noonish"),
+        (b'{"text": "x", "who": "me"}', "unknown key who"),
+        (b'{"text": "' + b"x" * 20_000 + b'"}', "Unterminated string"),
+    ],
+)
+def test_nonsense_is_no_event(stage: Stage, body: bytes, says: str) -> None:
+    status, said = post(stage, body)
+    assert status == 400
+    assert says in said
+    assert not list(happenings.between(stage.store, Window(NOON - timedelta(hours=1), NOON + timedelta(hours=1))))
+
+
+def test_events_are_posted_and_nothing_else(stage: Stage) -> None:
+    assert post(stage, b'{"text": "x"}', "text/plain")[0] == 415
+    assert stage.ask("/api/events")[0] == 404
+    assert stage.ask("/api/events", "DELETE")[0] in (404, 405)
