@@ -188,12 +188,15 @@ class Daemon:
     def _judge(self, live: Live, dataset: str, ready: list[tuple[Check[Any], Window]]) -> set[str]:
         """Judge one round and commit it; return the checks that failed, whose next windows must wait."""
         failed, now = set(), self.clock.now()
-        for judged in live.runner.run(dataset, ready):
+        found = live.runner.run(dataset, ready)
+        for judged in found:
             if judged.failed and judged.tally is None:
                 failed.add(judged.check)
                 log.error("check_failed", check=judged.check, dataset=dataset, error=judged.verdicts[0].reason)
                 judged = replace(judged, advances=given_up(judged.window, now, live.config.limits.catch_up))
             self.store.commit(judged)
+        # What was found is told first; to explain it takes more scans.
+        for judged in found:
             live.evidence.after(judged)
         return failed
 

@@ -42,6 +42,7 @@ MOST_SUBJECTS, MOST_SEGMENTS, MOST_COLUMNS = 3, 10, 8
 KEY = "evidence-key"
 # Older evidence is about another incident.
 FRESH = timedelta(days=1)
+GOOD_EVERY, GOOD_APART = timedelta(days=1), timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class Collector:
         self._runner, self._store, self._clock = runner, store, clock
         self._config = runner.pipeline.config.evidence
         self._key = b""
+        self._normal_at: datetime | None = None
         self._reporter = Reporter(runner, store, clock)
 
     def close(self) -> None:
@@ -85,23 +87,25 @@ class Collector:
         self._reporter.close()
 
     def after(self, judged: Judged) -> list[str]:
-        """Collect evidence about the bad verdicts of a run; return its ids. Never raises: evidence is extra.
+        """Collect evidence about the verdicts of a run; return its ids. Never raises: evidence is extra.
 
         Cost:
             For each bad subject a scan for each segment column and one for the sample, at most once in
-            ``evidence.every``.
+            ``evidence.every``; for each good one the former, once a day.
         """
         if not self._config.enabled:
             return []
-        bad = [found for found in judged.verdicts if found.outcome is Outcome.BAD and found.is_whole]
+        waits = {Outcome.BAD: self._config.every, Outcome.GOOD: GOOD_EVERY}
+        due = [found for found in judged.verdicts if found.outcome in waits and found.is_whole]
         ids = []
-        for verdict in bad[:MOST_SUBJECTS]:
+        # The bad ones first; what is normal is looked at once a day, to hold the bad against.
+        for verdict in sorted(due, key=lambda one: one.outcome is Outcome.GOOD)[:MOST_SUBJECTS]:
             try:
-                newest = latest(self._store, verdict.dataset, verdict.check, verdict.subject)
-                now = self._clock.now()
-                if newest is None or now - newest.at >= self._config.every:
+                newest, now = latest(self._store, verdict, verdict.outcome), self._clock.now()
+                is_due = newest is None or now - newest.at >= waits[verdict.outcome]
+                if is_due and (verdict.outcome is Outcome.BAD or self._has_time(now)):
                     ids.append(self._keep(verdict, self._collected(verdict), now))
-                    if verdict.check == FeatureDrift.id and self._config.reports:
+                    if verdict.outcome is Outcome.BAD and verdict.check == FeatureDrift.id and self._config.reports:
                         self._reporter.begin(ids[-1], verdict)
             except RecwatchError as error:
                 log.error("evidence_failed", check=verdict.check, dataset=verdict.dataset, error=error)
@@ -109,11 +113,19 @@ class Collector:
                 log.error("evidence_failed", check=verdict.check, dataset=verdict.dataset, error=said(error))
         return ids
 
+    def _has_time(self, now: datetime) -> bool:
+        """Return whether to look at what is normal now: a start must not set off a scan for every subject at once."""
+        if self._normal_at is not None and now - self._normal_at < GOOD_APART:
+            return False
+        self._normal_at = now
+        return True
+
     def _keep(self, verdict: Verdict, body: Mapping[str, Any], now: datetime) -> str:
         found = secrets.token_hex(8)
         row = {
             "id": found, "pipeline": self._store.pipeline, "dataset": verdict.dataset, "check_id": verdict.check,
-            "subject": dump(verdict.subject), "at_us": micros(now), "body": dump(body),
+            "subject": dump(verdict.subject), "outcome": verdict.outcome.value,
+            "at_us": micros(now), "body": dump(body),
         }  # fmt: skip
         with self._store.writing() as connection:
             connection.execute(schema.evidence.insert().values(row))
@@ -131,16 +143,17 @@ class Collector:
             statements = _compiled(session, asked)
             body = {**_said(verdict, check), "statements": statements}
             if suspects is not None:
-                body |= self._about_rows(session, suspects)
+                body |= self._about_rows(session, suspects, with_sample=verdict.outcome is Outcome.BAD)
         return body
 
-    def _about_rows(self, session: Session, suspects: Suspects) -> dict[str, Any]:
+    def _about_rows(self, session: Session, suspects: Suspects, *, with_sample: bool) -> dict[str, Any]:
         dataset = suspects.rows.dataset
         whole = next(iter(_run(session, suspects.whole())), ("", 0, 0, 0, 0))
         counted = {column: _run(session, suspects.by(column)) for column in self._segment_columns(dataset)}
         found = segments(counted, whole, self._config.min_group)
         shown = self._shown_columns(dataset)
-        sample = _run(session, suspects.sample(shown, self._config.sample_rows)) if self._config.sample_rows else ()
+        most = self._config.sample_rows if with_sample else 0
+        sample = _run(session, suspects.sample(shown, most)) if most else ()
         return {
             "what": suspects.what,
             "rows": int(whole[1]),
@@ -201,6 +214,7 @@ def _is_word(dataset: Dataset, name: str) -> bool:
 def _said(verdict: Verdict, check: Check[Any]) -> dict[str, Any]:
     return {
         "check": verdict.check, "dataset": verdict.dataset, "subject": verdict.subject,
+        "outcome": verdict.outcome.value,
         "window": [verdict.window.start.isoformat(), verdict.window.end.isoformat()],
         "measure": verdict.measure, "value": verdict.value, "limit": verdict.limit,
         "good": verdict.good, "total": verdict.total, "reason": verdict.reason,
@@ -222,17 +236,21 @@ def _compiled(session: Session, parts: Sequence[Measure | Listing]) -> list[str]
 # -- reading ---------------------------------------------------------------------------------
 
 
-def latest(store: Store, dataset: str, check: str, subject: Mapping[str, str]) -> Evidence | None:
-    """Return the newest evidence about a subject."""
+def latest(store: Store, verdict: Verdict, outcome: Outcome = Outcome.BAD) -> Evidence | None:
+    """Return the newest evidence about the subject of a verdict that ended so."""
     table = schema.evidence
-    about = and_(table.c.dataset == dataset, table.c.check_id == check, table.c.subject == dump(dict(subject)))
+    about = and_(
+        table.c.dataset == verdict.dataset, table.c.check_id == verdict.check,
+        table.c.subject == dump(verdict.subject), table.c.outcome == outcome.value,
+    )  # fmt: skip
     return next(_load(store, about, 1), None)
 
 
 def recent(store: Store, since: datetime) -> dict[tuple[str, str, str], str]:
-    """Return the id of the newest evidence by dataset, check and subject, if it was collected after a time."""
+    """Return the id of the newest evidence of what was bad, by dataset, check and subject, from after a time."""
     table = schema.evidence
-    here = and_(table.c.pipeline == store.pipeline, table.c.at_us > micros(since))
+    is_bad = table.c.outcome == Outcome.BAD.value
+    here = and_(table.c.pipeline == store.pipeline, table.c.at_us > micros(since), is_bad)
     statement = select(table.c.dataset, table.c.check_id, table.c.subject, table.c.id).where(here)
     with store.reading() as connection:
         rows = connection.execute(statement.order_by(table.c.at_us)).all()

@@ -225,6 +225,7 @@ evidence = Table(
     Column("dataset", String(128), nullable=False),
     Column("check_id", String(128), nullable=False),
     Column("subject", Text, nullable=False),
+    Column("outcome", String(16), nullable=False),
     Column("at_us", BigInteger, nullable=False, index=True),
     Column("body", Text, nullable=False),
 )

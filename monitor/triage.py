@@ -106,7 +106,7 @@ def _deviations(bad: Sequence[Verdict]) -> Iterator[Deviation]:
 
 def _evidence(store: Store, cause: Cause, span: Window) -> Evidence | None:
     verdict = cause.deviation.verdict
-    found = evidence.latest(store, verdict.dataset, verdict.check, verdict.subject)
+    found = evidence.latest(store, verdict)
     return found if found is not None and found.at >= span.start else None
 
 

@@ -257,7 +257,7 @@ def test_what_was_told_is_forgotten_after_a_while_and_what_waits_is_not(open_sho
 def test_a_message_links_to_the_evidence_of_its_subject(open_shop: OpenShop) -> None:
     shop = open_shop(notify={"external_url": "https://watch.example/"})
     shop.play("+" * 30)
-    row = {"pipeline": "shop", "dataset": "events", "check_id": "freshness", "body": "{}"}
+    row = {"pipeline": "shop", "dataset": "events", "check_id": "freshness", "outcome": "bad", "body": "{}"}
     with shop.store.writing() as connection:
         for name, subject, age in (("old", "{}", 3 * 24 * 60), ("right", "{}", 1), ("other", '{"source":"ios"}', 0)):
             at = micros(shop.clock.now() - age * MINUTE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -81,7 +81,8 @@ def test_the_guilty_segment_comes_first(check: str, bench: Any, table: Callable[
         bad = [one for one in judged.verdicts if one.outcome is Outcome.BAD and one.is_whole]
         assert bad, judged.verdicts
         found = [evidence.find(store, name) for name in Collector(runner, store, ManualClock(NOW.end)).after(judged)]
-    assert len(found) == len(bad)
+        normal = [one for one in judged.verdicts if one.outcome is Outcome.GOOD and one.is_whole]
+    assert len(found) == min(len(bad) + min(len(normal), 1), 3), "what is normal, one subject a minute"
     piece = found[0]
     assert piece is not None
     first = piece.body["segments"][0]
@@ -123,3 +124,32 @@ def test_small_groups_are_not_broken_down(bench: Any, table: Callable[..., Any])
         assert evidence.find(store, name) is not None
         evidence.prune(store, NOW.end.replace(year=2027))
         assert evidence.find(store, name) is None
+
+
+def test_what_is_normal_is_kept_once_a_day_without_rows(bench: Any, table: Callable[..., Any]) -> None:
+    bench.place.fill({"events": table(COLUMNS, healthy(12))})
+    config = Config.model_validate(
+        {
+            "engines": bench.place.engines,
+            "datasets": {"events": {"roles": ROLES, "features": ["version"], **bench.place.dataset("events")}},
+            "evidence": {"min_group": 5},
+        }
+    )
+    clock = ManualClock(NOW.end)
+    with closing(build(config)) as pipeline, closing(Store(f"sqlite:///{bench.folder}/state.db", "shop")) as store:
+        runner = Runner(pipeline, store, clock)
+        contract = next(one for one in pipeline.checks["events"] if one.id == "contract")
+        (judged,) = runner.run("events", [(contract, NOW)])
+        good = next(one for one in judged.verdicts if one.outcome is Outcome.GOOD)
+        collector = Collector(runner, store, clock)
+        assert len(collector.after(judged)) == 1
+        piece = evidence.latest(store, good, Outcome.GOOD)
+        assert piece is not None
+        assert (piece.body["outcome"], piece.body["rows"], piece.body["bad"]) == ("good", 200, 0)
+        assert piece.body["sample"] == []
+        assert evidence.latest(store, good) is None, "nothing was bad"
+        assert evidence.recent(store, NOW.start) == {}, "no message links to it"
+        clock.move(timedelta(hours=23))
+        assert collector.after(judged) == []
+        clock.move(timedelta(hours=2))
+        assert len(collector.after(judged)) == 1

@@ -22,6 +22,7 @@ Open = Callable[..., Any]
 NAME = "0123456789abcdef"
 BODY = {
     "check": "unknown_ids", "dataset": "events", "subject": {"entity": "user"}, "measure": "unknown_ratio",
+    "outcome": "bad",
     "window": ["2026-03-03T14:00:00+00:00", "2026-03-03T14:05:00+00:00"], "value": 0.31, "limit": 0.01, "good": 69,
     "total": 100, "reason": "31 % of events: missing 31", "details": {"causes": {"missing": 31}, "cold": 0,
     "movers": [["7", 0.25]]}, "formula": "bad events / events", "statements": ["SELECT 1\nFROM <b>t</b>"],
@@ -36,7 +37,7 @@ BODY = {
 def url(made: Any, server: Server) -> str:
     row = {
         "id": NAME, "pipeline": made.store.pipeline, "dataset": "events", "check_id": "unknown_ids",
-        "subject": '{"entity":"user"}', "at_us": micros(NOW), "body": json.dumps(BODY),
+        "subject": '{"entity":"user"}', "outcome": "bad", "at_us": micros(NOW), "body": json.dumps(BODY),
     }  # fmt: skip
     with made.store.writing() as connection:
         connection.execute(schema.evidence.insert().values(row))
