@@ -32,10 +32,10 @@ FIRST = """\
 """
 
 
-def _rate(metric: str, labels: str, by: str) -> str:
-    return (
-        f"sum by (pipeline, {by}) (max by (pipeline, dataset, source, {by}) (rate({metric}{{{HERE}{labels}}}[{RATE}])))"
-    )
+EVENTS_A_SECOND = (
+    "sum by (pipeline, result) (max by (pipeline, dataset, source, result)"
+    f" (rate(recwatch_ingest_events_total{{{HERE}}}[{RATE}])))"
+)
 
 
 def _share(metric: str, bad: str, by: str) -> str:
@@ -161,7 +161,7 @@ SIGNALS = (
         "Ingestion: rate",
         "Events a second by whether they landed well. A step down with success at 100 % is the sender's.",
         "series",
-        (Query(_rate("recwatch_ingest_events_total", "", "result"), "{{pipeline}} {{result}}"),),
+        (Query(EVENTS_A_SECOND, "{{pipeline}} {{result}}"),),
         "cps",
         bounds=(0, None),
         every="5m",

@@ -10,10 +10,10 @@ from typing import Literal
 HERE = 'pipeline=~"$pipeline"'
 OF_SLO = f'{HERE}, slo=~"$slo"'
 RATE = "$__rate_interval"
-GREEN, AMBER, RED, GREY, BLUE = "green", "orange", "red", "#8e8e8e", "blue"
+GREEN, AMBER, RED, GREY = "green", "orange", "red", "#8e8e8e"
 
 Kind = Literal["stat", "bars", "timeline", "history", "series", "table", "text"]
-Unit = Literal["percentunit", "s", "short", "none", "cps", "bytes", "h", "string"]
+Unit = Literal["percentunit", "s", "short", "none", "cps", "bytes", "h"]
 
 
 @dataclass(frozen=True)

@@ -257,11 +257,6 @@ def recent(store: Store, since: datetime) -> dict[tuple[str, str, str], str]:
     return {(row.dataset, row.check_id, " ".join(json.loads(row.subject).values())): row.id for row in rows}
 
 
-def newest(store: Store, most: int = 200) -> list[Evidence]:
-    """Return the newest pieces, newest first."""
-    return list(_load(store, schema.evidence.c.id.is_not(None), most))
-
-
 def find(store: Store, name: str) -> Evidence | None:
     """Return a piece by its id."""
     return next(_load(store, schema.evidence.c.id == name, 1), None)

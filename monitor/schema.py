@@ -14,6 +14,7 @@ from sqlalchemy import (
     Connection,
     Double,
     Engine,
+    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -228,6 +229,8 @@ evidence = Table(
     Column("outcome", String(16), nullable=False),
     Column("at_us", BigInteger, nullable=False, index=True),
     Column("body", Text, nullable=False),
+    # Asked for each verdict of each run.
+    Index("evidence_about", "pipeline", "dataset", "check_id", "outcome", "at_us"),
 )
 
 # What was done on purpose, such as deploys.
