@@ -16,7 +16,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from checks.check import Check
 from checks.window import EPOCH, Window
-from monitor import evidence, happenings, log, objectives, outbox
+from monitor import evidence, happenings, log, objectives, outbox, rollups
 from monitor.alerting import SPARE
 from monitor.baselines import Builder, is_due, reference_span
 from monitor.clock import Clock
@@ -265,6 +265,7 @@ class Daemon:
             longest = max((tier.long for slo in self.live.pipeline.slos.values() for tier in slo.tiers), default=keep)
             objectives.prune(self.store, now - longest - SPARE, now - max([*periods, keep]))
             outbox.prune(self.store, now - keep)
+            rollups.prune(self.store, now, keep)
             happenings.prune(self.store, now - keep)
             evidence.prune(self.store, now - self.live.config.evidence.keep)
         except RecwatchError as error:

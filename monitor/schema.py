@@ -80,6 +80,29 @@ verdicts = Table(
     Column("finished_us", BigInteger, nullable=False),
 )
 
+# Verdicts by hours and days: what a page shows of a long time must not cost reading all verdicts.
+rollups = Table(
+    "rollups",
+    metadata,
+    *_of_check(),
+    Column("seconds", Integer, primary_key=True),
+    Column("start_us", BigInteger, primary_key=True),
+    Column("subject", String(256), primary_key=True),
+    Column("good", Integer, nullable=False),
+    Column("bad", Integer, nullable=False),
+    Column("unknown", Integer, nullable=False),
+    Column("error", Integer, nullable=False),
+    Column("measure", String(64), nullable=False),
+    # Least and greatest value; and of the newest window its end, value, limit and usual band.
+    Column("least", Double),
+    Column("greatest", Double),
+    Column("end_us", BigInteger, nullable=False),
+    Column("value", Double),
+    Column("bound", Double),
+    Column("low", Double),
+    Column("high", Double),
+)
+
 counters = Table(
     "counters",
     metadata,

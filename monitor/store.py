@@ -20,7 +20,7 @@ from checks.baseline import Baseline, Past
 from checks.check import Outcome, Sample, Verdict
 from checks.measure import Tally
 from checks.window import Window, micros, moment
-from monitor import objectives, schema
+from monitor import objectives, rollups, schema
 from monitor.errors import StateError
 from monitor.queries import HISTORY, LATEST
 from monitor.records import (
@@ -148,6 +148,7 @@ class Store:
             for verdict in judged.verdicts
         ]  # fmt: skip
         connection.execute(table.insert(), rows)
+        rollups.record(connection, key, judged)
 
     def _replace_window(self, connection: Connection, judged: Judged, tally: Tally, key: Mapping[str, Any]) -> None:
         table = schema.windows

@@ -1,0 +1,233 @@
+"""Verdicts by hours and days: made as they are written, so that a page of 90 days reads a few rows for each check."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection, and_, select
+
+from checks.check import Outcome, Verdict
+from checks.window import Window, micros, moment
+from monitor import schema
+from monitor.records import Judged, dump
+
+if TYPE_CHECKING:
+    from monitor.store import Store
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+# Pages show hours of the last week, and days of what lies before.
+KEEP_HOURS = timedelta(days=9)
+_KEY = ("pipeline", "dataset", "check_id")
+OUTCOMES = tuple(outcome.value for outcome in Outcome)
+JUDGED = (Outcome.GOOD.value, Outcome.BAD.value)
+_NEWEST = tuple(schema.rollups.c[name] for name in ("measure", "end_us", "value", "bound", "low", "high"))
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many verdicts of a while ended how."""
+
+    good: int = 0
+    bad: int = 0
+    unknown: int = 0
+    error: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.good + self.bad + self.unknown + self.error
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            self.good + other.good, self.bad + other.bad, self.unknown + other.unknown, self.error + other.error
+        )
+
+
+NONE = Counts()
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """What one subject of a check was in one hour or day.
+
+    Args:
+        span: The hour or day.
+        counts: How its windows ended.
+        measure: What is measured.
+        least: Least value that was judged; None if none was.
+        greatest: Greatest of them.
+        value: The newest value.
+        limit: What that was held against.
+        band: What was usual then; None where there is no band.
+    """
+
+    span: Window
+    counts: Counts
+    measure: str
+    least: float | None
+    greatest: float | None
+    value: float | None
+    limit: float | None
+    band: tuple[float, float] | None
+
+
+# -- writing ---------------------------------------------------------------------------------
+
+
+def record(connection: Connection, key: Mapping[str, str], judged: Judged) -> None:
+    """Bring the hour and the day of a window up to date, in the transaction that has replaced its verdicts.
+
+    The hour is summed anew from its verdicts, and the day from its hours, so that a window that is
+    judged again counts once.
+
+    Cost:
+        Reads the verdicts of one hour of one check, and the hours of one day.
+    """
+    # A window belongs to the hour that it ends in, its end excluded.
+    last = micros(judged.window.end) - 1
+    hour = _floor(last, HOUR)
+    table, verdicts = schema.rollups, schema.verdicts
+    of = and_(
+        *(verdicts.c[name] == value for name, value in key.items()),
+        verdicts.c.end_us > hour, verdicts.c.end_us <= hour + _micros(HOUR),
+    )  # fmt: skip
+    found = [verdict for verdict in judged.verdicts if verdict.is_whole]
+    _replace(connection, key, (HOUR, hour), (_sums_of_verdicts().where(of), found))
+    day = _floor(last, DAY)
+    of = and_(
+        *(table.c[name] == value for name, value in key.items()),
+        table.c.seconds == HOUR.total_seconds(), table.c.start_us >= day, table.c.start_us < day + _micros(DAY),
+    )  # fmt: skip
+    _replace(connection, key, (DAY, day), (_sums_of_hours().where(of), found))
+
+
+def _sums_of_verdicts() -> sa.Select[Any]:
+    table = schema.verdicts
+    counts = [sa.func.sum(sa.case((table.c.outcome == name, 1), else_=0)).label(name) for name in OUTCOMES]
+    judged = sa.case((table.c.outcome.in_(JUDGED), table.c.value))
+    least, greatest = sa.func.min(judged).label("least"), sa.func.max(judged).label("greatest")
+    return select(table.c.subject, *counts, least, greatest).group_by(table.c.subject)
+
+
+def _sums_of_hours() -> sa.Select[Any]:
+    table = schema.rollups
+    counts = [sa.func.sum(table.c[name]).label(name) for name in OUTCOMES]
+    least, greatest = sa.func.min(table.c.least).label("least"), sa.func.max(table.c.greatest).label("greatest")
+    return select(table.c.subject, *counts, least, greatest).group_by(table.c.subject)
+
+
+def _replace(
+    connection: Connection, key: Mapping[str, str], at: tuple[timedelta, int],
+    source: tuple[sa.Select[Any], Sequence[Verdict]],
+) -> None:  # fmt: skip
+    """Replace the bucket of each subject, except those of a single source."""
+    table, (statement, verdicts) = schema.rollups, source
+    place = {**key, "seconds": int(at[0].total_seconds()), "start_us": at[1]}
+    here = and_(*(table.c[name] == value for name, value in place.items()))
+    old = {row.subject: row for row in connection.execute(select(*_NEWEST, table.c.subject).where(here))}
+    new = {dump(verdict.subject): verdict for verdict in verdicts}
+    rows = []
+    for summed in connection.execute(statement):
+        before, verdict = old.get(summed.subject), new.get(summed.subject)
+        if before is None and verdict is None:
+            continue
+        # An older window that is judged again does not become the newest.
+        if verdict is None or (before is not None and before.end_us > micros(verdict.window.end)):
+            newest = {column.name: getattr(before, column.name) for column in _NEWEST}
+        else:
+            newest = {
+                "measure": verdict.measure, "end_us": micros(verdict.window.end), "value": verdict.value,
+                "bound": verdict.limit, "low": verdict.details.get("low"), "high": verdict.details.get("high"),
+            }  # fmt: skip
+        counted = {name: int(getattr(summed, name)) for name in OUTCOMES}
+        values = {"least": summed.least, "greatest": summed.greatest}
+        rows.append({**place, "subject": summed.subject, **counted, **values, **newest})
+    connection.execute(table.delete().where(here))
+    if rows:
+        connection.execute(table.insert(), rows)
+
+
+def prune(store: Store, now: datetime, keep: timedelta) -> None:
+    """Forget hours that no page shows, and days from before ``keep``."""
+    table = schema.rollups
+    with store.writing() as connection:
+        for length, before in ((HOUR, now - min(keep, KEEP_HOURS)), (DAY, now - keep)):
+            here = and_(table.c.seconds == length.total_seconds(), table.c.start_us < _floor(micros(before), length))
+            connection.execute(table.delete().where(table.c.pipeline == store.pipeline, here))
+
+
+# -- reading ---------------------------------------------------------------------------------
+
+
+def timelines(store: Store, span: Window, length: timedelta) -> dict[tuple[str, str], dict[datetime, Counts]]:
+    """Return, for each dataset and check, how the verdicts of each hour or day of a span ended, all subjects together.
+
+    Cost:
+        One range of the key for each check that has run.
+    """
+    table, runs = schema.rollups, schema.runs
+    same = and_(*(table.c[name] == runs.c[name] for name in _KEY))
+    counts = [sa.func.sum(table.c[name]) for name in OUTCOMES]
+    where = (table.c.dataset, table.c.check_id, table.c.start_us)
+    statement = (
+        select(*where, *counts)
+        .join_from(runs, table, and_(same, *_within(span, length)))
+        .where(runs.c.pipeline == store.pipeline)
+        .group_by(*where)
+    )
+    found: dict[tuple[str, str], dict[datetime, Counts]] = {}
+    with store.reading() as connection:
+        for dataset, check, start, *counted in connection.execute(statement):
+            found.setdefault((dataset, check), {})[moment(start)] = Counts(*map(int, counted))
+    return found
+
+
+def history(
+    store: Store, about: tuple[str, str], span: Window, length: timedelta
+) -> dict[str, tuple[Bucket, ...]]:  # fmt: skip
+    """Return the hours or days of each subject of a check in a span, oldest first.
+
+    Args:
+        store: The state.
+        about: Dataset and check.
+        span: Buckets that begin in it.
+        length: An hour or a day.
+    """
+    table = schema.rollups
+    ours = and_(table.c.pipeline == store.pipeline, table.c.dataset == about[0], table.c.check_id == about[1])
+    statement = select(table).where(ours, *_within(span, length)).order_by(table.c.start_us)
+    found: dict[str, list[Bucket]] = {}
+    with store.reading() as connection:
+        for row in connection.execute(statement):
+            start = moment(row.start_us)
+            counts = Counts(row.good, row.bad, row.unknown, row.error)
+            band = (row.low, row.high) if row.low is not None and row.high is not None else None
+            bucket = Bucket(
+                Window(start, start + length), counts, row.measure, row.least, row.greatest, row.value, row.bound, band
+            )
+            found.setdefault(row.subject, []).append(bucket)
+    return {subject: tuple(buckets) for subject, buckets in found.items()}
+
+
+def _within(span: Window, length: timedelta) -> tuple[Any, ...]:
+    of = schema.rollups.c
+    return (
+        of.seconds == int(length.total_seconds()), of.start_us >= micros(span.start), of.start_us < micros(span.end)
+    )  # fmt: skip
+
+
+def floor(at: datetime, length: timedelta) -> datetime:
+    """Return the start of the hour or the day, in UTC, that a moment lies in."""
+    return moment(_floor(micros(at), length))
+
+
+def _floor(at: int, length: timedelta) -> int:
+    return at // _micros(length) * _micros(length)
+
+
+def _micros(length: timedelta) -> int:
+    return length // timedelta(microseconds=1)

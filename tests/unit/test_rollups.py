@@ -1,0 +1,109 @@
+"""Verdicts by hours and days: each window once, however often it is judged, in whatever order."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from checks.check import Outcome, Verdict
+from checks.measure import Tally
+from checks.window import Window
+from monitor import rollups
+from monitor.records import Judged
+from monitor.rollups import DAY, HOUR, Counts
+from monitor.store import Store
+
+START = datetime(2026, 2, 28, 22, tzinfo=UTC)
+STEP = timedelta(minutes=10)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = Store(f"sqlite:///{tmp_path}/state.db", "shop")
+    yield store
+    store.close()
+
+
+def commit(store: Store, n: int, outcome: Outcome, value: float = 0.0, **more: str) -> None:
+    window = Window(START + n * STEP, START + (n + 1) * STEP)
+    failed = outcome is Outcome.ERROR
+    about = {} if failed else {"entity": "user"}
+    details = {"low": 0.1, "high": 0.2 + n}
+    verdicts = [Verdict("density", "events", window, outcome, "density", value, 0.5, details=details, **about)]
+    if not failed:
+        verdicts.append(Verdict("density", "events", window, Outcome.BAD, "density", 9.0, 0.5, source="ios", **about))
+    tally = None if failed else Tally("events", window)
+    store.commit(Judged("density", "events", window, verdicts, window.end, 0.1, tally, advances=not failed))
+
+
+def hours(store: Store, length: timedelta = HOUR) -> dict[str, tuple[rollups.Bucket, ...]]:
+    span = Window(START - timedelta(days=2), START + timedelta(days=2))
+    return rollups.history(store, ("events", "density"), span, length)
+
+
+def test_an_hour_and_a_day_hold_what_their_windows_said(store: Store) -> None:
+    for n in range(18):
+        commit(store, n, Outcome.BAD if n == 4 else Outcome.UNKNOWN if n == 5 else Outcome.GOOD, float(n))
+    (users,) = hours(store).values()
+    assert [bucket.span.start for bucket in users] == [START + n * HOUR for n in range(3)]
+    assert users[0].counts == Counts(good=4, bad=1, unknown=1)
+    assert (users[0].least, users[0].greatest, users[0].value) == (0.0, 4.0, 5.0), "unknown values are not judged"
+    assert (users[1].limit, users[1].band) == (0.5, (0.1, 11.2))
+    (days,) = hours(store, DAY).values()
+    assert [(bucket.span.start.day, bucket.counts.total) for bucket in days] == [(28, 12), (1, 6)]
+    assert (days[0].least, days[0].greatest, days[1].value) == (0.0, 11.0, 17.0)
+
+
+def test_a_window_that_is_judged_again_counts_once(store: Store) -> None:
+    for n in range(6):
+        commit(store, n, Outcome.GOOD, float(n))
+    commit(store, 2, Outcome.BAD, 50.0)
+    (users,) = hours(store).values()
+    assert users[0].counts == Counts(good=5, bad=1)
+    assert (users[0].greatest, users[0].value) == (50.0, 5.0), "the newest is the newest window, not the newest run"
+
+
+def test_an_error_gives_way_to_what_was_found_after_all(store: Store) -> None:
+    commit(store, 0, Outcome.ERROR)
+    assert {subject: found[0].counts for subject, found in hours(store).items()} == {"{}": Counts(error=1)}
+    commit(store, 0, Outcome.GOOD, 1.0)
+    assert {subject: found[0].counts for subject, found in hours(store).items()} == {
+        '{"entity":"user"}': Counts(good=1)
+    }
+    assert len(hours(store, DAY)) == 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_whatever_is_judged_in_whatever_order_the_sums_are_those_of_the_verdicts(store: Store, seed: int) -> None:
+    dice, last = random.Random(seed), {}
+    for _ in range(150):
+        n, outcome = dice.randrange(60), dice.choice(list(Outcome))
+        commit(store, n, outcome, dice.random())
+        last[n] = outcome
+    truth = Counter(((START + n * STEP).replace(minute=0), str(outcome)) for n, outcome in last.items())
+    span = Window(START - DAY, START + DAY)
+    found = rollups.timelines(store, span, HOUR)["events", "density"]
+    counted = {(at, name): getattr(counts, name) for at, counts in found.items() for name in rollups.OUTCOMES}
+    assert {key: count for key, count in counted.items() if count} == truth
+    by_days = rollups.timelines(store, span, DAY)["events", "density"]
+    assert sum(by_days.values(), Counts()) == sum(found.values(), Counts())
+
+
+def test_hours_go_before_days(store: Store) -> None:
+    commit(store, 0, Outcome.GOOD)
+    rollups.prune(store, START + timedelta(days=20), timedelta(days=90))
+    assert (len(hours(store)), len(hours(store, DAY))) == (0, 1)
+    rollups.prune(store, START + timedelta(days=100), timedelta(days=90))
+    assert len(hours(store, DAY)) == 0
+
+
+def test_a_timeline_reads_only_its_span(store: Store) -> None:
+    for n in (0, 30):
+        commit(store, n, Outcome.GOOD)
+    found = rollups.timelines(store, Window(START, START + HOUR), HOUR)
+    assert found == {("events", "density"): {START: Counts(good=1)}}
