@@ -64,7 +64,7 @@ class AlertmanagerPush:
         for problem in alert.problems:
             ends = problem.until or alert.at + self._ends_after
             yield {
-                "labels": _labels(alert, problem), "annotations": _annotations(problem),
+                "labels": _labels(alert, problem), "annotations": _annotations(alert, problem),
                 "startsAt": problem.since.isoformat(), "endsAt": ends.isoformat(),
                 "generatorURL": next((link.url for link in alert.links), ""),
             }  # fmt: skip
@@ -79,9 +79,10 @@ def _labels(alert: Alert, problem: Problem) -> dict[str, str]:
     return {name: printable(value) for name, value in labels.items() if value}
 
 
-def _annotations(problem: Problem) -> dict[str, str]:
+def _annotations(alert: Alert, problem: Problem) -> dict[str, str]:
     said = {
         "summary": f"{problem.check or problem.name}: {problem.sentence}", "description": problem.sentence,
         "runbook_url": problem.runbook_url, "contributors": "; ".join(problem.contributors),
+        "triage": "\n".join(alert.triage),
     }  # fmt: skip
     return {name: printable(value) for name, value in said.items() if value}

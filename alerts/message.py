@@ -101,6 +101,7 @@ class Alert:
         consequences: Alarms kept quiet because a problem here explains them, each with its reason.
         links: Where to look.
         is_test: Whether a person asked for it to try out a channel.
+        triage: The most likely cause, its segment, and what deviated first, a line each; empty if nothing is known.
     """
 
     key: str
@@ -117,6 +118,7 @@ class Alert:
     consequences: tuple[str, ...] = ()
     links: tuple[Link, ...] = ()
     is_test: bool = False
+    triage: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -173,6 +175,8 @@ def load_alert(text: str) -> Alert:
             "problems": tuple(_load_problem(problem) for problem in found["problems"]),
             "consequences": tuple(found["consequences"]),
             "links": tuple(Link(**link) for link in found["links"]),
+            # Messages of before there was any have none.
+            "triage": tuple(found.get("triage", ())),
         }
     )
 

@@ -112,6 +112,8 @@ def details(alert: Alert) -> dict[str, Any]:
         if problem.contributors:
             about["most of it"] = _text("; ".join(problem.contributors), LONGEST_TEXT)
         found[_text(problem.name, LONGEST_TEXT)] = about
+    if alert.triage:
+        found["triage"] = [_text(entry, LONGEST_TEXT) for entry in alert.triage[:MOST_DETAILED]]
     if alert.consequences:
         found["kept quiet"] = [_text(entry, LONGEST_TEXT) for entry in alert.consequences[:MOST_DETAILED]]
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from alerts.http import PASSING as PASSING_STATUS
 from alerts.http import retry_after_seconds
 from alerts.message import Alert, Severity, State
 from alerts.notifier import DeliveryError, Memory
-from alerts.slack_blocks import blocks, fallback, reply
+from alerts.slack_blocks import blocks, fallback, reply, triage
 
 OK, TOO_MANY, FIRST_SERVER_ERROR = 200, 429, 500
 EVENT = "recwatch_incident"
@@ -107,7 +108,7 @@ class Slack:
             self._post(alert, memory)
         if memory.get("updated") != number:
             self._update(alert, memory)
-        if alert.transition > 1 and memory.get("replied") != number:
+        if memory.get("replied") != number:
             self._reply(alert, memory)
 
     # -- steps -----------------------------------------------------------------------------------
@@ -139,24 +140,29 @@ class Slack:
         memory["updated"] = str(alert.transition)
 
     def _reply(self, alert: Alert, memory: Memory) -> None:
+        """Say in the thread what has changed, and what is known of the cause where that is new."""
         number, found = str(alert.transition), None
+        cause = "" if memory.get("cause") == _digest(alert.triage) else triage(alert)
+        said = "\n".join(part for part in (reply(alert) if alert.transition > 1 else "", cause) if part)
         if memory.get("replying") == number:
             where = {"channel": memory["channel"], "ts": memory["ts"]}
-            found = self._find("conversations_replies", _mark(alert, number), **where)
-        if found is None:
+            found = self._find("conversations_replies", _mark(alert, number, "thread"), **where)
+        if found is None and said:
             # An edit makes no sound, and a page that has grown deserves one; a message posted just now has made it.
             grows = alert.severity is Severity.PAGE and _grows(alert, memory) and memory.get("posting") != number
             self._once(
-                "replying", alert, memory, channel=memory["channel"], thread_ts=memory["ts"], text=reply(alert),
+                "replying", alert, memory, channel=memory["channel"], thread_ts=memory["ts"], text=said,
                 reply_broadcast=grows,
             )  # fmt: skip
         memory["problems"] = str(len(alert.problems))
+        memory["cause"] = _digest(alert.triage)
         memory["replied"] = number
 
     def _once(self, step: str, alert: Alert, memory: Memory, **message: Any) -> dict[str, Any]:
         """Post something that can be found again if its answer is lost; the memory tells that it was begun."""
         memory[step] = str(alert.transition)
-        metadata = {"event_type": EVENT, "event_payload": _mark(alert, memory[step])}
+        part = "thread" if "thread_ts" in message else ""
+        metadata = {"event_type": EVENT, "event_payload": _mark(alert, memory[step], part)}
         try:
             return self._call("chat_postMessage", metadata=metadata, **message, **PLAIN, **NO_PREVIEWS)
         except _RefusedError as error:
@@ -262,9 +268,17 @@ def _layout(alert: Alert) -> dict[str, Any]:
     return {"text": fallback(alert), "blocks": blocks(alert)}
 
 
-def _mark(alert: Alert, transition: str) -> dict[str, str]:
-    """Return what is sent with a message, unseen, so that it can be found again."""
-    return {"key": alert.key, "transition": transition}
+def _mark(alert: Alert, transition: str, part: str = "") -> dict[str, str]:
+    """Return what is sent with a message, unseen, so that it can be found again; a thread begins with its message."""
+    return {"key": alert.key, "transition": transition, **({"part": part} if part else {})}
+
+
+def _digest(lines: tuple[str, ...]) -> str:
+    """Return what tells whether the cause is still the one that was told; figures alone make no news."""
+    return hashlib.sha256("".join(lines[:2]).translate(_NO_FIGURES).encode("utf-8", "replace")).hexdigest()[:16]
+
+
+_NO_FIGURES = str.maketrans("", "", "0123456789.,")
 
 
 def _grows(alert: Alert, memory: Memory) -> bool:

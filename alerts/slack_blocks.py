@@ -48,6 +48,14 @@ def fallback(alert: Alert) -> str:
     return escaped(text(alert), LONGEST_TEXT)
 
 
+def triage(alert: Alert) -> str:
+    """Return what a thread is told of the cause; empty if nothing is known."""
+    if not alert.triage:
+        return ""
+    first, *rest = (_line(entry, LONGEST_SENTENCE) for entry in alert.triage[:MOST_PROBLEMS])
+    return "\n".join([f"*{first}*", *(f"{_BULLET} {entry}" for entry in rest)])
+
+
 def reply(alert: Alert) -> str:
     """Return what a thread is told of a transition."""
     said = _line(alert.change or alert.title, LONGEST_REPLY)
@@ -107,6 +115,9 @@ def _what(alert: Alert, problem: Problem) -> str:
         parts.append(f"Most of it: {most[0]}")
     elif most:
         parts += ["Most of it:", *(f"{_BULLET} {entry}" for entry in most)]
+    if alert.triage:
+        # The thread says more.
+        parts.append(_line(alert.triage[0], LONGEST_SENTENCE))
     return "\n".join(parts)
 
 

@@ -46,6 +46,10 @@ def lines(alert: Alert) -> Iterator[str]:
     more = len(alert.problems) - MOST_PROBLEMS
     if more > 0:
         yield f"and {more} more"
+    if alert.triage:
+        first, *rest = alert.triage[:MOST_PROBLEMS]
+        yield first
+        yield from (f"  {line}" for line in rest)
     if alert.consequences:
         yield f"Kept quiet: {'; '.join(alert.consequences[:MOST_PROBLEMS])}"
     if alert.team:

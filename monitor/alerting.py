@@ -25,6 +25,7 @@ from monitor.channels import told
 from monitor.records import SloPoint
 from monitor.resolve import Pipeline
 from monitor.store import Store
+from monitor.triage import brief
 
 STATE = "alerting"
 # Tracks look back as far as the longest window of any tier, and a little further.
@@ -35,11 +36,19 @@ LONGEST = timedelta(days=3)
 
 @dataclass(frozen=True)
 class Memory:
-    """What is kept from one evaluation to the next, across restarts."""
+    """What is kept from one evaluation to the next, across restarts.
+
+    Args:
+        alarms: By their key.
+        board: Incidents, and what is explained.
+        evaluated: When that was.
+        burns: How many times too fast the budget of each objective burns, over some lengths in seconds.
+    """
 
     alarms: Mapping[str, Alarm] = field(default_factory=dict)
     board: Board = field(default_factory=Board)
     evaluated: datetime | None = None
+    burns: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
 
 
 _MEMORY = TypeAdapter(Memory)
@@ -88,7 +97,7 @@ class Alerting:
         firing = list(self._firing(alarms, now))
         context = self._context(now)
         board, messages = incidents.step(self.memory.board, firing, context)
-        memory = Memory(alarms, board, now)
+        memory = Memory(alarms, board, now, {name: self._burns(slo, now) for name, slo in self._running().items()})
         with self._store.writing() as connection:
             self._store.guard(connection)
             for incident, alert in messages:
@@ -106,6 +115,15 @@ class Alerting:
                 track.add(point.at, point.outcome, point.good, point.bad)
         for track in self._tracks.values():
             track.forget(now - self._longest)
+
+    def _burns(self, slo: Slo, now: datetime) -> dict[int, float]:
+        """Return how many times too fast the budget burns, over the long window of each tier."""
+        seen = {tier.long: self._tracks[slo.name].over(now, tier.long).bad_ratio for tier in slo.tiers}
+        return {
+            int(length.total_seconds()): round(bad / (1 - slo.objective), 4)
+            for length, bad in seen.items()
+            if bad is not None
+        }
 
     # -- what fires ------------------------------------------------------------------------------
 
@@ -159,7 +177,11 @@ class Alerting:
         spent, proofs = objectives.spent(self._store, slos, now), evidence.recent(self._store, now - evidence.FRESH)
         figures = Figures(slos, self._store.latest(), spent, self._tracks, now, proofs)
         briefing = Briefing(figures, self.pipeline.config.notify, self._store.pipeline)
-        return Context(self._store.pipeline, now, UPSTREAM, briefing, briefing.links, briefing.team)
+
+        def triage(since: datetime) -> tuple[str, ...]:
+            return brief(self._store, since, now)
+
+        return Context(self._store.pipeline, now, UPSTREAM, briefing, briefing.links, briefing.team, triage)
 
 
 def saved(store: Store) -> Memory:

@@ -12,6 +12,7 @@ from alerts.message import Alert, Link, Problem, Severity, State
 from checks.window import micros
 from monitor import outbox
 from monitor.store import Store
+from monitor.triage import brief
 
 MOST_BYTES, MOST_ALERTS, LONGEST = 2_000_000, 200, 500
 _NEVER = "0001-01-01T00:00:00Z"
@@ -79,6 +80,7 @@ def _alert(store: Store, group: Mapping[str, Any], problems: tuple[Problem, ...]
         key, 1, State.FIRING if firing else State.RESOLVED, Severity.PAGE if severe else Severity.TICKET,
         _cut(labels.get("pipeline") or store.pipeline), now, min(problem.since for problem in problems), problems,
         "", ended=None if firing else now, team=_cut(labels.get("team") or ""), links=tuple(links),
+        triage=brief(store, min(problem.since for problem in problems), now),
     )  # fmt: skip
 
 

@@ -24,7 +24,42 @@ KEEP_HOURS = timedelta(days=9)
 _KEY = ("pipeline", "dataset", "check_id")
 OUTCOMES = tuple(outcome.value for outcome in Outcome)
 JUDGED = (Outcome.GOOD.value, Outcome.BAD.value)
-_NEWEST = tuple(schema.rollups.c[name] for name in ("measure", "end_us", "value", "bound", "low", "high"))
+_NEWEST = ("measure", "end_us", "value", "bound", "low", "high")
+_START: Any = sa.bindparam("of_start_us")
+_END: Any = sa.bindparam("of_end_us")
+
+
+def _bound(table: sa.Table, *names: str) -> sa.ColumnElement[bool]:
+    return and_(*(table.c[name] == sa.bindparam(f"of_{name}") for name in names))
+
+
+def _sums(table: sa.Table, counts: Mapping[str, Any], bounds: tuple[Any, Any], where: Any) -> sa.Select[Any]:
+    least, greatest = sa.func.min(bounds[0]).label("least"), sa.func.max(bounds[1]).label("greatest")
+    summed = [sa.cast(sa.func.sum(count), sa.Integer).label(name) for name, count in counts.items()]
+    return select(table.c.subject, *summed, least, greatest).where(where).group_by(table.c.subject)
+
+
+def _of_verdicts() -> sa.Select[Any]:
+    table = schema.verdicts
+    counts = {name: sa.case((table.c.outcome == name, 1), else_=0) for name in OUTCOMES}
+    judged = sa.case((table.c.outcome.in_(JUDGED), table.c.value))
+    return _sums(
+        table, counts, (judged, judged), and_(_bound(table, *_KEY), table.c.end_us > _START, table.c.end_us <= _END)
+    )
+
+
+def _of_hours() -> sa.Select[Any]:
+    table = schema.rollups
+    hours = and_(table.c.seconds == int(HOUR.total_seconds()), table.c.start_us >= _START, table.c.start_us < _END)
+    counts = {name: table.c[name] for name in OUTCOMES}
+    return _sums(table, counts, (table.c.least, table.c.greatest), and_(_bound(table, *_KEY), hours))
+
+
+# Built once: they run with each window that is judged.
+_OF_VERDICTS, _OF_HOURS = _of_verdicts(), _of_hours()
+_HERE = _bound(schema.rollups, *_KEY, "seconds", "start_us")
+_OLD = select(schema.rollups.c.subject, *(schema.rollups.c[name] for name in _NEWEST)).where(_HERE)
+_DROP, _ADD = schema.rollups.delete().where(_HERE), schema.rollups.insert()
 
 
 @dataclass(frozen=True)
@@ -89,66 +124,38 @@ def record(connection: Connection, key: Mapping[str, str], judged: Judged) -> No
     """
     # A window belongs to the hour that it ends in, its end excluded.
     last = micros(judged.window.end) - 1
-    hour = _floor(last, HOUR)
-    table, verdicts = schema.rollups, schema.verdicts
-    of = and_(
-        *(verdicts.c[name] == value for name, value in key.items()),
-        verdicts.c.end_us > hour, verdicts.c.end_us <= hour + _micros(HOUR),
-    )  # fmt: skip
-    found = [verdict for verdict in judged.verdicts if verdict.is_whole]
-    _replace(connection, key, (HOUR, hour), (_sums_of_verdicts().where(of), found))
-    day = _floor(last, DAY)
-    of = and_(
-        *(table.c[name] == value for name, value in key.items()),
-        table.c.seconds == HOUR.total_seconds(), table.c.start_us >= day, table.c.start_us < day + _micros(DAY),
-    )  # fmt: skip
-    _replace(connection, key, (DAY, day), (_sums_of_hours().where(of), found))
-
-
-def _sums_of_verdicts() -> sa.Select[Any]:
-    table = schema.verdicts
-    counts = [sa.func.sum(sa.case((table.c.outcome == name, 1), else_=0)).label(name) for name in OUTCOMES]
-    judged = sa.case((table.c.outcome.in_(JUDGED), table.c.value))
-    least, greatest = sa.func.min(judged).label("least"), sa.func.max(judged).label("greatest")
-    return select(table.c.subject, *counts, least, greatest).group_by(table.c.subject)
-
-
-def _sums_of_hours() -> sa.Select[Any]:
-    table = schema.rollups
-    counts = [sa.func.sum(table.c[name]).label(name) for name in OUTCOMES]
-    least, greatest = sa.func.min(table.c.least).label("least"), sa.func.max(table.c.greatest).label("greatest")
-    return select(table.c.subject, *counts, least, greatest).group_by(table.c.subject)
+    hour, day = _floor(last, HOUR), _floor(last, DAY)
+    found = {dump(verdict.subject): verdict for verdict in judged.verdicts if verdict.is_whole}
+    for length, start, sums in ((HOUR, hour, _OF_VERDICTS), (DAY, day, _OF_HOURS)):
+        place = {**key, "seconds": int(length.total_seconds()), "start_us": start}
+        bound = {f"of_{name}": value for name, value in place.items()} | {"of_end_us": start + _micros(length)}
+        _replace(connection, place, [row._asdict() for row in connection.execute(sums, bound)], found)
 
 
 def _replace(
-    connection: Connection, key: Mapping[str, str], at: tuple[timedelta, int],
-    source: tuple[sa.Select[Any], Sequence[Verdict]],
-) -> None:  # fmt: skip
+    connection: Connection, place: Mapping[str, Any], sums: Sequence[Mapping[str, Any]], found: Mapping[str, Verdict]
+) -> None:
     """Replace the bucket of each subject, except those of a single source."""
-    table, (statement, verdicts) = schema.rollups, source
-    place = {**key, "seconds": int(at[0].total_seconds()), "start_us": at[1]}
-    here = and_(*(table.c[name] == value for name, value in place.items()))
-    old = {row.subject: row for row in connection.execute(select(*_NEWEST, table.c.subject).where(here))}
-    new = {dump(verdict.subject): verdict for verdict in verdicts}
+    bound = {f"of_{name}": value for name, value in place.items()}
+    old = {row.subject: row for row in connection.execute(_OLD, bound)}
     rows = []
-    for summed in connection.execute(statement):
-        before, verdict = old.get(summed.subject), new.get(summed.subject)
+    for summed in sums:
+        before, verdict = old.get(summed["subject"]), found.get(summed["subject"])
         if before is None and verdict is None:
             continue
         # An older window that is judged again does not become the newest.
         if verdict is None or (before is not None and before.end_us > micros(verdict.window.end)):
-            newest = {column.name: getattr(before, column.name) for column in _NEWEST}
+            newest = {name: getattr(before, name) for name in _NEWEST}
         else:
             newest = {
                 "measure": verdict.measure, "end_us": micros(verdict.window.end), "value": verdict.value,
                 "bound": verdict.limit, "low": verdict.details.get("low"), "high": verdict.details.get("high"),
             }  # fmt: skip
-        counted = {name: int(getattr(summed, name)) for name in OUTCOMES}
-        values = {"least": summed.least, "greatest": summed.greatest}
-        rows.append({**place, "subject": summed.subject, **counted, **values, **newest})
-    connection.execute(table.delete().where(here))
+        rows.append({**place, **summed, **newest})
+    if old:
+        connection.execute(_DROP, bound)
     if rows:
-        connection.execute(table.insert(), rows)
+        connection.execute(_ADD, rows)
 
 
 def prune(store: Store, now: datetime, keep: timedelta) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import and_, select
 
@@ -21,6 +21,10 @@ from monitor.wording import value_text
 
 # The order that finds the cause soonest, whatever deviated first.
 WALK = ("freshness", "ingestion", "contract", "unknown_ids", "duplicates", "feature_drift", "density", "popularity")
+# What an alarm tells of began before it fires: by as much as the fast tiers look back.
+REACH = timedelta(hours=1)
+# Of the timeline, in a message.
+MOST_TOLD = 4
 # What a new model may change by itself.
 DISTRIBUTIONS = ("popularity", "feature_drift", "density")
 
@@ -83,14 +87,15 @@ def _rolled_out(cause: Cause | None, done: Sequence[Happening]) -> Cause | None:
 
 def _verdicts(store: Store, span: Window) -> tuple[set[str], list[Verdict]]:
     """Return the checks that ran, and the bad verdicts and errors, by the end of their windows."""
-    table = schema.verdicts
-    here = and_(
-        table.c.pipeline == store.pipeline, table.c.end_us > micros(span.start), table.c.start_us < micros(span.end)
-    )
+    table, runs = schema.verdicts, schema.runs
+    # By check, since the key begins with it: verdicts of all time must not be read for those of an hour.
+    ours = and_(*(table.c[name] == runs.c[name] for name in ("pipeline", "dataset", "check_id")))
+    here = and_(table.c.end_us > micros(span.start), table.c.start_us < micros(span.end))
+    found = select(table).join_from(runs, table, and_(ours, here)).where(runs.c.pipeline == store.pipeline)
     wrong = table.c.outcome.in_([Outcome.BAD.value, Outcome.ERROR.value])
     with store.reading() as connection:
-        ran = {row.check_id for row in connection.execute(select(table.c.check_id).where(here).distinct())}
-        rows = connection.execute(select(table).where(here, wrong).order_by(table.c.end_us)).all()
+        ran = {row.check_id for row in connection.execute(found.with_only_columns(table.c.check_id).distinct())}
+        rows = connection.execute(found.where(wrong).order_by(table.c.end_us)).all()
     return ran, [load_verdict(row) for row in rows]
 
 
@@ -145,6 +150,22 @@ def told(found: Triage) -> str:
     lines += ["", "Where to look, in the order that finds the cause"]
     lines += [f"  {check:<14} {'deviated' if is_bad else 'as usual'}" for check, is_bad in found.walked]
     return "\n".join(lines)
+
+
+def brief(store: Store, since: datetime, now: datetime) -> tuple[str, ...]:
+    """Return what a message says of the cause of what began at a moment: a few lines, empty if nothing deviated.
+
+    Args:
+        store: The state.
+        since: When the first alarm began to fire.
+        now: The moment.
+    """
+    found = triage(store, Window(since - REACH, max(now, since) + timedelta(microseconds=1)))
+    if found.cause is None:
+        return ()
+    lines = [f"Most likely {found.cause.kind}: {found.cause.says}"]
+    lines += [f"Segment: {found.segment}"] if found.segment else []
+    return (*lines, *timeline(found)[:MOST_TOLD])
 
 
 def timeline(found: Triage) -> list[str]:
