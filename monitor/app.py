@@ -17,14 +17,16 @@ from prometheus_client import make_wsgi_app
 
 from alerts import runbook
 from monitor import evidence, happenings, log, reporter
+from monitor.check_history import check_history
 from monitor.clock import Clock
 from monitor.errors import RecwatchError
 from monitor.evidence_page import EvidencePage
 from monitor.exposition import Exposition, registry
+from monitor.overview import Overview, overview, span_named
 from monitor.page import Page
 from monitor.receiver import receive
 from monitor.runner import said
-from monitor.status import Status, Watched, status, with_evidence, without_secrets
+from monitor.status import Watched, without_secrets
 from monitor.store import Store
 
 Headers = list[tuple[str, str]]
@@ -39,7 +41,8 @@ _NO_CONTENT_ALLOWED = "default-src 'none'; frame-ancestors 'none'"
 _TEXT = "text/plain; charset=utf-8"
 # What Alertmanager posts to, followed by the name of a channel; and where runbooks are, by the names of alerts.
 RECEIVER, RUNBOOKS = "/alertmanager/", "/runbooks/"
-EVIDENCE, REPORT, HAPPENINGS = "/evidence/", "/report", "/api/events"
+EVIDENCE, REPORT, HAPPENINGS, CHECK = "/evidence/", "/report", "/api/events", "/check"
+HTML = "text/html; charset=utf-8"
 MOST_EVENT_BYTES = 10_000
 # Evidently's page is one script with all it needs; in a sandbox it can neither read our pages nor ask anybody.
 REPORT_POLICY = (
@@ -94,6 +97,7 @@ class App:
             "/healthz": lambda _environ: _health(self._problem()),
             "/readyz": lambda _environ: _health(self._pending()),
             "/api/status": self._tell,
+            CHECK: self._show_check,
         }
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
@@ -146,7 +150,7 @@ class App:
             html = reporter.find(self._store, name.removesuffix(REPORT))
             if html is None:
                 return Answer.text("404 Not Found", "there is no report about this")
-            return Answer("200 OK", html, [("Content-Type", "text/html; charset=utf-8"), REPORT_POLICY])
+            return Answer("200 OK", html, [("Content-Type", HTML), REPORT_POLICY])
         found = evidence.find(self._store, name.removesuffix(".json"))
         if found is None:
             return Answer.text("404 Not Found", "no such evidence; it may have been kept for long enough")
@@ -156,7 +160,7 @@ class App:
         has_report = reporter.find(self._store, found.id) is not None
         page = self._evidence_page.render(found, has_report).encode("utf-8", "replace")
         policy = ("Content-Security-Policy", self._evidence_page.policy)
-        return Answer("200 OK", page, [("Content-Type", "text/html; charset=utf-8"), policy])
+        return Answer("200 OK", page, [("Content-Type", HTML), policy])
 
     def _note_event(self, environ: Mapping[str, Any]) -> Answer:
         """Note a deploy or another change, told by whoever may see evidence."""
@@ -196,18 +200,31 @@ class App:
         elif error is None and was_failing:
             log.event("request_answered_again", path=path)
 
-    def _status(self) -> Status:
-        now = self._clock.now()
-        found = status(self._store, self._watched(), now, self._problem())
-        return with_evidence(found, evidence.recent(self._store, now - evidence.FRESH))
+    def _overview(self, environ: Mapping[str, Any]) -> Overview:
+        span = span_named(_asked(environ, "span"))
+        return overview(self._store, self._watched(), self._clock.now(), self._problem(), span)
 
-    def _show(self, _environ: Mapping[str, Any]) -> Answer:
-        body = self._page.render(self._status()).encode("utf-8", "replace")
+    def _show(self, environ: Mapping[str, Any]) -> Answer:
+        return self._html(self._page.render(self._overview(environ)))
+
+    def _html(self, page: str) -> Answer:
         policy = ("Content-Security-Policy", self._page.policy)
-        return Answer("200 OK", body, [("Content-Type", "text/html; charset=utf-8"), policy])
+        return Answer("200 OK", page.encode("utf-8", "replace"), [("Content-Type", HTML), policy])
 
-    def _tell(self, _environ: Mapping[str, Any]) -> Answer:
-        body = json.dumps(dataclasses.asdict(self._status()), default=_plain, allow_nan=False).encode()
+    def _show_check(self, environ: Mapping[str, Any]) -> Answer:
+        about, span = (_asked(environ, "dataset"), _asked(environ, "check")), span_named(_asked(environ, "span"))
+        found = check_history(self._store, self._watched(), self._clock.now(), about, span)
+        if found is None:
+            return Answer.text("404 Not Found", "name a watched dataset and one of its checks: ?dataset=...&check=...")
+        return self._html(self._page.render_check(found))
+
+    def _tell(self, environ: Mapping[str, Any]) -> Answer:
+        found = self._overview(environ)
+        told = dataclasses.asdict(found.status) | {
+            "objectives": [dataclasses.asdict(one) for one in found.objectives],
+            "incidents": [dataclasses.asdict(one) for one in found.incidents],
+        }
+        body = json.dumps(told, default=_plain, allow_nan=False).encode()
         return Answer("200 OK", body, [("Content-Type", "application/json")])
 
     def _expose(self, environ: Mapping[str, Any]) -> Answer:
@@ -247,6 +264,11 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _asked(environ: Mapping[str, Any], name: str) -> str:
+    """Return a parameter of the address; empty if it is not there."""
+    return next(iter(parse_qs(str(environ.get("QUERY_STRING", ""))).get(name, [])), "")
 
 
 def _health(problem: str | None) -> Answer:

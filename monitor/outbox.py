@@ -106,10 +106,11 @@ def lengths(store: Store) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Sent:
-    """A message of the past, and what became of it at each channel."""
+    """A message of the past, what became of it at each channel, and the last error of those where it had one."""
 
     alert: Alert
     channels: dict[str, str]
+    errors: dict[str, str]
 
 
 def history(store: Store, since: datetime, at_most: int = 200) -> list[Sent]:
@@ -119,14 +120,17 @@ def history(store: Store, since: datetime, at_most: int = 200) -> list[Sent]:
     with store.reading() as connection:
         rows = connection.execute(select(table).where(ours).order_by(table.c.id.desc()).limit(at_most)).all()
         states = connection.execute(
-            select(box.c.transition_id, box.c.channel, box.c.state).where(
-                box.c.transition_id.in_([row.id for row in rows])
-            )
+            select(box.c.transition_id, box.c.channel, box.c.state, box.c.error)
+            .where(box.c.transition_id.in_([row.id for row in rows]))
+            .order_by(box.c.channel)
         ).all()
-    return [
-        Sent(load_alert(row.alert), {entry.channel: entry.state for entry in states if entry.transition_id == row.id})
-        for row in rows
-    ]
+    channels: dict[int, dict[str, str]] = {row.id: {} for row in rows}
+    errors: dict[int, dict[str, str]] = {row.id: {} for row in rows}
+    for message, channel, state, error in states:
+        channels[message][channel] = state
+        if error:
+            errors[message][channel] = error
+    return [Sent(load_alert(row.alert), channels[row.id], errors[row.id]) for row in rows]
 
 
 def newest(store: Store, incident: str) -> Alert | None:

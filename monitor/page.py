@@ -1,19 +1,23 @@
-"""The status page: one HTML document, rendered here, that needs no script and asks nobody else."""
+"""The status page and the page of a check: HTML documents that need no script and ask nobody else."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from datetime import datetime
 from importlib.resources import files
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
+from monitor.chart import chart, strip
+from monitor.check_history import History, subject_text
+from monitor.overview import SPANS, IncidentStatus, ObjectiveStatus, Overview
 from monitor.sparkline import sparkline
-from monitor.status import CheckStatus, State, Status, Subject
-from monitor.wording import ago, span_text, told_apart, unit_text, value_text
+from monitor.status import URGENCY, CheckStatus, State, Status, Subject, without_secrets
+from monitor.wording import NOTHING, ago, span_text, told_apart, unit_text, value_text
 
 # With scripts the page renews itself in place, every 5 s. Without, a reload moves the reader's place,
 # so it is done less often.
@@ -33,7 +37,7 @@ def read(name: str) -> str:
 
 
 class Page:
-    """Renders the status page.
+    """Renders the status page, and those of single checks.
 
     The style and the script are part of the document; ``policy`` is the Content-Security-Policy
     that allows these two by their hashes, and nothing else.
@@ -47,15 +51,11 @@ class Page:
             style=Markup(style),  # noqa: S704 - a file of this package
             script=Markup(script),  # noqa: S704 - a file of this package
             refresh_seconds=REFRESH_SECONDS_WITHOUT_SCRIPT,
-            sparkline=sparkline,
-            value_and_limit=value_and_limit,
-            title=title,
-            icon=icon,
-            moment=moment,
-            rest=rest_text,
+            all_spans=SPANS,
+            **{call.__name__: call for call in _CALLED},
         )
-        environment.filters.update(ago=ago, span=span_text, unbroken=unbroken, unit=unit_text)
-        self._template = environment.get_template("status.html")
+        environment.filters.update({call.__name__: call for call in _FILTERS})
+        self._status, self._check = (environment.get_template(name) for name in ("status.html", "check.html"))
         self.policy = "; ".join(
             [
                 "default-src 'none'",
@@ -69,9 +69,13 @@ class Page:
             ]
         )
 
-    def render(self, status: Status) -> str:
-        """Return the whole document."""
-        return self._template.render(status=status)
+    def render(self, found: Overview) -> str:
+        """Return the status page."""
+        return self._status.render(overview=found, status=found.status)
+
+    def render_check(self, history: History) -> str:
+        """Return the page of one check."""
+        return self._check.render(history=history, check=history.check)
 
 
 def hashed(source: str) -> str:
@@ -114,7 +118,7 @@ def value_and_limit(subject: Subject) -> tuple[str, str]:
     return value, f"at most {limit}"
 
 
-def rest_text(check: CheckStatus) -> str:
+def rest(check: CheckStatus) -> str:
     """Return how many subjects are not shown openly, and how they are."""
     found = len(check.listed) + check.unlisted
     states = [subject.state for subject in check.listed]
@@ -124,3 +128,62 @@ def rest_text(check: CheckStatus) -> str:
     said = words[0].split()[1] if len(words) == 1 and not check.unlisted else ", ".join(words)
     plural = kind if found == 1 else "entities" if kind == "entity" else f"{kind}s"
     return f"{found} more {plural}: {said}"
+
+
+def worst(checks: Sequence[CheckStatus]) -> State:
+    """Return the most urgent state of a dataset's checks."""
+    return min((check.state for check in checks if check.state in URGENCY), key=URGENCY.index, default=State.DISABLED)
+
+
+def query(dataset: str, check: str) -> str:
+    """Return what names a check in an address."""
+    return urlencode({"dataset": dataset, "check": check})
+
+
+def sent(incident: IncidentStatus) -> str:
+    """Return how many messages there were, and how the last one fares with whom."""
+    count, last = len(incident.messages), incident.messages[0]
+    told = ", ".join(f"{one.channel} {one.state}" for one in last.channels) or "to nobody"
+    return f"{count} messages, the last: {told}" if count > 1 else f"1 message: {told}"
+
+
+def goal(objective: ObjectiveStatus) -> str:
+    """Return what should be good, and over how long."""
+    of = "events" if objective.kind == "events" else "the time"
+    return f"{100 * objective.objective:.6g} % of {of} in {span_text(objective.period_seconds)}"
+
+
+def attained(objective: ObjectiveStatus) -> str:
+    """Return the share that was good, as exactly as the objective has to be told from it."""
+    if objective.attained_ratio is None:
+        return NOTHING
+    return told_apart("good_ratio", objective.attained_ratio, objective.objective)[0]
+
+
+def left(objective: ObjectiveStatus) -> str:
+    """Return how much of the budget is left."""
+    ratio = objective.budget_left_ratio or 0.0
+    return value_text("left_ratio", ratio) if ratio > 0 else f"overspent by {value_text('over_ratio', -ratio)}"
+
+
+def times(rate: float) -> str:
+    """Return a burn rate: 1x spends the budget in just its period."""
+    return f"{rate:.3g}x" if rate < 1_000 else f"{rate:,.0f}x"
+
+
+def span(seconds: float) -> str:
+    """Return a length of time."""
+    return span_text(seconds)
+
+
+def unit(measure: str) -> str:
+    """Return what to write after a value."""
+    return unit_text(measure)
+
+
+# What templates call by these names.
+_CALLED = (
+    chart, icon, left, moment, query, rest, sent, sparkline, strip, subject_text, title, value_and_limit,
+    without_secrets, worst,
+)  # fmt: skip
+_FILTERS = (ago, attained, goal, span, times, unbroken, unit)

@@ -22,7 +22,7 @@ _FLOOR = HEIGHT - 6.0
 # A line is broken where windows are missing: at this many times the usual distance.
 _BROKEN_AT = 2.6
 # Values that vary about a level of their own; all others are seen best from zero.
-_LEVELS = frozenset({"rows", "density"})
+LEVELS = frozenset({"rows", "density"})
 _IN_LIMITS = "times"
 
 
@@ -85,7 +85,7 @@ def _places(points: Sequence[Point], measure: str) -> list[_Place]:
     judged = [point for point in points if _is_judged(point)]
     numbers = [n for point in judged for n in (point.value, point.limit) if n is not None and isfinite(n)]
     low, high = (min(numbers), max(numbers)) if numbers else (0.0, 1.0)
-    low = low if measure in _LEVELS else min(0.0, low)
+    low = low if measure in LEVELS else min(0.0, low)
     span = high - low or 1.0
     first, last = points[0].end, points[-1].end
     length = (last - first).total_seconds()

@@ -83,7 +83,7 @@ class State(StrEnum):
     DISABLED = "disabled"
 
 
-_URGENCY = (State.BAD, State.ERROR, State.OVERDUE, State.UNKNOWN, State.WAITING, State.GOOD)
+URGENCY = (State.BAD, State.ERROR, State.OVERDUE, State.UNKNOWN, State.WAITING, State.GOOD)
 
 
 @dataclass(frozen=True)
@@ -248,7 +248,7 @@ def _of_check(
 
 def _worst_first(verdict: Verdict) -> tuple[bool, int, float, str]:
     """Return what sorts the dataset itself first, then its parts before its sources, each worst first."""
-    urgency = _URGENCY.index(State(verdict.outcome)) if verdict.subject else -1
+    urgency = URGENCY.index(State(verdict.outcome)) if verdict.subject else -1
     strain = (verdict.value or 0.0) / (verdict.limit or 1.0)
     return not verdict.is_whole, urgency, -strain, dump(verdict.subject)
 

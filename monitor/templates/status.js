@@ -7,7 +7,7 @@
     const chosen = getSelection();
     if (document.hidden || (chosen && !chosen.isCollapsed)) return;
     try {
-      const answer = await fetch(location.pathname, { cache: "no-store", signal: AbortSignal.timeout(10000) });
+      const answer = await fetch(location.pathname + location.search, { cache: "no-store", signal: AbortSignal.timeout(10000) });
       const text = await answer.text();
       if (!answer.ok) throw new Error(text.slice(0, 300));
       const fresh = new DOMParser().parseFromString(text, "text/html");

@@ -1,0 +1,255 @@
+"""What the status page shows beside the checks: budgets of objectives, incidents and what was sent, timelines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from alerts import alarms
+from alerts.evaluate import NO_DATA
+from alerts.message import State as Told
+from alerts.slo import Slo
+from checks.check import Outcome
+from checks.window import Window
+from monitor import alerting, evidence, objectives, outbox, rollups
+from monitor.objectives import Latest, Spent
+from monitor.outbox import Sent
+from monitor.rollups import DAY, HOUR, NONE, Counts
+from monitor.status import State, Status, Watched, status, with_evidence
+from monitor.store import Store
+
+# Messages of so long ago, and so many at most, are listed.
+RECENT, MOST_MESSAGES = timedelta(days=7), 200
+
+
+@dataclass(frozen=True)
+class Span:
+    """How far back a page looks.
+
+    Args:
+        name: As in the address.
+        words: For a person.
+        length: How long it is.
+        step: What a cell of a timeline stands for.
+        bucket: The rollups that it is made of: hours or days.
+    """
+
+    name: str
+    words: str
+    length: timedelta
+    step: timedelta
+    bucket: timedelta
+
+    def window(self, now: datetime) -> Window:
+        """Return the span in whole steps, the present one included."""
+        last = rollups.floor(now, self.step)
+        return Window(last - self.length + self.step, last + self.step)
+
+
+SPANS = (
+    Span("24h", "24 hours", timedelta(hours=24), HOUR, HOUR),
+    Span("7d", "7 days", timedelta(days=7), 6 * HOUR, HOUR),
+    Span("90d", "90 days", timedelta(days=90), DAY, DAY),
+)
+
+
+def span_named(name: str) -> Span:
+    """Return the span of a name; the shortest for a name that nothing has."""
+    return next((span for span in SPANS if span.name == name), SPANS[0])
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """How a check fared over time.
+
+    Args:
+        span: What the cells cover together.
+        step: What each stands for.
+        cells: How the verdicts of each step ended, oldest first.
+    """
+
+    span: Window
+    step: timedelta
+    cells: tuple[Counts, ...]
+
+
+def timelines(store: Store, now: datetime, span: Span) -> dict[tuple[str, str], Timeline]:
+    """Return the timeline of each check that has run, by dataset and check."""
+    window, found = span.window(now), {}
+    for about, buckets in rollups.timelines(store, window, span.bucket).items():
+        cells = [NONE] * (window.duration // span.step)
+        for start, counts in buckets.items():
+            cells[(start - window.start) // span.step] += counts
+        found[about] = Timeline(window, span.step, tuple(cells))
+    return found
+
+
+@dataclass(frozen=True)
+class ObjectiveStatus:
+    """One objective as it stands.
+
+    Args:
+        name: Its name.
+        dataset: Which dataset.
+        check: Which check.
+        state: Good, bad while an alert about it fires, unknown without data, waiting before its first run.
+        objective: Share that must be good.
+        kind: ``events`` or ``slices``.
+        period_seconds: Over which the budget is reckoned.
+        attained_ratio: Share that was good over the period; None without any.
+        budget_left_ratio: Share of the budget that is left, below 0 when overspent; None without data.
+        burns: How many times too fast the budget burns, by lengths in seconds; empty where nobody evaluates it here.
+        firing: Tiers, or names of direct rules, that fire.
+    """
+
+    name: str
+    dataset: str
+    check: str
+    state: State
+    objective: float
+    kind: str
+    period_seconds: float
+    attained_ratio: float | None
+    budget_left_ratio: float | None
+    burns: Mapping[int, float]
+    firing: tuple[str, ...]
+
+
+def objectives_now(store: Store, watched: Watched, now: datetime) -> tuple[ObjectiveStatus, ...]:
+    """Return every objective of a check that runs, those that fire first, then by the budget that is left.
+
+    Cost:
+        Three reads of the state.
+    """
+    runs = {(dataset, kind.id) for dataset, kind, check in watched.every() if check is not None}
+    slos = {slo.name: slo for slo in watched.slos.values() if (slo.dataset, slo.check) in runs}
+    latest, spent, memory = objectives.latest(store), objectives.spent(store, slos, now), alerting.saved(store)
+    fires: dict[str, list[str]] = {}
+    for alarm in alarms.firing(memory.alarms).values():
+        fires.setdefault(alarm.sign.name, []).append(alarm.sign.tier or alarm.sign.alert)
+    found = [
+        _objective(slo, latest.get(name), spent[name], fires.get(name, ()), memory.burns.get(name, {}), now)
+        for name, slo in slos.items()
+    ]
+    urgency = {State.BAD: 0, State.UNKNOWN: 1, State.WAITING: 3}
+    left = {one.name: 1.0 if one.budget_left_ratio is None else one.budget_left_ratio for one in found}
+    return tuple(sorted(found, key=lambda one: (urgency.get(one.state, 2), left[one.name])))
+
+
+def _objective(
+    slo: Slo, latest: Latest | None, spent: Spent, fires: tuple[str, ...] | list[str], burns: Mapping[int, float],
+    now: datetime,
+) -> ObjectiveStatus:  # fmt: skip
+    state = State.GOOD
+    if latest is None:
+        state = State.WAITING
+    elif any(name != NO_DATA for name in fires):
+        state = State.BAD
+    elif fires or latest.outcome is Outcome.UNKNOWN:
+        state = State.UNKNOWN
+    return ObjectiveStatus(
+        slo.name, slo.dataset, slo.check, state, slo.objective, slo.kind.value, slo.period.total_seconds(),
+        spent.attained_ratio(), spent.budget_left_ratio(slo, now), dict(sorted(burns.items())), tuple(fires),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """What became of a message at one channel: its state, and the last error if there was one."""
+
+    channel: str
+    state: str
+    error: str
+
+
+@dataclass(frozen=True)
+class Message:
+    """A message about an incident."""
+
+    at: datetime
+    change: str
+    channels: tuple[Delivered, ...]
+
+
+@dataclass(frozen=True)
+class IncidentStatus:
+    """An incident as its last message tells of it.
+
+    Args:
+        key: Its identity.
+        title: What is wrong, in a line.
+        severity: Page or ticket.
+        is_open: Whether it goes on.
+        started: When it began.
+        ended: When it ended; None while it goes on.
+        sentence: What is wrong, with figures.
+        triage: The most likely cause, its segment, and what deviated first.
+        consequences: What was kept quiet.
+        messages: Newest first.
+    """
+
+    key: str
+    title: str
+    severity: str
+    is_open: bool
+    started: datetime
+    ended: datetime | None
+    sentence: str
+    triage: tuple[str, ...]
+    consequences: tuple[str, ...]
+    messages: tuple[Message, ...]
+
+
+def incidents_lately(store: Store, now: datetime) -> tuple[IncidentStatus, ...]:
+    """Return the incidents of the last seven days, open ones first, then the newest first."""
+    grouped: dict[str, list[Sent]] = {}
+    for sent in outbox.history(store, now - RECENT, MOST_MESSAGES):
+        if not sent.alert.is_test:
+            grouped.setdefault(sent.alert.key, []).append(sent)
+    found = [_incident(messages) for messages in grouped.values()]
+    return tuple(sorted(found, key=lambda one: (one.is_open, one.started), reverse=True))
+
+
+def _incident(messages: list[Sent]) -> IncidentStatus:
+    last = messages[0].alert
+    return IncidentStatus(
+        last.key, last.title.removeprefix(f"{last.pipeline}: "), last.severity.value, last.state is Told.FIRING,
+        last.started, last.ended, last.problems[0].sentence if last.problems else "", last.triage, last.consequences,
+        tuple(Message(sent.alert.at, sent.alert.change, tuple(_delivered(sent))) for sent in messages),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Overview:
+    """All that the status page shows."""
+
+    status: Status
+    objectives: tuple[ObjectiveStatus, ...]
+    incidents: tuple[IncidentStatus, ...]
+    span: Span
+    timelines: Mapping[tuple[str, str], Timeline]
+
+
+def overview(store: Store, watched: Watched, now: datetime, stopped: str | None, span: Span) -> Overview:
+    """Return a pipeline as it stands, and how it got there.
+
+    Args:
+        store: The state.
+        watched: What is watched.
+        now: The present.
+        stopped: Why the schedule stands still; None while it moves.
+        span: How far back the timelines reach.
+
+    Raises:
+        StateError: The state cannot be read.
+    """
+    found = with_evidence(status(store, watched, now, stopped), evidence.recent(store, now - evidence.FRESH))
+    return Overview(
+        found, objectives_now(store, watched, now), incidents_lately(store, now), span, timelines(store, now, span)
+    )
+
+
+def _delivered(sent: Sent) -> Iterator[Delivered]:
+    for channel, state in sent.channels.items():
+        yield Delivered(channel, state, sent.errors.get(channel, ""))
