@@ -7,7 +7,7 @@ in one transaction with the messages.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -116,7 +116,7 @@ class Context:
         describe: Puts an alarm into words.
         links: Returns where to look, for the problems of an incident.
         team: Returns who owns an objective, by its name.
-        triage: Returns what has most likely caused what began at a moment, a line for each thing to say.
+        triage: Returns what has most likely caused some problems, a line for each thing to say.
     """
 
     pipeline: str
@@ -125,7 +125,7 @@ class Context:
     describe: Describe
     links: Callable[[Iterable[Problem]], tuple[Link, ...]] = lambda _problems: ()
     team: Callable[[str], str] = lambda _name: ""
-    triage: Callable[[datetime], tuple[str, ...]] = lambda _since: ()
+    triage: Callable[[Sequence[Problem]], tuple[str, ...]] = lambda _problems: ()
 
 
 def explanation(
@@ -241,5 +241,5 @@ def _alert(incident: Incident, alarms: Mapping[str, Firing], context: Context, c
         incident.key, incident.number, State.RESOLVED if ended else State.FIRING, incident.severity,
         context.pipeline, context.now, incident.started, tuple(problems), "; ".join(changes),
         ended=ended, team=next((team for team in teams if team), ""), consequences=incident.consequences,
-        links=context.links(problems), triage=context.triage(min(problem.since for problem in problems)),
+        links=context.links(problems), triage=context.triage(problems),
     )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,7 +14,7 @@ from alerts import evaluate, incidents
 from alerts.alarms import Alarm
 from alerts.evaluate import Sign
 from alerts.incidents import Board, Context, Firing
-from alerts.message import Alert, Severity
+from alerts.message import Alert, Problem, Severity
 from alerts.slo import Slo
 from alerts.track import Track
 from alerts.upstream import UPSTREAM
@@ -178,8 +178,8 @@ class Alerting:
         figures = Figures(slos, self._store.latest(), spent, self._tracks, now, proofs)
         briefing = Briefing(figures, self.pipeline.config.notify, self._store.pipeline)
 
-        def triage(since: datetime) -> tuple[str, ...]:
-            return brief(self._store, since, now)
+        def triage(problems: Sequence[Problem]) -> tuple[str, ...]:
+            return brief(self._store, problems, now)
 
         return Context(self._store.pipeline, now, UPSTREAM, briefing, briefing.links, briefing.team, triage)
 

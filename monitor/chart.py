@@ -46,7 +46,7 @@ def strip(timeline: Timeline) -> Markup:
     drawn = "".join(f'<path class="{outcome}" d="{"".join(parts)}"/>' for outcome, parts in paths.items())
     box = f'viewBox="0 0 {STRIP_WIDTH:g} {STRIP_HEIGHT:g}" width="{STRIP_WIDTH:g}" height="{STRIP_HEIGHT:g}"'
     said = escape(described(timeline))
-    return Markup(f'<svg class="strip" role="img" {box}><title>{said}</title>{drawn}</svg>')  # noqa: S704 - numbers, and one escaped text
+    return Markup(f'<svg class="strip" role="img" {box} preserveAspectRatio="none"><title>{said}</title>{drawn}</svg>')  # noqa: S704 - numbers, and one escaped text
 
 
 def _shares(cell: Counts) -> Iterator[tuple[str, float]]:
@@ -82,11 +82,12 @@ def chart(buckets: Sequence[Bucket], span: Window) -> Markup:
     """Return the history of one subject as SVG, with a word for each bucket to point at.
 
     Args:
-        buckets: Oldest first, of one measure; those of another one are left out.
+        buckets: Oldest first, at least one of them with a value; those of another measure than the last are left out.
         span: What the width stands for.
     """
-    measure = buckets[-1].measure
-    buckets = [bucket for bucket in buckets if bucket.measure == measure]
+    measured = [bucket for bucket in buckets if bucket.greatest is not None]
+    measure = measured[-1].measure
+    buckets = [bucket for bucket in buckets if bucket.measure == measure or bucket.greatest is None]
     numbers = [n for bucket in buckets for n in _numbers(bucket) if n is not None and isfinite(n)]
     low, high = (min(numbers), max(numbers)) if numbers else (0.0, 1.0)
     low = low if measure in LEVELS else min(0.0, low)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -19,9 +19,24 @@ from monitor.rollups import Bucket, Counts
 from monitor.status import CheckStatus, Status, Watched, status
 from monitor.store import Store
 
-# Cells of a chart of one day, and subjects that get a chart.
-CELL, MOST_CHARTS = timedelta(minutes=15), 12
-MOST_WRONG = 50
+MOST_CHARTS = 12
+# Verdicts that are read for what was not good, and lines that are made of them.
+MOST_READ, MOST_WRONG = 2_000, 50
+
+
+@dataclass(frozen=True)
+class Spell:
+    """Windows in a row, all of one subject and outcome.
+
+    Args:
+        verdict: Of the newest window.
+        start: Start of the first window.
+        windows: How many there are.
+    """
+
+    verdict: Verdict
+    start: datetime
+    windows: int
 
 
 @dataclass(frozen=True)
@@ -36,7 +51,7 @@ class History:
         window: The same, in whole steps.
         timeline: How it fared; None before it has run.
         charts: The buckets of each subject by its name, in the order of the status page.
-        wrong: What was not good lately, newest first.
+        wrong: What was not good, newest first.
     """
 
     status: Status
@@ -46,7 +61,7 @@ class History:
     window: Window
     timeline: Timeline | None
     charts: Mapping[str, tuple[Bucket, ...]]
-    wrong: tuple[Verdict, ...]
+    wrong: tuple[Spell, ...]
 
 
 def check_history(store: Store, watched: Watched, now: datetime, about: tuple[str, str], span: Span) -> History | None:
@@ -72,9 +87,10 @@ def check_history(store: Store, watched: Watched, now: datetime, about: tuple[st
         return None
     window = span.window(now)
     own = tuple(one for one in objectives_now(store, alone, now) if one.check == name)
-    histories = _of_a_day(store, about, window) if span.length <= rollups.DAY else None
-    if histories is None:
+    if span.cell is None:
         histories = rollups.history(store, about, window, span.bucket)
+    else:
+        histories = _of_verdicts(store, about, window, span.cell)
     shown = {
         _name(subject): buckets
         for subject, buckets in histories.items()
@@ -82,10 +98,9 @@ def check_history(store: Store, watched: Watched, now: datetime, about: tuple[st
     }
     order = [one.name for one in (*check.subjects, *check.listed)]
     kept = sorted(shown, key=lambda name: (order.index(name) if name in order else len(order), name))[:MOST_CHARTS]
-    return History(
-        found, check, own, span, window, timelines(store, now, span).get(about), {name: shown[name] for name in kept},
-        tuple(_wrong(store, about, window)),
-    )  # fmt: skip
+    line = timelines(store, now, span, about).get(about)
+    charts = {name: shown[name] for name in kept}
+    return History(found, check, own, span, window, line, charts, tuple(_wrong(store, about, window)))
 
 
 def _name(subject: str) -> str:
@@ -98,17 +113,19 @@ def _verdicts(about: tuple[str, str], pipeline: str, window: Window) -> Any:
     return and_(ours, table.c.end_us > micros(window.start), table.c.end_us <= micros(window.end))
 
 
-def _of_a_day(store: Store, about: tuple[str, str], window: Window) -> dict[str, tuple[Bucket, ...]]:
-    """Return each subject's verdicts, sources included, in cells of a quarter of an hour."""
+def _of_verdicts(
+    store: Store, about: tuple[str, str], window: Window, length: timedelta
+) -> dict[str, tuple[Bucket, ...]]:
+    """Return each subject's verdicts, sources included, in cells of some length."""
     table = schema.verdicts
     names = ("end_us", "subject", "outcome", "measure", "value", "bound", "details")
     statement = select(*(table.c[name] for name in names)).where(_verdicts(about, store.pipeline, window))
     cells: dict[str, dict[datetime, Bucket]] = {}
     with store.reading() as connection:
         for row in connection.execute(statement.order_by(table.c.end_us)):
-            start = rollups.floor(moment(row.end_us - 1), CELL)
+            start = rollups.floor(moment(row.end_us - 1), length)
             of = cells.setdefault(row.subject, {})
-            of[start] = _grown(of.get(start), row, Window(start, start + CELL))
+            of[start] = _grown(of.get(start), row, Window(start, start + length))
     return {subject: tuple(of.values()) for subject, of in cells.items()}
 
 
@@ -135,24 +152,32 @@ def _band(details: str) -> tuple[float, float] | None:
     return (low, high) if low is not None and high is not None else None
 
 
-def _wrong(store: Store, about: tuple[str, str], window: Window) -> Iterable[Verdict]:
+def _wrong(store: Store, about: tuple[str, str], window: Window) -> list[Spell]:
+    """Return what was not good in spells, newest first; sources that could not be judged are left out."""
     table = schema.verdicts
     statement = (
         select(table)
         .where(_verdicts(about, store.pipeline, window), table.c.outcome != Outcome.GOOD.value)
         .order_by(table.c.end_us.desc(), table.c.subject)
-        .limit(MOST_WRONG)
+        .limit(MOST_READ)
     )
     with store.reading() as connection:
-        rows: Sequence[Any] = connection.execute(statement).all()
-    return [load_verdict(row) for row in rows]
+        found = [load_verdict(row) for row in connection.execute(statement)]
+    spells: list[Spell] = []
+    current: dict[tuple[str, Outcome], int] = {}
+    for verdict in found:
+        if not verdict.is_whole and verdict.outcome is Outcome.UNKNOWN:
+            continue
+        key = (dump(verdict.subject), verdict.outcome)
+        at = current.get(key)
+        if at is not None and verdict.window.end >= spells[at].start:
+            spells[at] = Spell(spells[at].verdict, verdict.window.start, spells[at].windows + 1)
+        else:
+            current[key] = len(spells)
+            spells.append(Spell(verdict, verdict.window.start, 1))
+    return spells[:MOST_WRONG]
 
 
 def subject_text(verdict: Verdict) -> str:
     """Return what a verdict is about, in words; ``all rows`` for a dataset as a whole."""
     return " ".join(verdict.subject.values()) or "all rows"
-
-
-def subject_key(verdict: Verdict) -> str:
-    """Return the subject as the state spells it."""
-    return dump(verdict.subject)

@@ -33,6 +33,7 @@ class Span:
         length: How long it is.
         step: What a cell of a timeline stands for.
         bucket: The rollups that it is made of: hours or days.
+        cell: What a point of a chart stands for, where it is made of verdicts; None where of rollups.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Span:
     length: timedelta
     step: timedelta
     bucket: timedelta
+    cell: timedelta | None = None
 
     def window(self, now: datetime) -> Window:
         """Return the span in whole steps, the present one included."""
@@ -48,15 +50,17 @@ class Span:
 
 
 SPANS = (
-    Span("24h", "24 hours", timedelta(hours=24), HOUR, HOUR),
+    Span("24h", "24 hours", timedelta(hours=24), HOUR, HOUR, timedelta(minutes=15)),
     Span("7d", "7 days", timedelta(days=7), 6 * HOUR, HOUR),
     Span("90d", "90 days", timedelta(days=90), DAY, DAY),
 )
+# The page of one check also looks at what has just happened.
+LAST_HOUR = Span("1h", "1 hour", HOUR, timedelta(minutes=1), HOUR, timedelta(minutes=1))
 
 
 def span_named(name: str) -> Span:
-    """Return the span of a name; the shortest for a name that nothing has."""
-    return next((span for span in SPANS if span.name == name), SPANS[0])
+    """Return the span of a name; a day for a name that nothing has."""
+    return next((span for span in (*SPANS, LAST_HOUR) if span.name == name), SPANS[0])
 
 
 @dataclass(frozen=True)
@@ -74,14 +78,16 @@ class Timeline:
     cells: tuple[Counts, ...]
 
 
-def timelines(store: Store, now: datetime, span: Span) -> dict[tuple[str, str], Timeline]:
-    """Return the timeline of each check that has run, by dataset and check."""
+def timelines(
+    store: Store, now: datetime, span: Span, about: tuple[str, str] | None = None
+) -> dict[tuple[str, str], Timeline]:
+    """Return the timeline of one check, or of each that has run; none where a step is less than an hour."""
+    if span.step < span.bucket:
+        return {}
     window, found = span.window(now), {}
-    for about, buckets in rollups.timelines(store, window, span.bucket).items():
-        cells = [NONE] * (window.duration // span.step)
-        for start, counts in buckets.items():
-            cells[(start - window.start) // span.step] += counts
-        found[about] = Timeline(window, span.step, tuple(cells))
+    steps = range(window.duration // span.step)
+    for key, counted in rollups.cells(store, window, span.bucket, span.step, about).items():
+        found[key] = Timeline(window, span.step, tuple(counted.get(step, NONE) for step in steps))
     return found
 
 

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from monitor.chart import chart, strip
 from monitor.check_history import History, subject_text
-from monitor.overview import SPANS, IncidentStatus, ObjectiveStatus, Overview
+from monitor.overview import LAST_HOUR, SPANS, IncidentStatus, ObjectiveStatus, Overview
 from monitor.sparkline import sparkline
 from monitor.status import URGENCY, CheckStatus, State, Status, Subject, without_secrets
 from monitor.wording import NOTHING, ago, span_text, told_apart, unit_text, value_text
@@ -51,7 +51,8 @@ class Page:
             style=Markup(style),  # noqa: S704 - a file of this package
             script=Markup(script),  # noqa: S704 - a file of this package
             refresh_seconds=REFRESH_SECONDS_WITHOUT_SCRIPT,
-            all_spans=SPANS,
+            all_spans=list(SPANS),
+            last_hour=LAST_HOUR,
             **{call.__name__: call for call in _CALLED},
         )
         environment.filters.update({call.__name__: call for call in _FILTERS})

@@ -80,7 +80,7 @@ def _alert(store: Store, group: Mapping[str, Any], problems: tuple[Problem, ...]
         key, 1, State.FIRING if firing else State.RESOLVED, Severity.PAGE if severe else Severity.TICKET,
         _cut(labels.get("pipeline") or store.pipeline), now, min(problem.since for problem in problems), problems,
         "", ended=None if firing else now, team=_cut(labels.get("team") or ""), links=tuple(links),
-        triage=brief(store, min(problem.since for problem in problems), now),
+        triage=brief(store, problems, now),
     )  # fmt: skip
 
 

@@ -143,8 +143,11 @@ def _replace(
         before, verdict = old.get(summed["subject"]), found.get(summed["subject"])
         if before is None and verdict is None:
             continue
-        # An older window that is judged again does not become the newest.
-        if verdict is None or (before is not None and before.end_us > micros(verdict.window.end)):
+        # Neither an older window that is judged again nor one without a value becomes the newest.
+        is_newest = verdict is not None and (
+            before is None or (verdict.value is not None and before.end_us <= micros(verdict.window.end))
+        )
+        if verdict is None or not is_newest:
             newest = {name: getattr(before, name) for name in _NEWEST}
         else:
             newest = {
@@ -170,8 +173,17 @@ def prune(store: Store, now: datetime, keep: timedelta) -> None:
 # -- reading ---------------------------------------------------------------------------------
 
 
-def timelines(store: Store, span: Window, length: timedelta) -> dict[tuple[str, str], dict[datetime, Counts]]:
-    """Return, for each dataset and check, how the verdicts of each hour or day of a span ended, all subjects together.
+def cells(
+    store: Store, span: Window, length: timedelta, step: timedelta, about: tuple[str, str] | None = None
+) -> dict[tuple[str, str], dict[int, Counts]]:
+    """Return, for each dataset and check, how the verdicts of each step of a span ended, all subjects together.
+
+    Args:
+        store: The state.
+        span: From when until when.
+        length: Of the buckets to add up, an hour or a day.
+        step: A multiple of it; steps are numbered from 0.
+        about: The only dataset and check; all where it is None.
 
     Cost:
         One range of the key for each check that has run.
@@ -179,17 +191,20 @@ def timelines(store: Store, span: Window, length: timedelta) -> dict[tuple[str, 
     table, runs = schema.rollups, schema.runs
     same = and_(*(table.c[name] == runs.c[name] for name in _KEY))
     counts = [sa.func.sum(table.c[name]) for name in OUTCOMES]
-    where = (table.c.dataset, table.c.check_id, table.c.start_us)
+    number = (table.c.start_us - micros(span.start)) // _micros(step)
+    where = (table.c.dataset, table.c.check_id, number.label("number"))
     statement = (
         select(*where, *counts)
         .join_from(runs, table, and_(same, *_within(span, length)))
         .where(runs.c.pipeline == store.pipeline)
-        .group_by(*where)
+        .group_by(*where[:2], sa.literal_column("number"))
     )
-    found: dict[tuple[str, str], dict[datetime, Counts]] = {}
+    if about is not None:
+        statement = statement.where(runs.c.dataset == about[0], runs.c.check_id == about[1])
+    found: dict[tuple[str, str], dict[int, Counts]] = {}
     with store.reading() as connection:
-        for dataset, check, start, *counted in connection.execute(statement):
-            found.setdefault((dataset, check), {})[moment(start)] = Counts(*map(int, counted))
+        for dataset, check, at, *counted in connection.execute(statement):
+            found.setdefault((dataset, check), {})[int(at)] = Counts(*map(int, counted))
     return found
 
 

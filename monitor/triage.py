@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import and_, select
 
 from alerts.evaluate import BURN
+from alerts.message import Problem
 from checks.check import Outcome, Verdict
 from checks.window import Window, micros
 from monitor import evidence, happenings, schema
@@ -23,6 +24,8 @@ from monitor.wording import value_text
 WALK = ("freshness", "ingestion", "contract", "unknown_ids", "duplicates", "feature_drift", "density", "popularity")
 # What an alarm tells of began before it fires: by as much as the fast tiers look back.
 REACH = timedelta(hours=1)
+# A subject that was not bad for so many windows has begun anew.
+CALM_WINDOWS = 5
 # Of the timeline, in a message.
 MOST_TOLD = 4
 # What a new model may change by itself.
@@ -54,13 +57,19 @@ class Triage:
     happenings: tuple[Happening, ...]
 
 
-def triage(store: Store, span: Window) -> Triage:
+def triage(store: Store, span: Window, about: Collection[tuple[str, str]] = ()) -> Triage:
     """Return what is known of a span of time, from the state alone.
+
+    Args:
+        store: The state.
+        span: What is looked at.
+        about: Datasets and checks that have raised an alarm: what was over before they deviated is left out.
 
     Cost:
         One read of the bad verdicts of the span, and a few short ones.
     """
     ran, bad = _verdicts(store, span)
+    bad = _of_one_time(bad, about) if about else bad
     found = list(in_order(_deviations(bad)))
     done = tuple(happenings.between(store, span))
     cause = _rolled_out(likely(found), done)
@@ -97,6 +106,19 @@ def _verdicts(store: Store, span: Window) -> tuple[set[str], list[Verdict]]:
         ran = {row.check_id for row in connection.execute(found.with_only_columns(table.c.check_id).distinct())}
         rows = connection.execute(found.where(wrong).order_by(table.c.end_us)).all()
     return ran, [load_verdict(row) for row in rows]
+
+
+def _of_one_time(bad: Sequence[Verdict], about: Collection[tuple[str, str]]) -> list[Verdict]:
+    """Return what has been bad without a break till the end, of each subject; and only while some checks were."""
+    last: dict[tuple[str, str, str], list[Verdict]] = {}
+    for verdict in bad:
+        so_far = last.setdefault((verdict.dataset, verdict.check, str(verdict.subject)), [])
+        if so_far and verdict.window.start - so_far[-1].window.end > CALM_WINDOWS * verdict.window.duration:
+            so_far.clear()
+        so_far.append(verdict)
+    began = min((found[0].window.start for (*of, _), found in last.items() if tuple(of) in about), default=None)
+    kept = [found for found in last.values() if began is None or found[-1].window.end >= began]
+    return sorted((verdict for found in kept for verdict in found), key=lambda verdict: verdict.window.end)
 
 
 def _deviations(bad: Sequence[Verdict]) -> Iterator[Deviation]:
@@ -152,15 +174,17 @@ def told(found: Triage) -> str:
     return "\n".join(lines)
 
 
-def brief(store: Store, since: datetime, now: datetime) -> tuple[str, ...]:
-    """Return what a message says of the cause of what began at a moment: a few lines, empty if nothing deviated.
+def brief(store: Store, problems: Sequence[Problem], now: datetime) -> tuple[str, ...]:
+    """Return what a message says of the cause of some problems: a few lines, empty if nothing deviated.
 
     Args:
         store: The state.
-        since: When the first alarm began to fire.
+        problems: What has raised alarms.
         now: The moment.
     """
-    found = triage(store, Window(since - REACH, max(now, since) + timedelta(microseconds=1)))
+    since = min(problem.since for problem in problems)
+    about = {(problem.dataset, problem.check) for problem in problems}
+    found = triage(store, Window(since - REACH, max(now, since) + timedelta(microseconds=1)), about)
     if found.cause is None:
         return ()
     lines = [f"Most likely {found.cause.kind}: {found.cause.says}"]

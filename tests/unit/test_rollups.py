@@ -87,10 +87,15 @@ def test_whatever_is_judged_in_whatever_order_the_sums_are_those_of_the_verdicts
         last[n] = outcome
     truth = Counter(((START + n * STEP).replace(minute=0), str(outcome)) for n, outcome in last.items())
     span = Window(START - DAY, START + DAY)
-    found = rollups.timelines(store, span, HOUR)["events", "density"]
-    counted = {(at, name): getattr(counts, name) for at, counts in found.items() for name in rollups.OUTCOMES}
+    found = rollups.cells(store, span, HOUR, HOUR)["events", "density"]
+    counted = {
+        (span.start + at * HOUR, name): getattr(counts, name)
+        for at, counts in found.items()
+        for name in rollups.OUTCOMES
+    }
     assert {key: count for key, count in counted.items() if count} == truth
-    by_days = rollups.timelines(store, span, DAY)["events", "density"]
+    # Days begin at midnight.
+    by_days = rollups.cells(store, Window(START.replace(hour=0), START + DAY), DAY, DAY)["events", "density"]
     assert sum(by_days.values(), Counts()) == sum(found.values(), Counts())
 
 
@@ -105,5 +110,7 @@ def test_hours_go_before_days(store: Store) -> None:
 def test_a_timeline_reads_only_its_span(store: Store) -> None:
     for n in (0, 30):
         commit(store, n, Outcome.GOOD)
-    found = rollups.timelines(store, Window(START, START + HOUR), HOUR)
-    assert found == {("events", "density"): {START: Counts(good=1)}}
+    found = rollups.cells(store, Window(START, START + HOUR), HOUR, HOUR)
+    assert found == {("events", "density"): {0: Counts(good=1)}}
+    found = rollups.cells(store, Window(START, START + 6 * HOUR), HOUR, 3 * HOUR)
+    assert found == {("events", "density"): {0: Counts(good=1), 1: Counts(good=1)}}

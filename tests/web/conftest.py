@@ -96,7 +96,7 @@ def make(folder: Path) -> Iterator[Made]:
     pipeline = build(config)
     store = Store(f"sqlite:///{folder}/state.db", config.pipeline)
     disabled = {(found.dataset, found.check): found for found in DISABLED}
-    yield Made(store, Watched(config, pipeline.checks, disabled, NOW - timedelta(hours=5)), NOW)
+    yield Made(store, Watched(config, pipeline.checks, disabled, NOW - timedelta(hours=5), slos=pipeline.slos), NOW)
     store.close()
     pipeline.close()
 
