@@ -142,5 +142,5 @@ def spoilt(alert: Alert, text: str, problems: int = 200) -> Alert:
     links: Iterable[Link] = (Link(text, f"https://example.org/?q={number}") for number in range(30))
     return replace(
         alert, problems=(first,) * problems, pipeline=text, team=text, change=text, consequences=(text,) * 50,
-        links=tuple(links),
+        links=tuple(links), triage=(text,) * 50,
     )  # fmt: skip

@@ -52,8 +52,10 @@ def triage(alert: Alert) -> str:
     """Return what a thread is told of the cause; empty if nothing is known."""
     if not alert.triage:
         return ""
-    first, *rest = (_line(entry, LONGEST_SENTENCE) for entry in alert.triage[:MOST_PROBLEMS])
-    return "\n".join([f"*{first}*", *(f"{_BULLET} {entry}" for entry in rest)])
+    first, *rest = alert.triage[:MOST_PROBLEMS]
+    return "\n".join(
+        [f"*{_line(first, LONGEST_SENTENCE)}*", *(f"{_BULLET} {_line(entry, LONGEST_LINE)}" for entry in rest)]
+    )
 
 
 def reply(alert: Alert) -> str:

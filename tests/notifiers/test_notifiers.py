@@ -161,6 +161,7 @@ def test_an_alert_survives_the_outbox(
     made = alert(
         state=state, change=said, is_test=is_test,
         problem={"sentence": said, "contributors": tuple(contributors), "bad_ratio": ratio},
+        triage=tuple(contributors),
     )  # fmt: skip
     assert load_alert(dump_alert(made)) == made
 
@@ -187,11 +188,35 @@ def test_slack_edits_one_message_and_replies_in_its_thread(serve: Any, vendors: 
     assert "Resolved after 23 min, 12 % of the budget spent" in vendor.replies[1]["text"]
 
 
-def test_slack_repeats_no_step_after_a_kill(serve: Any, vendors: Any, alert: MakeAlert) -> None:
+CAUSE = ("Most likely stalled feed: newest event is 9 min old", "12:00:00  freshness 9 min: newest <b> & 9 min old")
+
+
+def test_slack_tells_the_cause_in_the_thread_once(serve: Any, vendors: Any, alert: MakeAlert) -> None:
+    vendor, memory = vendors.slack(), {}
+    notifier, first = slack(serve(vendor), vendors), alert(triage=CAUSE)
+    notifier.deliver(first, memory)
+    (message,) = vendor.messages.values()
+    assert CAUSE[0] in message["blocks"][1]["text"]["text"], "a line of it stands in the message"
+    assert CAUSE[1] not in str(message["blocks"])
+    assert vendor.replies[0]["text"].splitlines() == [
+        f"*{CAUSE[0]}*", "\N{BULLET} 12:00:00 freshness 9 min: newest &lt;b&gt; &amp; 9 min old",
+    ]  # fmt: skip
+    older = tuple(line.replace("9 min", "12 min") for line in CAUSE)
+    second = replace(first, transition=2, change="now also events-contract fires", triage=older)
+    notifier.deliver(second, memory)
+    assert vendor.replies[1]["text"] == "now also events-contract fires", "other figures are no news"
+    third = replace(second, transition=3, change="events-density fires", triage=("Most likely schema change: x",))
+    notifier.deliver(third, memory)
+    assert vendor.replies[2]["text"] == "events-density fires\n*Most likely schema change: x*"
+    assert len(vendor.replies) == 3
+
+
+@pytest.mark.parametrize("cause", [(), CAUSE])
+def test_slack_repeats_no_step_after_a_kill(cause: tuple[str, ...], serve: Any, vendors: Any, alert: MakeAlert) -> None:
     """The process may end after any request has taken effect; the next one goes on from there."""
-    first = alert()
+    first = alert(triage=cause)
     second = replace(first, transition=2, change="now also events-contract fires")
-    for lost_at in range(5):
+    for lost_at in range(6):
         vendor, memory, failures = vendors.slack(), {}, []
         server = serve(vendor)
         notifier = slack(server, vendors)
@@ -206,7 +231,7 @@ def test_slack_repeats_no_step_after_a_kill(serve: Any, vendors: Any, alert: Mak
                     failures.append(error)
         assert [error.permanent for error in failures] in ([], [False])
         assert len(vendor.messages) == 1, lost_at
-        assert len(vendor.replies) == 2, lost_at
+        assert len(vendor.replies) == (3 if cause else 2), lost_at
 
 
 def test_slack_posts_again_if_it_may_not_look(serve: Any, vendors: Any, alert: MakeAlert) -> None:

@@ -15,7 +15,7 @@ from checks.check import Outcome, Verdict
 from checks.measure import Tally
 from checks.window import Window
 from monitor.config import Config
-from monitor.page import icon, moment, rest_text, value_and_limit
+from monitor.page import icon, moment, rest, value_and_limit
 from monitor.records import Judged, SavedBaseline
 from monitor.resolve import build
 from monitor.runner import Disabled
@@ -114,7 +114,7 @@ def test_parts_come_worst_first_and_sources_after_them(store: Store, watched: Wa
     assert [subject.name for subject in found.subjects] == ["user", "item", "android", "ios"]
     assert [subject.name for subject in found.listed] == ["tv", "web"]
     assert found.unlisted == 0
-    assert rest_text(found) == "2 more sources: 1 good, 1 unknown"
+    assert rest(found) == "2 more sources: 1 good, 1 unknown"
 
 
 def test_many_parts_are_bounded_and_none_is_lost(store: Store, watched: Watched) -> None:
@@ -124,7 +124,7 @@ def test_many_parts_are_bounded_and_none_is_lost(store: Store, watched: Watched)
     assert len(found.listed) == MOST_LISTED
     assert found.unlisted == 60 - MOST_SHOWN - MOST_LISTED
     assert [subject.name for subject in found.subjects[:2]] == ["f59", "f57"], "bad ones first, and the farthest off"
-    assert rest_text(found) == "54 more features: 6 good, 24 bad"
+    assert rest(found) == "54 more features: 6 good, 24 bad"
 
 
 def test_only_the_dataset_and_its_parts_have_a_trend(store: Store, watched: Watched) -> None:
