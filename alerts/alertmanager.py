@@ -9,9 +9,11 @@ from typing import Any, ClassVar
 from alerts.http import TIMEOUT_SECONDS, Client
 from alerts.message import Alert, Problem, Severity
 from alerts.notifier import DeliveryError, Memory
-from alerts.wording import printable
+from alerts.wording import MOST_PROBLEMS, cut, printable
 
 SEVERITIES = {Severity.PAGE: "critical", Severity.TICKET: "warning"}
+# Of what is known of the cause, which goes with every problem.
+LONGEST_LINE = 400
 
 
 class AlertmanagerPush:
@@ -83,6 +85,6 @@ def _annotations(alert: Alert, problem: Problem) -> dict[str, str]:
     said = {
         "summary": f"{problem.check or problem.name}: {problem.sentence}", "description": problem.sentence,
         "runbook_url": problem.runbook_url, "contributors": "; ".join(problem.contributors),
-        "triage": "\n".join(alert.triage),
+        "triage": "\n".join(cut(line, LONGEST_LINE) for line in alert.triage[:MOST_PROBLEMS]),
     }  # fmt: skip
     return {name: printable(value) for name, value in said.items() if value}
