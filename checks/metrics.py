@@ -87,6 +87,8 @@ def _of_slo(name: str, kind: Kind, unit: str, meaning: str, labels: tuple[str, .
 
 RESULTS = (Outcome.GOOD.value, Outcome.BAD.value, Outcome.UNKNOWN.value)
 DELIVERIES = ("delivered", "refused")
+# What is done on purpose, and may explain what is found.
+CHANGES = ("deploy", "model", "config", "other")
 _MATRIX = {"matrix": ("active", "catalogue")}
 _DRIFT = ("dataset", "feature", "method")
 _POPULARITY = {"method": ("js_distance", "l_infinity")}
@@ -104,6 +106,9 @@ _DAEMON = (
          "1 if the configuration was read without a problem the last time it was read, else 0."),
     _own("config_last_reload_success_timestamp_seconds", Kind.GAUGE, "seconds",
          "When the configuration now in force was read, as a Unix time."),
+    Metric("recwatch_last_change_timestamp_seconds", Kind.GAUGE, "seconds", ("kind",),
+           "When the newest deploy, model roll-out or other change was made, as a Unix time; 0 before the first.",
+           values={"kind": CHANGES}),
     _own("series", Kind.GAUGE, "series", "Series with the prefix recwatch_ in this exposition."),
     _own("series_dropped_total", Kind.COUNTER, "series",
          "Series left out of expositions because of limits.max_series, added up over all scrapes."),

@@ -253,7 +253,9 @@ def _annotations() -> Sequence[Any]:
     reloads = (
         f"max by (pipeline) (changes(recwatch_config_last_reload_success_timestamp_seconds{{{HERE}}}[$__interval])) > 0"
     )
+    changed = f"max by (pipeline, kind) (changes(recwatch_last_change_timestamp_seconds{{{HERE}}}[$__interval])) > 0"
     marks = (("Alerts", "red", firing, "{{alertname}}", "{{pipeline}} {{slo}}"),
+             ("Changes", "blue", changed, "{{kind}}", "{{pipeline}}"),
              ("Reloads", GREY, reloads, "configuration read", "{{pipeline}}"))  # fmt: skip
     return [
         dashboard.AnnotationQuery().name(name).datasource(SOURCE).enable(True).icon_color(colour).expr(expression)

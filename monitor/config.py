@@ -178,6 +178,14 @@ class EvidenceConfig(Section):
     )
 
 
+class ChangesConfig(Section):
+    """Deploys or other changes that a dataset lists, one in a row; they explain alarms."""
+
+    dataset: Name = Field(description="Which dataset; its role event_time says when.")
+    text: Name = Field(description="Column that says what was changed, such as a version.")
+    kind: Literal["deploy", "model", "config", "other"] = Field("deploy", description="What they are.")
+
+
 class Config(AlertingConfig):
     """A whole configuration file: one pipeline."""
 
@@ -194,6 +202,9 @@ class Config(AlertingConfig):
         min_length=1, json_schema_extra={"propertyNames": {"pattern": f"^{DATASET_NAME}$"}}
     )
     checks: ChecksConfig = Field(default_factory=ChecksConfig)
+    changes: tuple[ChangesConfig, ...] = Field(
+        (), max_length=10, description="Datasets that list deploys and other changes."
+    )
 
     def settings(self, dataset: str, check_id: str, settings_type: type[CheckSettings]) -> CheckSettings:
         """Return the settings of a check on a dataset: its own over common ones over defaults."""
@@ -208,7 +219,7 @@ class Config(AlertingConfig):
         """Return the datasets that checks run on: those with events, unless told otherwise."""
         linked = {
             target for name, dataset in self.datasets.items() for target in dataset.links.values() if target != name
-        }
+        } | {changes.dataset for changes in self.changes}
         return [
             name
             for name, dataset in self.datasets.items()

@@ -221,6 +221,19 @@ def _watched(config: Config) -> Iterator[Problem]:
         yield Problem(("datasets",), rule, todo, rests_on=(("datasets",),))
 
 
+def _changes(config: Config) -> Iterator[Problem]:
+    for at, changes in enumerate(config.changes):
+        where, target = ("changes", at, "dataset"), config.datasets.get(changes.dataset)
+        if target is None:
+            yield _unknown(where, "dataset", changes.dataset, list(config.datasets), ("datasets",))
+        elif Role.EVENT_TIME not in target.roles:
+            rule, rests_on = (
+                f"must have the role event_time, which {changes.dataset} lacks",
+                ("datasets", changes.dataset),
+            )
+            yield Problem(where, rule, "add roles.event_time", changes.dataset, rests_on=(rests_on,))
+
+
 # -- checks and their settings -------------------------------------------------------------------
 
 
@@ -322,6 +335,7 @@ RULES: tuple[Callable[[Config], Iterator[Problem]], ...] = (
     _locations,
     _links,
     _circles,
+    _changes,
     _units,
     _watched,
     _cadences,

@@ -19,6 +19,7 @@ from checks.window import EPOCH, Window
 from monitor import evidence, happenings, log, objectives, outbox, rollups
 from monitor.alerting import SPARE
 from monitor.baselines import Builder, is_due, reference_span
+from monitor.changes import read
 from monitor.clock import Clock
 from monitor.config import Config
 from monitor.errors import ConfigError, RecwatchError
@@ -159,6 +160,8 @@ class Daemon:
         self._every(timedelta(seconds=2), self._reload_if_changed, "watch-config")
         self._every(timedelta(minutes=5), self.renew_baselines, "baselines", first=self.clock.now())
         self._every(timedelta(minutes=10), self.reopen, "late-rows")
+        if self.live.config.changes:
+            self._every(timedelta(minutes=1), self.read_changes, "changes", first=self.clock.now())
         self._every(timedelta(hours=1), self._prune, "prune")
         every = self.live.config.notify.every
         self._every(every, self.evaluate, "evaluate", first=self.clock.now() + min(every, FIRST_EVALUATION))
@@ -235,6 +238,16 @@ class Daemon:
                     log.event("late_rows", dataset=dataset, windows=len(rounds))
             except RecwatchError as error:
                 log.error("reopen_failed", dataset=dataset, error=error)
+
+    def read_changes(self) -> None:
+        """Note the deploys and other changes that datasets list."""
+        for changes in self.live.config.changes if self.lease.is_held else ():
+            try:
+                noted = read(self.live.pipeline, self.store, changes, self.clock.now())
+                if noted:
+                    log.event("changes", dataset=changes.dataset, noted=noted)
+            except RecwatchError as error:
+                log.error("changes_failed", dataset=changes.dataset, error=error)
 
     def evaluate(self) -> None:
         """Evaluate the objectives and tell people, if this daemon leads."""

@@ -19,7 +19,7 @@ from checks.check import Outcome, Sample, Verdict
 from checks.metrics import BY_NAME, CHECK_RUNS, METRICS, PIPELINE, Kind, Metric
 from monitor import log
 from monitor.clock import Clock
-from monitor.exposition_slo import about_notifications, about_objectives, running
+from monitor.exposition_slo import about_changes, about_notifications, about_objectives, running
 from monitor.records import Run
 from monitor.series import kept, label_value
 from monitor.status import Watched
@@ -84,6 +84,7 @@ class Exposition(Collector):
         yield from _about_configuration(watched)
         yield from about_objectives(self._store, watched, self._clock.now())
         yield from about_notifications(self._store, watched)
+        yield from about_changes(self._store)
         checks = {(dataset, kind.id) for dataset, kind, check in watched.every() if check is not None}
         yield from _unborn_runs(checks)
         for sample in (*self._store.counters(), *self._store.gauges()):

@@ -7,7 +7,8 @@ from datetime import datetime
 
 from alerts.slo import Kind, Slo
 from checks.check import Outcome, Sample
-from monitor import objectives, outbox
+from checks.metrics import CHANGES
+from monitor import happenings, objectives, outbox
 from monitor.objectives import Latest, Spent
 from monitor.status import Watched
 from monitor.store import Store
@@ -61,6 +62,14 @@ def _seen(slo: Slo, latest: Latest | None, spent: Spent, now: datetime) -> Itera
     yield Sample("recwatch_slo_last_data_timestamp_seconds", labels, (latest.judged_at or latest.since).timestamp())
     if slo.kind is Kind.SLICES and latest.outcome is not Outcome.UNKNOWN and now - latest.at <= slo.hold:
         yield Sample("recwatch_slo_slice_good", labels, int(latest.outcome is Outcome.GOOD))
+
+
+def about_changes(store: Store) -> Iterator[Sample]:
+    """Yield when the newest deploy and other changes happened; 0 before the first, so that its coming is a change."""
+    newest = happenings.newest(store)
+    for kind in CHANGES:
+        at = newest[kind].timestamp() if kind in newest else 0
+        yield Sample("recwatch_last_change_timestamp_seconds", {"kind": kind}, at)
 
 
 def about_notifications(store: Store, watched: Watched) -> Iterator[Sample]:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import and_, select
+from sqlalchemy import and_, func, select
 
+from checks.metrics import CHANGES
 from checks.window import Window, micros, moment
 from monitor import schema
 from monitor.store import Store
 from monitor.times import parse_time
 
-KINDS = ("deploy", "model", "config", "other")
 LONGEST_TEXT = 300
 # A change may show an hour later.
 BEFORE = timedelta(hours=1)
@@ -26,7 +27,7 @@ class Happening:
 
     Args:
         at: When it happened.
-        kind: One of ``KINDS``.
+        kind: One of ``CHANGES``.
         text: What was done, at most 300 characters.
         source: Who or what says so.
     """
@@ -41,19 +42,41 @@ def add(store: Store, happening: Happening) -> None:
     """Keep an event.
 
     Raises:
-        ValueError: Its kind is none of ``KINDS``, or it says nothing.
+        ValueError: Its kind is none of ``CHANGES``, or it says nothing.
     """
-    text = " ".join(happening.text.split())[:LONGEST_TEXT]
-    if happening.kind not in KINDS or not text:
-        raise ValueError(
-            f"an event has a text and is one of {', '.join(KINDS)}, got {happening.kind}: {text or 'nothing'}"
-        )
-    row = {
-        "pipeline": store.pipeline, "at_us": micros(happening.at), "kind": happening.kind, "text": text,
-        "source": happening.source[:LONGEST_TEXT],
-    }  # fmt: skip
+    row = _row(store, happening)
+    if happening.kind not in CHANGES or not row["text"]:
+        said = row["text"] or "nothing"
+        raise ValueError(f"an event has a text and is one of {', '.join(CHANGES)}, got {happening.kind}: {said}")
     with store.writing() as connection:
         connection.execute(schema.happenings.insert().values(row))
+
+
+def add_new(store: Store, told: Sequence[Happening]) -> int:
+    """Keep those events that are not kept already, and return how many they are."""
+    table, added = schema.happenings, 0
+    with store.writing() as connection:
+        for row in (_row(store, happening) for happening in told):
+            same = and_(*(table.c[name] == value for name, value in row.items()))
+            if row["text"] and connection.execute(select(table.c.id).where(same).limit(1)).first() is None:
+                connection.execute(table.insert().values(row))
+                added += 1
+    return added
+
+
+def _row(store: Store, happening: Happening) -> dict[str, Any]:
+    return {
+        "pipeline": store.pipeline, "at_us": micros(happening.at), "kind": happening.kind,
+        "text": " ".join(happening.text.split())[:LONGEST_TEXT], "source": happening.source[:LONGEST_TEXT],
+    }  # fmt: skip
+
+
+def newest(store: Store) -> dict[str, datetime]:
+    """Return when the newest event of each kind happened; kinds without any are left out."""
+    table = schema.happenings
+    statement = select(table.c.kind, func.max(table.c.at_us)).where(table.c.pipeline == store.pipeline)
+    with store.reading() as connection:
+        return {kind: moment(at) for kind, at in connection.execute(statement.group_by(table.c.kind))}
 
 
 def parsed(body: bytes, now: datetime) -> Happening:
@@ -69,7 +92,7 @@ def parsed(body: bytes, now: datetime) -> Happening:
     if unknown:
         raise ValueError(f"unknown key {unknown[0][:40]}; there are text, kind, at and source")
     at = parse_time(str(told["at"])) if told.get("at") else now
-    return Happening(at, str(told.get("kind", KINDS[0])), told["text"], str(told.get("source", "")))
+    return Happening(at, str(told.get("kind", CHANGES[0])), told["text"], str(told.get("source", "")))
 
 
 def between(store: Store, span: Window) -> Iterator[Happening]:

@@ -43,7 +43,7 @@ def series_estimate(config: Config, checks: Mapping[str, Sequence[Check[Any]]]) 
             continue
         if "dataset" not in metric.labels:
             channels = len(config.channels) if "channel" in metric.labels else 1
-            total += channels * len(metric.values.get("result", ("",)))
+            total += channels * prod(map(len, metric.values.values()))
             continue
         for dataset, enabled in checks.items():
             owners = [check for check in enabled if metric.check in (None, check.id)]

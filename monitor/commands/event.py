@@ -8,10 +8,11 @@ from pathlib import Path
 
 import click
 
+from checks.metrics import CHANGES
 from checks.window import Window
 from monitor import happenings
 from monitor.commands import config_option
-from monitor.happenings import KINDS, Happening
+from monitor.happenings import Happening
 from monitor.load import load
 from monitor.store import Store
 from monitor.times import Time
@@ -25,7 +26,7 @@ def command() -> None:
 @command.command("add")
 @config_option
 @click.argument("text")
-@click.option("--kind", type=click.Choice(KINDS), default="deploy", show_default=True)
+@click.option("--kind", type=click.Choice(CHANGES), default="deploy", show_default=True)
 @click.option("--at", type=Time(), help="When it happened (default: now).")
 @click.option("--source", default="", help="Who or what says so.")
 def add_command(path: Path, text: str, kind: str, at: datetime | None, source: str) -> None:
