@@ -1,8 +1,9 @@
 """Makes an Evidently report of two samples: a program of its own, since Evidently takes seconds and 300 MB to load.
 
-Reads JSON from standard input: ``numeric`` and ``categorical`` column names, ``columns``, and the rows of
-``reference`` and ``current``. Writes the HTML to the path that it is given, and Evidently's drift scores
-as JSON to standard output. It imports nothing of recwatch.
+Reads JSON from standard input. For a report of drift: ``numeric`` and ``categorical`` column names,
+``columns``, and the rows of ``reference`` and ``current``. Writes the HTML to the path that it is given, and
+Evidently's drift scores as JSON to standard output. For one of recommender metrics: ``rank``, and rows of user,
+item, rank and hit; then metrics come back by name. It imports nothing of recwatch.
 """
 
 import contextlib
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 GIGABYTE = 10**9
+# Recommender metrics are about so many ranks.
+TOP = 10
 DRIFT = re.compile(r"ValueDrift\(column=(.*),method=(.*),threshold=(.*)\)")
 
 
@@ -47,6 +50,35 @@ def made(asked: dict[str, Any], out: Path) -> list[list[Any]]:
     return [[found[1], found[2], float(found[3]), float(value)] for found, value in named if found is not None]
 
 
+def ranked(asked: dict[str, Any], out: Path) -> list[list[Any]]:
+    """Write a report of recommender metrics; return the name and value of each, at the last rank."""
+    import pandas as pd
+    from evidently import DataDefinition, Dataset, Report, metrics
+    from evidently.core.datasets import Recsys
+
+    columns = ["user_id", "item_id", "prediction", "target"]
+    definition = DataDefinition(ranking=[Recsys(recommendations_type="rank")])
+    # Ranks have to be whole.
+    frames = {
+        name: pd.DataFrame(asked[name], columns=columns).astype({"prediction": int})
+        for name in ("current", "reference")
+    }
+    current, reference = (
+        Dataset.from_pandas(frames[name], data_definition=definition) for name in ("current", "reference")
+    )
+    kinds = (metrics.NDCG, metrics.MAP, metrics.MRR, metrics.HitRate, metrics.PrecisionTopK, metrics.RecallTopK)
+    snapshot = Report([*(kind(k=TOP) for kind in kinds), metrics.Personalization(k=TOP)]).run(current, reference)
+    snapshot.save_html(str(out))
+    found = []
+    for metric in snapshot.dict()["metrics"]:
+        value = metric["value"]
+        if isinstance(value, dict):
+            at = next(key for key, rank in value["rank"].items() if rank == TOP)
+            value = value["value"][at]
+        found.append([str(metric["metric_name"]).partition("(")[0], float(value)])
+    return found
+
+
 def main() -> None:
     """Read what is asked, and answer."""
     out, memory_gb = Path(sys.argv[1]), float(sys.argv[2])
@@ -54,7 +86,8 @@ def main() -> None:
     bound(memory_gb)
     # Whatever the library prints must not get into the answer.
     with contextlib.redirect_stdout(sys.stderr):
-        scores = made(json.load(sys.stdin), out)
+        asked = json.load(sys.stdin)
+        scores = ranked(asked, out) if asked.get("rank") else made(asked, out)
     sys.stdout.write(json.dumps(scores))
 
 

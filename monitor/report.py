@@ -25,6 +25,7 @@ from checks.window import Window
 from monitor import evidently_child
 from monitor.engine import Session
 from monitor.errors import EngineError, RecwatchError
+from monitor.ranking import counted, shown, slice_of
 from monitor.resolve import Resolver
 from monitor.runner import Runner
 from monitor.wording import value_text
@@ -63,6 +64,8 @@ class Asked:
         features: Columns; by default the dataset's features.
         sample_rows: About how many rows of each window Evidently gets.
         seed: Another one draws other rows; the same one the same rows.
+        rank: Column with the rank of what was shown, 1 the best: recommender metrics instead of drift.
+        hits: Event types that say that what was shown was right; needed with ``rank``.
     """
 
     dataset: str
@@ -71,6 +74,8 @@ class Asked:
     features: tuple[str, ...] = ()
     sample_rows: int = SAMPLE_ROWS
     seed: int = 0
+    rank: str = ""
+    hits: tuple[str, ...] = ()
 
 
 def write(
@@ -93,6 +98,9 @@ def write(
     with ExitStack() as stack:
         resolver = Resolver(runner.pipeline, stack)
         dataset, session = resolver.dataset(asked.dataset), resolver.session(asked.dataset)
+        if asked.rank:
+            lists = [_lists(session, dataset, window, asked) for window in (asked.reference, asked.current)]
+            return _write_ranking(asked, lists, out, on_start)
         features = _features(dataset, asked.features)
         samples = [
             _sampled(session, Rows(dataset, window), features, asked) for window in (asked.reference, asked.current)
@@ -104,8 +112,34 @@ def write(
     }  # fmt: skip
     scores = _evidently(question, out, on_start)
     ours = _ours(runner, asked)
-    _explain(out, asked.dataset, samples, ours, scores)
+    _explain(out, f"Drift of {asked.dataset}", samples, _beside(ours, scores))
     return scores
+
+
+def _lists(session: Session, dataset: Dataset, window: Window, asked: Asked) -> Sample:
+    """Return what was shown in a part of a window of about so many rows."""
+    total = counted(session, Rows(dataset, window))
+    part = slice_of(window, asked.sample_rows / max(total, 1), asked.seed)
+    found = shown(session, Rows(dataset, part), (asked.rank, asked.hits), 2 * asked.sample_rows)
+    if not any(is_hit for *_, is_hit in found):
+        said = f"{len(found):,} items shown, of which none was a hit"
+        raise ReportError(f"dataset {asked.dataset}: {said}, in {part}; check --rank and --hit, or take more rows")
+    return Sample(part, found, total)
+
+
+def _write_ranking(
+    asked: Asked, lists: Sequence[Sample], out: Path, on_start: Callable[[subprocess.Popen[str]], None] | None
+) -> list[list[Any]]:
+    """Write a report of recommender metrics; return the name and the value of each."""
+    question = {"rank": True, "reference": lists[0].rows, "current": lists[1].rows}
+    scores = _evidently(question, out, on_start)
+    _explain(out, f"Recommender metrics of {asked.dataset}", lists, _scored(scores))
+    return scores
+
+
+def _scored(scores: Sequence[Sequence[Any]]) -> str:
+    rows = "".join(f"<tr><td>{escape(str(name))}</td><td>{value:.4g}</td></tr>" for name, value in scores)
+    return f"<p>Of the current sample, at the first {evidently_child.TOP} ranks:</p><table>{rows}</table>"
 
 
 def is_there() -> bool:
@@ -199,21 +233,25 @@ def _ours(runner: Runner, asked: Asked) -> list[Verdict]:
     return [verdict for found in judged for verdict in found.verdicts if verdict.is_whole and verdict.feature]
 
 
-def _explain(out: Path, dataset: str, samples: Sequence[Sample], ours: Sequence[Verdict], theirs: Any) -> None:
-    """Put before Evidently's page what it is about: a sample, and how it compares with all rows."""
+def _beside(ours: Sequence[Verdict], theirs: Sequence[Sequence[Any]]) -> str:
+    """Return how the sample compares with all rows, as HTML."""
+    scored = {name: (method, threshold, score) for name, method, threshold, score in theirs}
+    rows = "".join(_row(verdict, scored.get(str(verdict.feature))) for verdict in ours)
+    said = "recwatch itself judges all rows, on bins frozen with its reference."
+    if not rows:
+        return f"<p>{said} There is no score over all rows: no reference.</p>"
+    return f"<p>{said}</p><table><tr>{_HEAD}</tr>{rows}</table>"
+
+
+def _explain(out: Path, title: str, samples: Sequence[Sample], table: str) -> None:
+    """Put before Evidently's page what it is about: a sample."""
     spans = "; ".join(
         f"{name} {len(sample.rows):,} of {sample.total:,} rows, {sample.window}"
         for name, sample in zip(("reference", "current"), samples, strict=True)
     )
-    scored = {name: (method, threshold, score) for name, method, threshold, score in theirs}
-    rows = "".join(_row(verdict, scored.get(str(verdict.feature))) for verdict in ours)
-    table = (
-        f"<table><tr>{_HEAD}</tr>{rows}</table>" if rows else "<p>There is no score over all rows: no reference.</p>"
-    )
     said = (
-        f"<section style='{_STYLE}'><h1>Drift of {escape(dataset)}: a sample</h1>"
-        f"<p>Evidently's report below is made of a sample: {escape(spans)}. recwatch itself judges all rows, on bins"
-        f" frozen with its reference.</p>{table}</section>"
+        f"<section style='{_STYLE}'><h1>{escape(title)}: a sample</h1>"
+        f"<p>Evidently's report below is made of a sample: {escape(spans)}.</p>{table}</section>"
     )
     page = out.read_text(encoding="utf-8")
     place = page.index(">", page.index("<body")) + 1

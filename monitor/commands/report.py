@@ -31,16 +31,21 @@ from monitor.times import Time
 @click.option("--reference-from", type=Time(), help="What it is compared with, from this time ...")
 @click.option("--reference-to", type=Time(), help="... to this time (default: the reference, or the time before).")
 @click.option("--features", help="Columns, with commas between them (default: the dataset's features).")
+@click.option("--rank", default="", help="Column with the rank of what was shown: recommender metrics, not drift.")
+@click.option("--hit", "hits", multiple=True, help="Event type that says that it was right; may be repeated.")
 @click.option("--sample-rows", type=click.IntRange(100, 200_000), default=SAMPLE_ROWS, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True, help="Another one draws other rows.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The HTML file.")
 def command(
     path: Path, dataset: str | None, start: datetime | None, end: datetime | None, reference_from: datetime | None,
-    reference_to: datetime | None, features: str | None, sample_rows: int, seed: int, out: Path,
+    reference_to: datetime | None, features: str | None, rank: str, hits: tuple[str, ...], sample_rows: int, seed: int,
+    out: Path,
 ) -> None:  # fmt: skip
     """Write an Evidently report on a sample of two windows, with our scores over all rows beside it."""
     if (start is None) != (end is None) or (reference_from is None) != (reference_to is None):
         raise click.UsageError("--from and --to come together, and so do --reference-from and --reference-to")
+    if bool(rank) != bool(hits):
+        raise click.UsageError("--rank and --hit come together")
     config = load(path)
     with closing(build(config)) as pipeline:
         name = _dataset(pipeline, dataset)
@@ -54,14 +59,14 @@ def command(
         )
         wanted = tuple(part.strip() for part in features.split(",")) if features else ()
         try:
-            scores = write(runner, Asked(name, current, reference, wanted, sample_rows, seed), out)
+            scores = write(runner, Asked(name, current, reference, wanted, sample_rows, seed, rank, hits), out)
         except ReportError as error:
             raise click.ClickException(str(error)) from error
         finally:
             if store is not None:
                 store.close()
-    for feature, method, threshold, score in scores:
-        click.echo(f"{feature}: {score:.4g} by {method}, drifted from {threshold:g} on")
+    for named, *more, score in scores:
+        click.echo(f"{named}: {score:.4g}" + (f" by {more[0]}, drifted from {more[1]:g} on" if more else ""))
     click.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, a sample of {current} against {reference}")
 
 
