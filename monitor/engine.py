@@ -179,9 +179,18 @@ class Engine:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the driver's own words, without the statement and its values."""
+    """Return the driver's own words, without the statement, its values, and those of the data."""
     text = str(getattr(error, "orig", None) or error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
+    return _VALUES.sub(r"\1\2***", text.splitlines()[0]) if text else type(error).__name__
+
+
+# Words before a value of the data that an engine could not convert. The value may hold quotes itself, so what
+# is masked reaches to the last one.
+_VALUES = re.compile(
+    r"""\b(string|value|with value|input|literal|field format|syntax for type [\w ]+|out of range)(:?\s+)"""
+    r"""('.*'|".*"|-?\d[\d.eE+-]*)""",
+    re.IGNORECASE,
+)
 
 
 # Types that are made of others, or have the name of another within theirs.
