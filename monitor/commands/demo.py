@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -48,6 +49,8 @@ def command(length: str | None, folder: Path | None, port: int) -> None:
     demo = Demo(folder, limit or ROUND, port)
     console = Console()
     alerts: list[Alert] = []
+    # Ended from outside, it must not leave its daemon behind.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         _prepare(demo, console)
         demo.start()
@@ -59,6 +62,7 @@ def command(length: str | None, folder: Path | None, port: int) -> None:
     finally:
         alerts = demo.alerts() if hasattr(demo, "store") else []
         demo.stop()
+        signal.signal(signal.SIGTERM, before)
     due = [seen for seen in demo.sightings if seen.began < datetime.now(UTC)]
     if due:
         console.print(_summary(due))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -48,3 +52,24 @@ def test_a_demo_that_is_too_short_to_see_anything_is_refused() -> None:
     )
     assert done.returncode == 2
     assert "must be at least 60s" in done.stderr
+
+
+def test_ended_from_outside_it_takes_its_daemon_along() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "monitor", "demo", "--for", "90s", "--port", str(port)], stdout=subprocess.DEVNULL
+    )
+    try:
+        for _ in range(120):
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5):
+                break
+            time.sleep(0.5)
+        else:
+            pytest.fail("the daemon did not come up")
+    finally:
+        demo.terminate()
+        demo.wait(30)
+    with pytest.raises(OSError, match="refused"):
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5)
