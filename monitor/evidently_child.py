@@ -51,7 +51,7 @@ def made(asked: dict[str, Any], out: Path) -> list[list[Any]]:
 
 
 def ranked(asked: dict[str, Any], out: Path) -> list[list[Any]]:
-    """Write a report of recommender metrics; return the name and value of each, at the last rank."""
+    """Write a report of recommender metrics; return the name and value of each, at ``TOP`` ranks."""
     import pandas as pd
     from evidently import DataDefinition, Dataset, Report, metrics
     from evidently.core.datasets import Recsys
@@ -73,8 +73,9 @@ def ranked(asked: dict[str, Any], out: Path) -> list[list[Any]]:
     for metric in snapshot.dict()["metrics"]:
         value = metric["value"]
         if isinstance(value, dict):
-            at = next(key for key, rank in value["rank"].items() if rank == TOP)
-            value = value["value"][at]
+            # By place: what Evidently calls the rank begins at 2 for some metrics.
+            values = [value["value"][place] for place in sorted(value["value"])]
+            value = values[min(TOP, len(values)) - 1]
         found.append([str(metric["metric_name"]).partition("(")[0], float(value)])
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -32,7 +33,7 @@ datasets:
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Lists of ten for 1,000 users an hour; the fifth item is a hit in the first hour, the first in the second."""
+    """Lists of ten for 1,000 users an hour; the last item is a hit in the first hour, the first in the second."""
     folder = tmp_path_factory.mktemp("ranking")
     duckdb.sql(f"""
         COPY (
@@ -42,7 +43,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
           UNION ALL
           SELECT 'hit' || i, 'canary-' || (i // 10), 'item' || (i * 7919 % 500),
             TIMESTAMP '2026-03-03 10:00:00.1' + to_milliseconds(i * 360), 'click', NULL
-          FROM range(20000) AS t(i) WHERE i % 10 = CASE WHEN i < 10000 THEN 4 ELSE 0 END
+          FROM range(20000) AS t(i) WHERE i % 10 = CASE WHEN i < 10000 THEN 9 ELSE 0 END
         ) TO '{folder}/events.parquet'
     """)
     path = folder / "recwatch.yml"
@@ -68,6 +69,20 @@ def test_what_stood_first_and_was_right_scores_best(config: Path) -> None:
     assert "of 11,000 rows" in head
     assert "canary-" not in page
     assert "item7" not in page
+
+
+@pytest.mark.skipif(importlib.util.find_spec("evidently") is None, reason="evidently is not installed")
+@pytest.mark.slow
+def test_what_stood_last_and_was_right_counts_at_the_last_rank(config: Path, tmp_path: Path) -> None:
+    spans = ["--from", HOUR[10].isoformat(), "--to", HOUR[11].isoformat()]
+    spans += ["--reference-from", HOUR[11].isoformat(), "--reference-to", HOUR[12].isoformat()]
+    asked = ["--config", str(config), *spans, "--rank", "place", "--hit", "click", "--sample-rows", "4000"]
+    done = CliRunner().invoke(command, [*asked, "--out", str(tmp_path / "report.html")])
+    assert done.exit_code == 0, done.output
+    scores = {name: float(score) for name, _, score in (line.partition(": ") for line in done.output.splitlines()[:-1])}
+    assert scores["NDCG"] == pytest.approx(1 / math.log2(11), abs=0.002)
+    assert scores["MRR"] == pytest.approx(0.1, abs=0.002)
+    assert scores["HitRate"] == pytest.approx(1.0, abs=0.01)
 
 
 def test_each_item_of_a_user_comes_once_with_its_best_rank_and_hits_of_any_row(config: Path) -> None:
