@@ -55,7 +55,7 @@ class Page:
             last_hour=LAST_HOUR,
             **{call.__name__: call for call in _CALLED},
         )
-        environment.filters.update({call.__name__: call for call in _FILTERS})
+        environment.filters.update(_FILTERS)
         self._status, self._check = (environment.get_template(name) for name in ("status.html", "check.html"))
         self.policy = "; ".join(
             [
@@ -172,19 +172,12 @@ def times(rate: float) -> str:
     return f"{rate:.3g}x" if rate < 1_000 else f"{rate:,.0f}x"
 
 
-def span(seconds: float) -> str:
-    """Return a length of time."""
-    return span_text(seconds)
-
-
-def unit(measure: str) -> str:
-    """Return what to write after a value."""
-    return unit_text(measure)
-
-
 # What templates call by these names.
 _CALLED = (
     chart, icon, left, moment, query, rest, sent, sparkline, strip, subject_text, title, value_and_limit,
     without_secrets, worst,
 )  # fmt: skip
-_FILTERS = (ago, attained, goal, span, times, unbroken, unit)
+_FILTERS = {
+    "ago": ago, "attained": attained, "goal": goal, "span": span_text, "times": times, "unbroken": unbroken,
+    "unit": unit_text,
+}  # fmt: skip
