@@ -63,7 +63,7 @@ def triage(store: Store, span: Window, about: Collection[tuple[str, str]] = ()) 
     Args:
         store: The state.
         span: What is looked at.
-        about: Datasets and checks that have raised an alarm: what was over before they deviated is left out.
+        about: Datasets and checks that have raised an alarm: what was not bad with them at last is left out.
 
     Cost:
         One read of the bad verdicts of the span, and a few short ones.
@@ -109,16 +109,30 @@ def _verdicts(store: Store, span: Window) -> tuple[set[str], list[Verdict]]:
 
 
 def _of_one_time(bad: Sequence[Verdict], about: Collection[tuple[str, str]]) -> list[Verdict]:
-    """Return what has been bad without a break till the end, of each subject; and only while some checks were."""
+    """Return, of each subject, what was bad without a break until the last bad window of some checks.
+
+    What was over by then explains nothing of it, and neither does what began later.
+    """
     last: dict[tuple[str, str, str], list[Verdict]] = {}
     for verdict in bad:
         so_far = last.setdefault((verdict.dataset, verdict.check, str(verdict.subject)), [])
         if so_far and verdict.window.start - so_far[-1].window.end > CALM_WINDOWS * verdict.window.duration:
             so_far.clear()
         so_far.append(verdict)
-    began = min((found[0].window.start for (*of, _), found in last.items() if tuple(of) in about), default=None)
-    kept = [found for found in last.values() if began is None or found[-1].window.end >= began]
+    own = max((found[-1].window for (*of, _), found in last.items() if tuple(of) in about), key=_end, default=None)
+    kept = [found for found in last.values() if own is None or _stood(found, own)]
     return sorted((verdict for found in kept for verdict in found), key=lambda verdict: verdict.window.end)
+
+
+def _stood(found: Sequence[Verdict], own: Window) -> bool:
+    """Return whether something was bad during a window; a longer window holds until the next one like it is judged."""
+    last = found[-1].window
+    holds = last.duration if last.duration > own.duration else timedelta(0)
+    return found[0].window.start < own.end and last.end + holds > own.start
+
+
+def _end(window: Window) -> datetime:
+    return window.end
 
 
 def _deviations(bad: Sequence[Verdict]) -> Iterator[Deviation]:

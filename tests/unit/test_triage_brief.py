@@ -1,0 +1,103 @@
+"""What a message says of its cause is about its own time: neither what was over by then, nor what came later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from alerts.message import Problem, Severity, State
+from checks.check import Outcome, Verdict
+from checks.measure import Tally
+from checks.window import Window
+from monitor.records import Judged
+from monitor.store import Store
+from monitor.triage import brief
+
+NOON = datetime(2026, 3, 3, 12, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+FRESHNESS = ("lag_seconds", 60.0, "newest event is old")
+SAID = {
+    "unknown_ids": ("unknown_ratio", 0.01, "31 % of events: missing 31"),
+    "duplicates": ("duplicate_ratio", 0.005, "copies"), "ingestion": ("failed_ratio", 0.02, "0 of 60 landed"),
+    "freshness": FRESHNESS, "feature_drift": ("psi", 0.1, "device has moved"),
+}  # fmt: skip
+DETAILS = {
+    "unknown_ids": {"causes": {"missing": 31}}, "duplicates": {"retry": 9}, "ingestion": {"silent_drop": 60},
+}  # fmt: skip
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with closing(Store(f"sqlite:///{tmp_path}/state.db", "shop")) as store:
+        yield store
+
+
+def bad(store: Store, check: str, minutes: range, length: timedelta = MINUTE) -> None:
+    """Let a check be bad in windows that end at these minutes."""
+    measure, limit, reason = SAID[check]
+    about = {"unknown_ids": {"entity": "user"}, "feature_drift": {"feature": "device"}}.get(check, {})
+    for minute in minutes:
+        window = Window(NOON + minute * MINUTE - length, NOON + minute * MINUTE)
+        verdict = Verdict(
+            check, "events", window, Outcome.BAD, measure, 30 * limit, limit, reason=reason,
+            details=DETAILS.get(check, {}), **about,
+        )  # fmt: skip
+        store.commit(Judged(check, "events", window, [verdict], window.end, 0.1, Tally("events", window)))
+
+
+def told(store: Store, check: str, minute: int) -> str:
+    now = NOON + minute * MINUTE
+    problem = Problem(f"events-{check}", "RecwatchSloBudgetBurn", Severity.PAGE, State.FIRING, "", now, check, "events")
+    return "\n".join(brief(store, [problem], now))
+
+
+def test_what_was_over_is_not_the_cause(store: Store) -> None:
+    bad(store, "unknown_ids", range(1, 6))
+    bad(store, "duplicates", range(8, 12))
+    said = told(store, "duplicates", 12)
+    assert said.startswith("Most likely retry storm: copies")
+    assert "unknown_ids" not in said
+
+
+def test_what_ends_as_the_alarm_begins_is_not_the_cause(store: Store) -> None:
+    """A retry storm ends with the last window before the feed stalls."""
+    bad(store, "duplicates", range(1, 6))
+    bad(store, "ingestion", range(6, 9))
+    bad(store, "freshness", range(7, 9))
+    assert told(store, "ingestion", 9).startswith("Most likely stalled feed: newest event is old")
+
+
+def test_what_came_later_is_not_the_cause_either(store: Store) -> None:
+    bad(store, "duplicates", range(1, 6))
+    bad(store, "unknown_ids", range(8, 12))
+    assert told(store, "duplicates", 12).startswith("Most likely retry storm")
+
+
+def test_what_is_upstream_and_bad_at_the_same_time_is(store: Store) -> None:
+    bad(store, "unknown_ids", range(1, 12))
+    bad(store, "ingestion", range(2, 12))
+    assert told(store, "ingestion", 12).startswith("Most likely client release dropping ids")
+
+
+def test_a_longer_window_holds_until_the_next_one(store: Store) -> None:
+    bad(store, "feature_drift", range(1, 2), timedelta(hours=1))
+    bad(store, "ingestion", range(30, 34))
+    assert "feature_drift" in told(store, "ingestion", 34)
+
+
+def test_an_earlier_spell_of_the_same_check_is_left_out(store: Store) -> None:
+    bad(store, "ingestion", range(1, 3))
+    bad(store, "ingestion", range(20, 23))
+    said = told(store, "ingestion", 23)
+    assert "12:20:00  ingestion" in said
+    assert "(3 windows, until 12:22:00)" in said
+
+
+def test_an_alarm_without_a_bad_verdict_of_its_own_tells_what_else_is_bad(store: Store) -> None:
+    bad(store, "freshness", range(1, 6))
+    assert told(store, "popularity", 6).startswith("Most likely stalled feed")
+    assert told(store, "popularity", 600) == ""
