@@ -19,6 +19,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import made
+from checks.window import Window
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,8 @@ def suite(folder: Path) -> dict[str, Any]:
     return {**used(marks), "verdicts": {found.check: found.verdicts[0].outcome.value for found in judged}}
 
 
-def learn(folder: Path) -> dict[str, Any]:
-    """Build the references that the drift checks hold the day against."""
+def learn(folder: Path, span: Window = made.REFERENCE) -> dict[str, Any]:
+    """Build the references that the drift checks hold windows against."""
     from monitor.baselines import Builder
     from monitor.clock import SystemClock
     from monitor.resolve import build
@@ -99,7 +100,7 @@ def learn(folder: Path) -> dict[str, Any]:
     store, pipeline = Store(config.state.get_secret_value(), config.pipeline), build(config)
     checks = [check.id for check in pipeline.checks["events"] if check.has_reference]
     started = time.perf_counter()
-    built = Builder(Runner(pipeline, store, SystemClock()), store).build(made.REFERENCE, checks)
+    built = Builder(Runner(pipeline, store, SystemClock()), store).build(span, checks)
     problems = [line.problem for line in built if line.problem]
     if problems:
         raise SystemExit("; ".join(problems))
