@@ -1,4 +1,4 @@
-"""One measured run in a process of its own: ``once.py bare|count|suite|learn FOLDER`` prints a line of JSON.
+"""One measured run in a process of its own: ``once.py bare|count|suite|part|learn FOLDER`` prints a line of JSON.
 
 Seconds do not include the start of Python and its imports. ``peak_mb`` is the process' peak
 resident memory, those included.
@@ -7,7 +7,6 @@ resident memory, those included.
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -19,6 +18,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import made
+from benchmarks.peers.timed import peak_mb
+from checks.check import Verdict
 from checks.window import Window
 
 
@@ -62,8 +63,12 @@ def scan(folder: Path, aggregate: str) -> dict[str, Any]:
     return {**used(marks), "rows": rows}
 
 
-def suite(folder: Path) -> dict[str, Any]:
-    """Run all checks on the whole day and commit what they found: what the daemon does in a tick."""
+# What tools that know tables but no recommender can do of it too.
+PART = ("freshness", "contract", "unknown_ids", "duplicates")
+
+
+def suite(folder: Path, only: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Run all checks, or some, on the whole day and commit what they found: what the daemon does in a tick."""
     # Loaded here, so that loading them is not measured.
     import duckdb_sqlalchemy  # noqa: F401
     import scipy.special  # noqa: F401
@@ -80,12 +85,23 @@ def suite(folder: Path) -> dict[str, Any]:
     store = Store(config.state.get_secret_value(), config.pipeline)
     pipeline = build(config)
     runner = Runner(pipeline, store, SystemClock(), lambda step: marks.append(Mark.now(step)))
-    judged = runner.run("events", [(check, made.DAY) for check in pipeline.checks["events"]])
+    judged = runner.run(
+        "events", [(check, made.DAY) for check in pipeline.checks["events"] if not only or check.id in only]
+    )
     marks.append(Mark.now("judge and commit"))
     for found in judged:
         store.commit(found)
     marks.append(Mark.now("end"))
-    return {**used(marks), "verdicts": {found.check: found.verdicts[0].outcome.value for found in judged}}
+    verdicts = {found.check: found.verdicts[0] for found in judged}
+    return {
+        **used(marks),
+        "verdicts": {check: verdict.outcome.value for check, verdict in verdicts.items()},
+        "found": {"surplus": verdicts["duplicates"].details["surplus"], **_matrix(verdicts.get("density"))},
+    }
+
+
+def _matrix(density: Verdict | None) -> dict[str, Any]:
+    return {"cells": density.details["cells"]} if density else {}
 
 
 def learn(folder: Path, span: Window = made.REFERENCE) -> dict[str, Any]:
@@ -107,21 +123,11 @@ def learn(folder: Path, span: Window = made.REFERENCE) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - started}
 
 
-def peak_mb() -> float:
-    """Return the peak resident memory of this process in MB (10^6 bytes)."""
-    try:
-        # Unlike getrusage's figure this one does not begin with that of the parent process.
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-        return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
-    except OSError:
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
-
-
 RUNS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "bare": lambda folder: scan(folder, "max"),
     "count": lambda folder: scan(folder, "count"),
     "suite": suite,
+    "part": lambda folder: suite(folder, PART),
     "learn": learn,
 }
 
