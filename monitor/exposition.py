@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 from checks.check import Outcome, Sample, Verdict
 from checks.metrics import BY_NAME, CHECK_RUNS, METRICS, PIPELINE, Kind, Metric
 from monitor import log
+from monitor.budget import about_scans, engines_used
 from monitor.clock import Clock
 from monitor.exposition_slo import about_changes, about_notifications, about_objectives, running
 from monitor.records import Run
@@ -85,6 +86,7 @@ class Exposition(Collector):
         yield from about_objectives(self._store, watched, self._clock.now())
         yield from about_notifications(self._store, watched)
         yield from about_changes(self._store)
+        yield from about_scans(self._store, watched.config, self._clock.now())
         checks = {(dataset, kind.id) for dataset, kind, check in watched.every() if check is not None}
         yield from _unborn_runs(checks)
         for sample in (*self._store.counters(), *self._store.gauges()):
@@ -119,6 +121,8 @@ def _is_current(sample: Sample, checks: set[tuple[str, str]], watched: Watched) 
         return False
     if "slo" in sample.labels:
         return sample.labels["slo"] in running(watched)
+    if "engine" in sample.labels:
+        return sample.labels["engine"] in engines_used(watched.config)
     if "channel" in sample.labels:
         return sample.labels["channel"] in watched.config.channels
     return (sample.labels.get("dataset", ""), metric.check or sample.labels.get("check", "")) in checks
