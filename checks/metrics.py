@@ -101,6 +101,8 @@ CHECK_RUNS = Metric(
 )  # fmt: skip
 
 _DAEMON = (
+    _own("pipeline_up", Kind.GAUGE, "",
+         "1 while a pipeline runs, 0 while its file or its state cannot be read."),
     _own("build_info", Kind.GAUGE, "", "The running version; the value is always 1.", ("version",)),
     _own("config_last_reload_successful", Kind.GAUGE, "",
          "1 if the configuration was read without a problem the last time it was read, else 0."),

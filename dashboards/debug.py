@@ -342,6 +342,14 @@ ITSELF = (
         bounds=(0, None),
     ),
     View(
+        "Pipelines",
+        "1 while a pipeline runs; 0 while its file or its state cannot be read, beside others that run.",
+        "timeline",
+        (Query(largest("recwatch_pipeline_up", "instance"), "{{pipeline}} {{instance}}"),),
+        "none",
+        words={"0": ("down", "red"), "1": ("runs", GREY)},
+    ),
+    View(
         "Configuration",
         "1 while the file could be read the last time it was; 0 while the daemon runs on the one before.",
         "timeline",

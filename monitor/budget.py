@@ -107,7 +107,7 @@ class Scans:
         if is_out and not was:
             log.error(
                 "scan_budget_used_up", pipeline=self._store.pipeline, engine=engine,
-                seconds_per_hour=budget.seconds_per_hour, hint="checks are deferred until the next hour",
+                seconds_per_hour=budget.seconds_per_hour, hint="checks that can catch up wait for the next hour",
             )  # fmt: skip
         elif was and not is_out:
             log.event("scan_budget_renewed", pipeline=self._store.pipeline, engine=engine)

@@ -25,8 +25,9 @@ from monitor.config import Config
 from monitor.errors import ConfigError, RecwatchError
 from monitor.evidence import Collector
 from monitor.lease import Lease
+from monitor.live import Live, Reload
 from monitor.load import load
-from monitor.resolve import Pipeline, build
+from monitor.resolve import build
 from monitor.runner import Runner
 from monitor.schedule import due, given_up
 from monitor.series import series_estimate
@@ -40,26 +41,6 @@ HEARTBEAT = timedelta(seconds=5)
 FIRST_EVALUATION = timedelta(seconds=5)
 # A scheduler whose heart stands still for this long is not alive.
 LONGEST_SILENCE = timedelta(seconds=60)
-
-
-@dataclass
-class Live:
-    """A configuration in force: what a reload replaces as a whole."""
-
-    config: Config
-    pipeline: Pipeline
-    runner: Runner
-    watch: Watch
-    evidence: Collector
-
-
-@dataclass
-class Reload:
-    """How the last attempt to read the configuration went."""
-
-    at: datetime
-    succeeded_at: datetime
-    problem: str | None = None
 
 
 @dataclass
@@ -90,7 +71,11 @@ class Daemon:
         self.lease = Lease(self.store, self.clock)
         self.store.guard = self.lease.guard
         self.scans = Scans(self.store, self.clock)
-        self.live = self._bring_up(config)
+        try:
+            self.live = self._bring_up(config)
+        except (RecwatchError, ValueError):
+            self.store.close()
+            raise
         self.scans.limit(config)
         self._lead()
         self._read_mtime = self._mtime()
@@ -144,11 +129,12 @@ class Daemon:
         """Stop on SIGTERM and SIGINT, reload on SIGHUP."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.ask_to_stop())
-        signal.signal(signal.SIGHUP, lambda *_: self._soon(self.reload))
+        signal.signal(signal.SIGHUP, lambda *_: self.reload_soon())
 
-    def _soon(self, call: Callable[[], None]) -> None:
-        # A signal handler must return at once; the scheduler has threads for the work.
-        self._scheduler.add_job(self._queue, args=(PULSE, "asked", call))
+    def reload_soon(self) -> None:
+        """Have the configuration read again; safe to call from a signal handler."""
+        # That must return at once; the scheduler has threads for the work.
+        self._scheduler.add_job(self._queue, args=(PULSE, "asked", self.reload))
 
     # -- schedule --------------------------------------------------------------------------------
 
