@@ -19,7 +19,7 @@ PIPELINE = "pipeline"
 # Every label that a metric may have; values are bounded by the configuration or listed here.
 LABELS = (
     "pipeline", "dataset", "source", "check", "entity", "feature", "method", "matrix", "measure", "outcome", "result",
-    "cause", "rule", "version", "slo", "kind", "team", "tier", "channel",
+    "cause", "rule", "version", "slo", "kind", "team", "tier", "channel", "engine", "reason",
 )  # fmt: skip
 
 
@@ -101,6 +101,8 @@ CHECK_RUNS = Metric(
 )  # fmt: skip
 
 _DAEMON = (
+    _own("pipeline_up", Kind.GAUGE, "",
+         "1 while a pipeline runs, 0 while its file or its state cannot be read."),
     _own("build_info", Kind.GAUGE, "", "The running version; the value is always 1.", ("version",)),
     _own("config_last_reload_successful", Kind.GAUGE, "",
          "1 if the configuration was read without a problem the last time it was read, else 0."),
@@ -141,9 +143,23 @@ _NOTIFICATIONS = (
     _own("notification_queue_length", _GAUGE, "messages", "Messages that wait to be delivered.", ("channel",)),
 )  # fmt: skip
 
-# In the order in which they are exposed: the daemon, objectives, every check, then each check's own.
+# Why a tick is put off: its engine's budget is used up, or the tick before it has not ended.
+DEFERRALS = ("budget", "queue")
+_ENGINES = (
+    _own("engine_scan_seconds_total", _COUNTER, "seconds", "Time that statements took on an engine.", ("engine",)),
+    _own("engine_scan_budget_seconds", _GAUGE, "seconds",
+         "Statement time that is allowed on an engine in an hour; absent without a limit.", ("engine",)),
+    _own("engine_scan_budget_remaining_ratio", _GAUGE, "ratio",
+         "Share of this hour's statement time that is left on an engine, 0 when it is used up.", ("engine",)),
+    Metric("recwatch_ticks_deferred_total", _COUNTER, "ticks", ("engine", "reason"),
+           "Ticks put off, by why: the engine's budget is used up, or the tick before still waits or runs.",
+           values={"reason": DEFERRALS}),
+)  # fmt: skip
+
+# In the order in which they are exposed: the daemon, engines, objectives, every check, then each check's own.
 METRICS: tuple[Metric, ...] = (
     *_DAEMON,
+    *_ENGINES,
     *_SLO,
     *_NOTIFICATIONS,
     CHECK_ENABLED,

@@ -9,8 +9,8 @@ OF_SUBJECT = ("dataset", "check", "entity", "feature")
 MEASURED = (*OF_SUBJECT, "measure")
 # What the last verdicts found bad; the value and its limit are asked for these alone.
 BAD_NOW = f"({largest('recwatch_check_good', *OF_SUBJECT)} == 0)"
-# The process' own metrics know no pipeline; the version's metric does.
-OURS = f"* on (instance, job) group_left (pipeline) max by (instance, job, pipeline) (recwatch_build_info{{{HERE}}})"
+# The process' own metrics know no pipeline, and may be those of several; the version's metric tells whose they are.
+OURS = f"and on (instance, job) recwatch_build_info{{{HERE}}}"
 STRAIN = (
     f"{largest('recwatch_drift_score', 'dataset', 'feature', 'method')} / "
     f"({largest('recwatch_drift_threshold', 'dataset', 'feature', 'method')} > 0)"
@@ -251,6 +251,44 @@ ITSELF = (
         bounds=(0, None),
     ),
     View(
+        "What engines are asked for",
+        "Statement time an hour by engine, and what its budget allows.",
+        "series",
+        (
+            Query(
+                f"3600 * max by (pipeline, engine) (rate(recwatch_engine_scan_seconds_total{{{HERE}}}[{RATE}]))",
+                "{{engine}}",
+            ),
+            Query(largest("recwatch_engine_scan_budget_seconds", "engine"), "{{engine}} budget", dashed=True),
+        ),
+        "s",
+        every="5m",
+        bounds=(0, None),
+    ),
+    View(
+        "Scan budgets",
+        "What is left of this hour's statement time. At 0 checks wait for the next hour, and grow overdue.",
+        "series",
+        (Query(largest("recwatch_engine_scan_budget_remaining_ratio", "engine"), "{{engine}}"),),
+        "percentunit",
+        bounds=(0, 1),
+    ),
+    View(
+        "Ticks put off",
+        "Because the engine's budget is used up, or the tick before still waits for its turn or runs.",
+        "series",
+        (
+            Query(
+                "sum by (pipeline, engine, reason) (max by (pipeline, engine, reason)"
+                f" (increase(recwatch_ticks_deferred_total{{{HERE}}}[{RATE}])))",
+                "{{engine}} {{reason}}",
+            ),
+        ),
+        "short",
+        every="5m",
+        bounds=(0, None),
+    ),
+    View(
         "What objectives counted",
         "Events of the last hour by whether they were good: what burn rates are made of.",
         "series",
@@ -284,7 +322,7 @@ ITSELF = (
         "The daemon",
         "Resident memory of each daemon.",
         "series",
-        (Query(f"process_resident_memory_bytes {OURS}", "{{pipeline}} {{instance}}"),),
+        (Query(f"process_resident_memory_bytes {OURS}", "{{instance}}"),),
         "bytes",
         bounds=(0, None),
     ),
@@ -302,6 +340,14 @@ ITSELF = (
         "short",
         every="5m",
         bounds=(0, None),
+    ),
+    View(
+        "Pipelines",
+        "1 while a pipeline runs; 0 while its file or its state cannot be read, beside others that run.",
+        "timeline",
+        (Query(largest("recwatch_pipeline_up", "instance"), "{{pipeline}} {{instance}}"),),
+        "none",
+        words={"0": ("down", "red"), "1": ("runs", GREY)},
     ),
     View(
         "Configuration",

@@ -65,6 +65,15 @@ class Answer:
         """Return a line of plain text."""
         return cls(status, f"{said}\n".encode(), [("Content-Type", _TEXT), *more])
 
+    def send(self, environ: Mapping[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a request."""
+        names = {name for name, _value in self.headers}
+        headers = [*self.headers, *_SAFE, ("Content-Length", str(len(self.body)))]
+        if "Content-Security-Policy" not in names:
+            headers.append(("Content-Security-Policy", _NO_CONTENT_ALLOWED))
+        start_response(self.status, headers)
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [self.body]
+
 
 class App:
     """The WSGI application.
@@ -75,6 +84,7 @@ class App:
         watched: Tells what is watched at this moment.
         problem: Returns why the schedule does not move, or None while it does.
         pending: Returns what has to happen before all is ready, or None.
+        home: Where the status page links to, if there is a page above it.
     """
 
     def __init__(
@@ -84,31 +94,27 @@ class App:
         watched: Callable[[], Watched],
         problem: Callable[[], str | None],
         pending: Callable[[], str | None],
+        home: str = "",
     ) -> None:
-        self._store, self._clock, self._watched = store, clock, watched
+        self._store, self._clock, self.watched = store, clock, watched
         self._problem, self._pending = problem, pending
-        self._page, self._evidence_page = Page(), EvidencePage()
-        self._metrics = make_wsgi_app(registry(Exposition(store, watched, clock)))
+        self._page, self._evidence_page = Page(home), EvidencePage()
+        self.exposition = Exposition(store, watched, clock)
+        self._metrics = make_wsgi_app(registry(self.exposition))
         self._failing: set[str] = set()
         self._lock = threading.Lock()
         self._routes: Mapping[str, Callable[[Mapping[str, Any]], Answer]] = {
             "/": self._show,
             "/metrics": self._expose,
-            "/healthz": lambda _environ: _health(self._problem()),
-            "/readyz": lambda _environ: _health(self._pending()),
+            "/healthz": lambda _environ: health(self._problem()),
+            "/readyz": lambda _environ: health(self._pending()),
             "/api/status": self._tell,
             CHECK: self._show_check,
         }
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request; part of WSGI."""
-        answer = self._answer(environ)
-        names = {name for name, _value in answer.headers}
-        headers = [*answer.headers, *_SAFE, ("Content-Length", str(len(answer.body)))]
-        if "Content-Security-Policy" not in names:
-            headers.append(("Content-Security-Policy", _NO_CONTENT_ALLOWED))
-        start_response(answer.status, headers)
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else [answer.body]
+        return self._answer(environ).send(environ, start_response)
 
     def _answer(self, environ: dict[str, Any]) -> Answer:
         path = environ.get("PATH_INFO") or "/"
@@ -141,7 +147,7 @@ class App:
 
     def _prove(self, environ: Mapping[str, Any]) -> Answer:
         """Show a piece of evidence, as a page or as JSON, to those who may see it."""
-        config = self._watched().config
+        config = self.watched().config
         refused = refusal(config.server.host, config.evidence.token.get_secret_value(), environ)
         if refused is not None:
             return refused
@@ -155,7 +161,7 @@ class App:
         if found is None:
             return Answer.text("404 Not Found", "no such evidence; it may have been kept for long enough")
         if name.endswith(".json"):
-            body = json.dumps(dataclasses.asdict(found), default=_plain).encode()
+            body = json.dumps(dataclasses.asdict(found), default=plain).encode()
             return Answer("200 OK", body, [("Content-Type", "application/json")])
         has_report = reporter.find(self._store, found.id) is not None
         page = self._evidence_page.render(found, has_report).encode("utf-8", "replace")
@@ -164,7 +170,7 @@ class App:
 
     def _note_event(self, environ: Mapping[str, Any]) -> Answer:
         """Note a deploy or another change, told by whoever may see evidence."""
-        config = self._watched().config
+        config = self.watched().config
         refused = refusal(config.server.host, config.evidence.token.get_secret_value(), environ)
         if refused is not None:
             return refused
@@ -181,7 +187,7 @@ class App:
     def _receive(self, environ: Mapping[str, Any]) -> Answer:
         """Take what Alertmanager says about a group; answered at once, delivered from the outbox."""
         channel = str(environ["PATH_INFO"]).removeprefix(RECEIVER)
-        if channel not in self._watched().config.channels:
+        if channel not in self.watched().config.channels:
             return Answer.text("404 Not Found", f"no channel is called {channel}; name one of the configuration")
         length = int(environ.get("CONTENT_LENGTH") or 0)
         try:
@@ -201,8 +207,8 @@ class App:
             log.event("request_answered_again", path=path)
 
     def _overview(self, environ: Mapping[str, Any]) -> Overview:
-        span = span_named(_asked(environ, "span"))
-        return overview(self._store, self._watched(), self._clock.now(), self._problem(), span)
+        span = span_named(asked(environ, "span"))
+        return overview(self._store, self.watched(), self._clock.now(), self._problem(), span)
 
     def _show(self, environ: Mapping[str, Any]) -> Answer:
         return self._html(self._page.render(self._overview(environ)))
@@ -212,8 +218,8 @@ class App:
         return Answer("200 OK", page.encode("utf-8", "replace"), [("Content-Type", HTML), policy])
 
     def _show_check(self, environ: Mapping[str, Any]) -> Answer:
-        about, span = (_asked(environ, "dataset"), _asked(environ, "check")), span_named(_asked(environ, "span"))
-        found = check_history(self._store, self._watched(), self._clock.now(), about, span)
+        about, span = (asked(environ, "dataset"), asked(environ, "check")), span_named(asked(environ, "span"))
+        found = check_history(self._store, self.watched(), self._clock.now(), about, span)
         if found is None:
             return Answer.text("404 Not Found", "name a watched dataset and one of its checks: ?dataset=...&check=...")
         return self._html(self._page.render_check(found))
@@ -223,8 +229,9 @@ class App:
         told = dataclasses.asdict(found.status) | {
             "objectives": [dataclasses.asdict(one) for one in found.objectives],
             "incidents": [dataclasses.asdict(one) for one in found.incidents],
+            "budgets": [dataclasses.asdict(one) for one in found.budgets],
         }
-        body = json.dumps(told, default=_plain, allow_nan=False).encode()
+        body = json.dumps(told, default=plain, allow_nan=False).encode()
         return Answer("200 OK", body, [("Content-Type", "application/json")])
 
     def _expose(self, environ: Mapping[str, Any]) -> Answer:
@@ -266,14 +273,16 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _asked(environ: Mapping[str, Any], name: str) -> str:
+def asked(environ: Mapping[str, Any], name: str) -> str:
     """Return a parameter of the address; empty if it is not there."""
     return next(iter(parse_qs(str(environ.get("QUERY_STRING", ""))).get(name, [])), "")
 
 
-def _health(problem: str | None) -> Answer:
+def health(problem: str | None) -> Answer:
+    """Return what a probe is told."""
     return Answer.text("200 OK", "ok") if problem is None else Answer.text("503 Service Unavailable", problem)
 
 
-def _plain(value: object) -> str:
+def plain(value: object) -> str:
+    """Return a value as JSON can hold it."""
     return value.isoformat() if isinstance(value, datetime) else str(value)

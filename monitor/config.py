@@ -23,6 +23,13 @@ DATASET_NAME = "[a-z][a-z0-9_]{0,62}"
 _REFERENCE = {"type": "string", "pattern": r"\$\{"}
 
 
+class BudgetConfig(Section):
+    """What the checks of this pipeline may ask of an engine."""
+
+    seconds_per_hour: float = Field(gt=0, le=360_000, description="Statement time in each hour of the clock.")
+    reserve: float = Field(0.1, ge=0, lt=1, description="Share kept for checks of the present, such as freshness.")
+
+
 class EngineConfig(Section):
     """A database that datasets are read from."""
 
@@ -30,6 +37,8 @@ class EngineConfig(Section):
     timeout: Duration = Field(timedelta(seconds=60), gt=timedelta(0), description="Bound on one statement.")
     memory_limit: Name = Field("1GB", description="DuckDB only: memory it may use before it spills.")
     threads: int | None = Field(None, ge=1, description="DuckDB only: threads; by default one a core.")
+    concurrency: int = Field(2, ge=1, le=64, description="How many windows are judged on it at once.")
+    budget: BudgetConfig | None = Field(None, description="What may be asked of it; by default no limit.")
 
 
 class TimeColumn(Section):

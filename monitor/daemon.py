@@ -4,35 +4,37 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from apscheduler.executors.pool import ThreadPoolExecutor
-from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.job import Job
+from apscheduler.jobstores.base import JobLookupError
 from apscheduler.triggers.interval import IntervalTrigger
 
 from checks.check import Check
 from checks.window import EPOCH, Window
-from monitor import evidence, happenings, log, objectives, outbox, rollups
-from monitor.alerting import SPARE
-from monitor.baselines import Builder, is_due, reference_span
-from monitor.changes import read
+from monitor import chores, log
+from monitor.budget import BUDGET, QUEUE, Allowance, Scans
 from monitor.clock import Clock
 from monitor.config import Config
 from monitor.errors import ConfigError, RecwatchError
 from monitor.evidence import Collector
-from monitor.late import reopened
 from monitor.lease import Lease
+from monitor.live import Live, Reload
 from monitor.load import load
-from monitor.resolve import Pipeline, build
+from monitor.resolve import build
 from monitor.runner import Runner
 from monitor.schedule import due, given_up
 from monitor.series import series_estimate
 from monitor.store import Store
+from monitor.turns import once
 from monitor.watch import Watch
+from monitor.workers import PULSE, STATE, Workers, engine_of, lane, lanes
 
 HEARTBEAT = timedelta(seconds=5)
 # How soon after the start the objectives are first evaluated.
@@ -42,64 +44,52 @@ LONGEST_SILENCE = timedelta(seconds=60)
 
 
 @dataclass
-class Live:
-    """A configuration in force: what a reload replaces as a whole."""
-
-    config: Config
-    pipeline: Pipeline
-    runner: Runner
-    watch: Watch
-    evidence: Collector
-
-
-@dataclass
-class Reload:
-    """How the last attempt to read the configuration went."""
-
-    at: datetime
-    succeeded_at: datetime
-    problem: str | None = None
-
-
-@dataclass
 class Daemon:
     """Runs the checks of one configuration until it is stopped.
 
     Args:
         path: The configuration file; watched for changes.
         clock: Tells the time.
+        workers: The schedule and the threads; shared where one process runs several pipelines.
+        read: Reads the configuration file.
     """
 
     path: Path
     clock: Clock
+    workers: Workers = field(default_factory=Workers)
+    read: Callable[[Path], Config] = load
     live: Live = field(init=False)
     store: Store = field(init=False)
     lease: Lease = field(init=False)
     reload_state: Reload = field(init=False)
 
     def __post_init__(self) -> None:
-        config = load(self.path)
+        config = self.read(self.path)
         now = self.clock.now()
         self.reload_state = Reload(now, now)
         self.store = Store(config.state.get_secret_value(), config.pipeline)
         self.lease = Lease(self.store, self.clock)
         self.store.guard = self.lease.guard
-        self.live = self._bring_up(config)
+        self.scans = Scans(self.store, self.clock)
+        try:
+            self.live = self._bring_up(config)
+        except (RecwatchError, ValueError):
+            self.store.close()
+            raise
+        self.scans.limit(config)
         self._lead()
         self._read_mtime = self._mtime()
         self._heartbeat = now
         self._first_pending: set[tuple[str, str]] = set()
         self._stopping = threading.Event()
         self._reload_lock = threading.Lock()
-        self._scheduler = BackgroundScheduler(
-            executors={"default": ThreadPoolExecutor(4)},
-            job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
-            timezone="UTC",
-        )
+        self._scheduler, self._jobs = self.workers.scheduler, list[Job]()
 
     def _bring_up(self, config: Config) -> Live:
         pipeline = build(config)
         series_estimate(config, pipeline.checks)
+        for name, engine in pipeline.engines.items():
+            engine.spend = partial(self.scans.spend, name)
         watch, runner = Watch(self.store, pipeline, self.clock), Runner(pipeline, self.store, self.clock)
         return Live(config, pipeline, runner, watch, Collector(runner, self.store, self.clock))
 
@@ -109,7 +99,7 @@ class Daemon:
         """Start the schedule; the first run of every check begins at once."""
         self._schedule()
         self.live.watch.start()
-        self._scheduler.start()
+        self.workers.start()
         log.event("started", config=self.path, pipeline=self.live.config.pipeline)
 
     def wait(self) -> None:
@@ -122,73 +112,138 @@ class Daemon:
 
     def stop(self) -> None:
         """End the schedule, let running checks finish, and close everything."""
-        self._scheduler.shutdown(wait=True)
+        self._stopping.set()
+        self._unschedule()
+        self.workers.turns.leave(self.store.pipeline)
+        if not self.workers.are_shared:
+            self.workers.close()
+        self._save_scans()
         self.live.watch.close()
         self.live.evidence.close()
         self.lease.release()
         self.live.pipeline.close()
         self.store.close()
-        log.event("stopped")
+        log.event("stopped", pipeline=self.store.pipeline)
 
     def handle_signals(self) -> None:
         """Stop on SIGTERM and SIGINT, reload on SIGHUP."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self.ask_to_stop())
-        signal.signal(signal.SIGHUP, lambda *_: self._soon(self.reload))
+        signal.signal(signal.SIGHUP, lambda *_: self.reload_soon())
 
-    def _soon(self, call: Callable[[], None]) -> None:
-        # A signal handler must return at once; the scheduler has threads for the work.
-        self._scheduler.add_job(call)
+    def reload_soon(self) -> None:
+        """Have the configuration read again; safe to call from a signal handler."""
+        # That must return at once; the scheduler has threads for the work.
+        self._scheduler.add_job(self._queue, args=(PULSE, "asked", self.reload))
 
     # -- schedule --------------------------------------------------------------------------------
 
     def _schedule(self) -> None:
         """Add one job for each dataset and cadence; its checks share their scans."""
+        pipeline = self.store.pipeline
+        self.workers.turns.join(pipeline, lanes(self.live.config))
         for dataset, checks in self.live.pipeline.checks.items():
             self._first_pending |= {(dataset, check.id) for check in checks}
             for every in sorted({check.settings.every for check in checks}):
                 together = [check for check in checks if check.settings.every == every]
-                settle = min(check.settings.settle for check in together)
-                self._scheduler.add_job(
-                    self.tick,
-                    IntervalTrigger(seconds=int(every.total_seconds()), start_date=EPOCH + settle, timezone="UTC"),
-                    args=(dataset, together),
-                    id=f"{dataset}:{every}",
-                    next_run_time=self.clock.now(),
+                start = EPOCH + min(check.settings.settle for check in together)
+                trigger = IntervalTrigger(
+                    seconds=int(every.total_seconds()),
+                    start_date=start + self.workers.offset(pipeline, every),
+                    timezone="UTC",
                 )
-        self._every(HEARTBEAT, self._beat, "heartbeat")
-        self._every(timedelta(seconds=2), self._reload_if_changed, "watch-config")
-        self._every(timedelta(minutes=5), self.renew_baselines, "baselines", first=self.clock.now())
-        self._every(timedelta(minutes=10), self.reopen, "late-rows")
+                tick = partial(self._queue_tick, dataset, together, f"tick:{every}")
+                self._jobs.append(self._scheduler.add_job(tick, trigger, next_run_time=self.clock.now()))
+        self._every(HEARTBEAT, self._beat, "heartbeat", lane=PULSE)
+        self._every(timedelta(seconds=2), self._reload_if_changed, "watch-config", lane=PULSE)
+        renew = partial(self._queue_each, "baselines", chores.renewals)
+        reopen = partial(self._queue_each, "late-rows", chores.late_rows)
+        self._every(timedelta(minutes=5), renew, "baselines", first=self.clock.now())
+        self._every(timedelta(minutes=10), reopen, "late-rows")
         if self.live.config.changes:
-            self._every(timedelta(minutes=1), self.read_changes, "changes", first=self.clock.now())
-        self._every(timedelta(hours=1), self._prune, "prune")
+            self._every(timedelta(minutes=1), self._queue_changes, "changes", first=self.clock.now())
+        self._every(timedelta(hours=1), partial(chores.prune, self), "prune")
         every = self.live.config.notify.every
         self._every(every, self.evaluate, "evaluate", first=self.clock.now() + min(every, FIRST_EVALUATION))
 
-    def _every(self, interval: timedelta, call: Callable[[], None], name: str, first: datetime | None = None) -> None:
+    def _every(
+        self, interval: timedelta, call: Callable[[], None], name: str, first: datetime | None = None,
+        lane: str = STATE,
+    ) -> None:  # fmt: skip
         extra = {} if first is None else {"next_run_time": first}
         trigger = IntervalTrigger(seconds=int(interval.total_seconds()), timezone="UTC")
-        self._scheduler.add_job(call, trigger, id=name, **extra)
+        self._jobs.append(self._scheduler.add_job(self._queue, trigger, args=(lane, name, call), **extra))
+
+    def _queue(self, lane: str, name: str, call: Callable[[], None]) -> None:
+        self.workers.turns.put(lane, self.store.pipeline, name, once(call))
+
+    def _unschedule(self) -> None:
+        """Take out all jobs, and what waits for its turn at an engine."""
+        for job in self._jobs:
+            with suppress(JobLookupError):
+                job.remove()
+        self._jobs.clear()
+        engines = [name for name in lanes(self.live.config) if name not in (STATE, PULSE)]
+        self.workers.turns.drop(self.store.pipeline, engines)
+
+    def _queue_on_engine(self, dataset: str, name: str, pieces: Iterator[None]) -> bool:
+        config = self.live.config
+        where = lane(config, engine_of(config, dataset))
+        return self.workers.turns.put(where, self.store.pipeline, f"{name}:{dataset}", pieces)
+
+    def _queue_tick(self, dataset: str, checks: list[Check[Any]], name: str) -> None:
+        if self.lease.is_held and not self._queue_on_engine(dataset, name, self._rounds(dataset, checks)):
+            self._defer(engine_of(self.live.config, dataset), QUEUE)
+
+    def _defer(self, engine: str, reason: str) -> None:
+        try:
+            self.scans.defer(engine, reason)
+        except RecwatchError as error:
+            log.error("deferral_not_counted", engine=engine, error=error)
 
     def tick(self, dataset: str, checks: list[Check[Any]]) -> None:
         """Judge the windows that are due of some checks of one dataset, oldest first."""
+        for _done in self._rounds(dataset, checks):
+            pass
+
+    def _rounds(self, dataset: str, checks: list[Check[Any]]) -> Iterator[None]:
+        """Judge what is due, a round in each turn; what the engine's budget does not allow waits for a later tick."""
         live, now = self.live, self.clock.now()
         if not self.lease.is_held:
             return
+        engine, stuck, put_off = engine_of(live.config, dataset), set[str](), set[str]()
         try:
             watermarks = {check.id: self.store.watermark(dataset, check.id) for check in checks}
-            stuck: set[str] = set()
             for pairs in due(checks, watermarks, now, live.config.limits.catch_up_windows):
-                ready = [(check, window) for check, window in pairs if check.id not in stuck]
-                if ready and not self._stopping.is_set():
-                    stuck |= self._judge(live, dataset, ready)
+                put_off |= self._not_allowed(engine, pairs)
+                ready = [(check, window) for check, window in pairs if check.id not in stuck | put_off]
+                if ready and self.goes_on(live):
+                    stuck |= self.judge(live, dataset, ready)
+                    self.scans.save_if_limited(engine)
+                    yield
+            if put_off:
+                self._defer(engine, BUDGET)
         except RecwatchError as error:
             log.error("tick_failed", dataset=dataset, error=error)
         finally:
             self._first_pending -= {(dataset, check.id) for check in checks}
 
-    def _judge(self, live: Live, dataset: str, ready: list[tuple[Check[Any], Window]]) -> set[str]:
+    def _not_allowed(self, engine: str, pairs: list[tuple[Check[Any], Window]]) -> set[str]:
+        """Return the checks that must wait: first those that can catch up on what they miss, then all."""
+        allowance = self.scans.allowance(engine)
+        if allowance is Allowance.ALL:
+            return set()
+        return {check.id for check, _window in pairs if check.catches_up or allowance is Allowance.NONE}
+
+    def goes_on(self, live: Live) -> bool:
+        """Return whether work that began under a configuration is to go on."""
+        return live is self.live and not self._stopping.is_set()
+
+    def may_ask(self, dataset: str) -> bool:
+        """Return whether the engine of a dataset may be asked for more than what is due."""
+        return self.scans.allowance(engine_of(self.live.config, dataset)) is Allowance.ALL
+
+    def judge(self, live: Live, dataset: str, ready: list[tuple[Check[Any], Window]]) -> set[str]:
         """Judge one round and commit it; return the checks that failed, whose next windows must wait."""
         failed, now = set(), self.clock.now()
         found = live.runner.run(dataset, ready)
@@ -199,55 +254,35 @@ class Daemon:
                 judged = replace(judged, advances=given_up(judged.window, now, live.config.limits.catch_up))
             self.store.commit(judged)
         # What was found is told first; to explain it takes more scans.
-        for judged in found:
+        for judged in found if self.may_ask(dataset) else ():
             live.evidence.after(judged)
         return failed
 
     def renew_baselines(self) -> None:
         """Build references that are missing, and those that are not pinned and have grown old."""
-        live, now = self.live, self.clock.now()
-        settings = live.config.baselines
-        if not settings.auto or not self.lease.is_held:
-            return
-        builder = Builder(live.runner, self.store)
-        for dataset, checks in live.pipeline.checks.items():
-            for check in checks:
-                if self._stopping.is_set():
-                    return
-                try:
-                    if is_due(self.store.saved_baseline(dataset, check.id), check, now, settings.refresh):
-                        built = builder.build_reference(
-                            dataset, check, reference_span(check, now, settings.span), pinned=False
-                        )
-                        log.event("baseline_built" if built.reference else "baseline_waits", check=check.id,
-                                 dataset=dataset, **({"reason": built.problem} if built.problem else {}))  # fmt: skip
-                except RecwatchError as error:
-                    log.error("baseline_failed", check=check.id, dataset=dataset, error=error)
+        self._run_each(chores.renewals)
 
     def reopen(self) -> None:
         """Judge windows again that have got late rows; what they add is counted once."""
-        live, now = self.live, self.clock.now()
-        for dataset, checks in live.pipeline.checks.items() if self.lease.is_held else ():
-            try:
-                span = Window(now - live.config.limits.reopen, now)
-                rounds = reopened(live.runner, self.store, dataset, checks, span)
-                for ready in rounds[: live.config.limits.catch_up_windows]:
-                    if not self._stopping.is_set():
-                        self._judge(live, dataset, ready)
-                if rounds:
-                    log.event("late_rows", dataset=dataset, windows=len(rounds))
-            except RecwatchError as error:
-                log.error("reopen_failed", dataset=dataset, error=error)
+        self._run_each(chores.late_rows)
+
+    def _run_each(self, work: Callable[[Daemon, str], Iterator[None]]) -> None:
+        for dataset in self.live.pipeline.checks:
+            for _done in work(self, dataset):
+                pass
+
+    def _queue_each(self, name: str, work: Callable[[Daemon, str], Iterator[None]]) -> None:
+        for dataset in self.live.pipeline.checks:
+            self._queue_on_engine(dataset, name, work(self, dataset))
 
     def read_changes(self) -> None:
         """Note the deploys and other changes that datasets list."""
-        for changes in self.live.config.changes if self.lease.is_held else ():
-            try:
-                noted = read(self.live.pipeline, self.store, changes, self.clock.now())
-                if noted:
-                    log.event("changes", dataset=changes.dataset, noted=noted)
-            except RecwatchError as error:
-                log.error("changes_failed", dataset=changes.dataset, error=error)
+        for changes in self.live.config.changes:
+            chores.read_changes(self, changes)
+
+    def _queue_changes(self) -> None:
+        for changes in self.live.config.changes:
+            self._queue_on_engine(changes.dataset, "changes", once(partial(chores.read_changes, self, changes)))
 
     def evaluate(self) -> None:
         """Evaluate the objectives and tell people, if this daemon leads."""
@@ -263,26 +298,21 @@ class Daemon:
             log.error("lease_failed", error=error)
             return
         if leads != before:
+            self.scans.recall()
             log.event("leads" if leads else "stands_by", holder=self.lease.holder)
         self.live.watch.lead(leads)
 
     def _beat(self) -> None:
         self._heartbeat = self.clock.now()
         self._lead()
+        self._save_scans()
 
-    def _prune(self) -> None:
+    def _save_scans(self) -> None:
         try:
-            now, keep = self.clock.now(), self.live.config.limits.keep
-            self.store.prune(now - keep)
-            periods = [slo.period for slo in self.live.pipeline.slos.values()]
-            longest = max((tier.long for slo in self.live.pipeline.slos.values() for tier in slo.tiers), default=keep)
-            objectives.prune(self.store, now - longest - SPARE, now - max([*periods, keep]))
-            outbox.prune(self.store, now - keep)
-            rollups.prune(self.store, now, keep)
-            happenings.prune(self.store, now - keep)
-            evidence.prune(self.store, now - self.live.config.evidence.keep)
+            if self.lease.is_held:
+                self.scans.save()
         except RecwatchError as error:
-            log.error("prune_failed", error=error)
+            log.error("scans_not_saved", error=error)
 
     # -- configuration ---------------------------------------------------------------------------
 
@@ -303,15 +333,16 @@ class Daemon:
             now = self.clock.now()
             self._read_mtime = self._mtime()
             try:
-                config = load(self.path)
+                config = self.read(self.path)
                 self._refuse_moves(config)
                 fresh = self._bring_up(config)
             except (RecwatchError, ValueError) as error:
                 self.reload_state = Reload(now, self.reload_state.succeeded_at, str(error))
                 log.error("reload_failed_old_configuration_stays", error=error)
                 return
+            self._unschedule()
             old, self.live = self.live, fresh
-            self._scheduler.remove_all_jobs()
+            self.scans.limit(config)
             self._schedule()
             old.watch.close()
             old.evidence.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -110,6 +111,7 @@ class Session:
         timer = threading.Timer(limit, expire)
         timer.daemon = True
         timer.start()
+        began = time.perf_counter()
         try:
             result = call()
             self._connection.commit()
@@ -122,6 +124,7 @@ class Session:
             raise EngineError(f"engine {self.engine.name}: {what}: {first_line(error)}") from error
         finally:
             timer.cancel()
+            self.engine.spend(time.perf_counter() - began)
             if self._connection.in_transaction():
                 self._connection.rollback()
 
@@ -144,6 +147,8 @@ class Engine:
         # Without its query, which may hold a password or a token too.
         self.where = make_url(url).set(query={}).render_as_string(hide_password=True)
         self._options = options
+        # Told how many seconds each statement took.
+        self.spend: Callable[[float], None] = lambda _seconds: None
         self._engine = dialect.create(url, options)
 
     @contextmanager

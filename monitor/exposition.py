@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 from checks.check import Outcome, Sample, Verdict
 from checks.metrics import BY_NAME, CHECK_RUNS, METRICS, PIPELINE, Kind, Metric
 from monitor import log
+from monitor.budget import about_scans, engines_used
 from monitor.clock import Clock
 from monitor.exposition_slo import about_changes, about_notifications, about_objectives, running
 from monitor.records import Run
@@ -45,7 +46,7 @@ class Exposition(Collector):
 
     def describe(self) -> Iterable[Family]:
         """Return every family without samples, so that no other collector takes its name."""
-        return [_family(metric) for metric in METRICS]
+        return [family_of(metric) for metric in METRICS]
 
     def collect(self) -> Iterable[Family]:
         """Return every family with its samples.
@@ -64,7 +65,7 @@ class Exposition(Collector):
         fitting[DROPPED] = [Sample(DROPPED, {}, self._count_dropped(dropped))]
         families = []
         for metric in METRICS:
-            family = _family(metric)
+            family = family_of(metric)
             for sample in fitting.get(metric.name, ()):
                 labels = {PIPELINE: watched.config.pipeline, **sample.labels}
                 family.add_sample(metric.name, {name: label_value(text) for name, text in labels.items()}, sample.value)
@@ -85,6 +86,7 @@ class Exposition(Collector):
         yield from about_objectives(self._store, watched, self._clock.now())
         yield from about_notifications(self._store, watched)
         yield from about_changes(self._store)
+        yield from about_scans(self._store, watched.config, self._clock.now())
         checks = {(dataset, kind.id) for dataset, kind, check in watched.every() if check is not None}
         yield from _unborn_runs(checks)
         for sample in (*self._store.counters(), *self._store.gauges()):
@@ -98,7 +100,7 @@ class Exposition(Collector):
         yield from _about_verdicts([found for found in self._store.latest() if (found.dataset, found.check) in ran])
 
 
-def registry(exposition: Exposition) -> CollectorRegistry:
+def with_process(exposition: Collector) -> CollectorRegistry:
     """Return a registry with the state, and the process' own figures."""
     found = CollectorRegistry()
     found.register(exposition)
@@ -108,7 +110,13 @@ def registry(exposition: Exposition) -> CollectorRegistry:
     return found
 
 
-def _family(metric: Metric) -> Family:
+def registry(exposition: Exposition) -> CollectorRegistry:
+    """Return the registry of one pipeline."""
+    return with_process(exposition)
+
+
+def family_of(metric: Metric) -> Family:
+    """Return the family of a metric, without samples."""
     family = CounterMetricFamily if metric.kind is Kind.COUNTER else GaugeMetricFamily
     return family(metric.name, metric.help, labels=(PIPELINE, *metric.labels))
 
@@ -119,12 +127,15 @@ def _is_current(sample: Sample, checks: set[tuple[str, str]], watched: Watched) 
         return False
     if "slo" in sample.labels:
         return sample.labels["slo"] in running(watched)
+    if "engine" in sample.labels:
+        return sample.labels["engine"] in engines_used(watched.config)
     if "channel" in sample.labels:
         return sample.labels["channel"] in watched.config.channels
     return (sample.labels.get("dataset", ""), metric.check or sample.labels.get("check", "")) in checks
 
 
 def _about_configuration(watched: Watched) -> Iterator[Sample]:
+    yield Sample("recwatch_pipeline_up", {}, 1)
     yield Sample("recwatch_build_info", {"version": watched.version}, 1)
     yield Sample("recwatch_config_last_reload_successful", {}, int(watched.read_problem is None))
     yield Sample("recwatch_config_last_reload_success_timestamp_seconds", {}, watched.read_at.timestamp())

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from alerts import alarms
@@ -13,6 +13,7 @@ from alerts.slo import Slo
 from checks.check import Outcome
 from checks.window import Window
 from monitor import alerting, evidence, objectives, outbox, rollups
+from monitor.budget import BudgetStatus, budget_statuses
 from monitor.objectives import Latest, Spent
 from monitor.outbox import Sent
 from monitor.rollups import DAY, HOUR, NONE, Counts
@@ -235,6 +236,7 @@ class Overview:
     incidents: tuple[IncidentStatus, ...]
     span: Span
     timelines: Mapping[tuple[str, str], Timeline]
+    budgets: tuple[BudgetStatus, ...] = ()
 
 
 def overview(store: Store, watched: Watched, now: datetime, stopped: str | None, span: Span) -> Overview:
@@ -251,9 +253,22 @@ def overview(store: Store, watched: Watched, now: datetime, stopped: str | None,
         StateError: The state cannot be read.
     """
     found = with_evidence(status(store, watched, now, stopped), evidence.recent(store, now - evidence.FRESH))
+    budgets = budget_statuses(store, watched.config, now)
+    found = replace(found, problems=(*found.problems, *used_up(budgets)))
     return Overview(
-        found, objectives_now(store, watched, now), incidents_lately(store, now), span, timelines(store, now, span)
-    )
+        found, objectives_now(store, watched, now), incidents_lately(store, now), span, timelines(store, now, span),
+        budgets,
+    )  # fmt: skip
+
+
+def used_up(budgets: Iterable[BudgetStatus]) -> Iterator[str]:
+    """Yield a sentence for each budget that leaves checks waiting."""
+    for budget in budgets:
+        if budget.remaining_ratio == 0:
+            yield (
+                f"the scan budget of engine {budget.engine} is used up ({budget.spent_seconds:,.0f} s of"
+                f" {budget.seconds_per_hour:,.0f} s an hour): checks are deferred until {budget.renews_at:%H:%M} UTC"
+            )
 
 
 def _delivered(sent: Sent) -> Iterator[Delivered]:

@@ -12,8 +12,10 @@ from urllib.parse import quote, urlencode
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
+from monitor.budget import BudgetStatus
 from monitor.chart import chart, strip
 from monitor.check_history import History, subject_text
+from monitor.fleet_status import FleetStatus
 from monitor.overview import LAST_HOUR, SPANS, IncidentStatus, ObjectiveStatus, Overview
 from monitor.sparkline import sparkline
 from monitor.status import URGENCY, CheckStatus, State, Status, Subject, without_secrets
@@ -43,13 +45,14 @@ class Page:
     that allows these two by their hashes, and nothing else.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, home: str = "") -> None:
         style, script = read("base.css") + read("status.css"), read("status.js")
         environment = Environment(loader=FunctionLoader(read), autoescape=True, undefined=StrictUndefined)
         environment.trim_blocks = environment.lstrip_blocks = True
         environment.globals.update(
             style=Markup(style),  # noqa: S704 - a file of this package
             script=Markup(script),  # noqa: S704 - a file of this package
+            home=home,
             refresh_seconds=REFRESH_SECONDS_WITHOUT_SCRIPT,
             all_spans=list(SPANS),
             last_hour=LAST_HOUR,
@@ -57,6 +60,7 @@ class Page:
         )
         environment.filters.update(_FILTERS)
         self._status, self._check = (environment.get_template(name) for name in ("status.html", "check.html"))
+        self._fleet = environment.get_template("fleet.html")
         self.policy = "; ".join(
             [
                 "default-src 'none'",
@@ -73,6 +77,10 @@ class Page:
     def render(self, found: Overview) -> str:
         """Return the status page."""
         return self._status.render(overview=found, status=found.status)
+
+    def render_fleet(self, found: FleetStatus) -> str:
+        """Return the front page of many pipelines."""
+        return self._fleet.render(fleet=found)
 
     def render_check(self, history: History) -> str:
         """Return the page of one check."""
@@ -172,6 +180,11 @@ def times(rate: float) -> str:
     return f"{rate:.3g}x" if rate < 1_000 else f"{rate:,.0f}x"
 
 
+def spent(budget: BudgetStatus) -> str:
+    """Return how much of an hour's statement time is used."""
+    return f"{budget.spent_seconds:,.1f} s of {budget.seconds_per_hour:,.0f} s used in this hour"
+
+
 # What templates call by these names.
 _CALLED = (
     chart, icon, left, moment, query, rest, sent, sparkline, strip, subject_text, title, value_and_limit,
@@ -179,5 +192,5 @@ _CALLED = (
 )  # fmt: skip
 _FILTERS = {
     "ago": ago, "attained": attained, "goal": goal, "span": span_text, "times": times, "unbroken": unbroken,
-    "unit": unit_text,
+    "spent": spent, "unit": unit_text,
 }  # fmt: skip

@@ -42,8 +42,10 @@ def series_estimate(config: Config, checks: Mapping[str, Sequence[Check[Any]]]) 
             total += tiers if "tier" in metric.labels else len(slos) * len(metric.values.get("result", ("",)))
             continue
         if "dataset" not in metric.labels:
-            channels = len(config.channels) if "channel" in metric.labels else 1
-            total += channels * prod(map(len, metric.values.values()))
+            each = len(config.channels) if "channel" in metric.labels else 1
+            # Files are read by an engine that need not be named.
+            each = len(config.engines) + 1 if "engine" in metric.labels else each
+            total += each * prod(map(len, metric.values.values()))
             continue
         for dataset, enabled in checks.items():
             owners = [check for check in enabled if metric.check in (None, check.id)]

@@ -113,12 +113,8 @@ def _bind(host: str, port: int) -> socket.socket:
     return listening
 
 
-def serve(daemon: Daemon) -> Server:
-    """Return the server of a daemon, already answering.
-
-    Raises:
-        ConfigError: The address cannot be bound, or the configuration can make too many series.
-    """
+def app_of(daemon: Daemon, home: str = "") -> App:
+    """Return what answers for a daemon; ``home`` is where its pages link to, if anywhere above them."""
 
     def watched() -> Watched:
         live, read = daemon.live, daemon.reload_state
@@ -128,8 +124,17 @@ def serve(daemon: Daemon) -> Server:
             live.pipeline.slos, daemon.lease.is_held,
         )  # fmt: skip
 
+    return App(daemon.store, daemon.clock, watched, daemon.problem, daemon.pending, home)
+
+
+def serve(daemon: Daemon) -> Server:
+    """Return the server of a daemon, already answering.
+
+    Raises:
+        ConfigError: The address cannot be bound, or the configuration can make too many series.
+    """
     live = daemon.live
     series_estimate(live.config, live.pipeline.checks)
-    server = Server(live.config.server, App(daemon.store, daemon.clock, watched, daemon.problem, daemon.pending))
+    server = Server(live.config.server, app_of(daemon))
     server.start()
     return server

@@ -141,7 +141,9 @@ class Status:
     datasets: Mapping[str, tuple[CheckStatus, ...]]
 
 
-def status(store: Store, watched: Watched, now: datetime, stopped: str | None = None) -> Status:
+def status(
+    store: Store, watched: Watched, now: datetime, stopped: str | None = None, *, with_trends: bool = True
+) -> Status:
     """Return the state of every check of a pipeline, in the order of the catalogue.
 
     Args:
@@ -149,6 +151,7 @@ def status(store: Store, watched: Watched, now: datetime, stopped: str | None = 
         watched: What is watched.
         now: The present; ages and lateness are taken against it.
         stopped: Why the schedule stands still; None while it moves.
+        with_trends: Whether subjects get their history.
 
     Raises:
         StateError: The store cannot be read.
@@ -164,7 +167,7 @@ def status(store: Store, watched: Watched, now: datetime, stopped: str | None = 
     running = {(dataset, kind.id) for dataset, kind, check in watched.every() if check is not None}
     parts = {key: _parts(found) for key, found in verdicts.items() if key in running and key in runs}
     drawn = [verdict for part in parts.values() for verdict in part.shown if verdict.is_whole]
-    histories = store.histories(drawn, HISTORY_POINTS)
+    histories = store.histories(drawn, HISTORY_POINTS) if with_trends else [()] * len(drawn)
     trends = {id(verdict): points for verdict, points in zip(drawn, histories, strict=True)}
     datasets: dict[str, list[CheckStatus]] = {dataset: [] for dataset in watched.checks}
     for dataset, kind, check in watched.every():

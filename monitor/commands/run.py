@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
 
 from monitor import log
 from monitor.clock import SystemClock
-from monitor.commands import config_option
+from monitor.config import ServerConfig
 from monitor.daemon import Daemon
-from monitor.server import serve
+from monitor.errors import ConfigError
+from monitor.fleet import Fleet
+from monitor.fleet_app import FleetApp
+from monitor.server import Server, serve
 
 # DuckDB looks for these when it binds a value, and would load them: 65 MB that the daemon never uses.
 UNUSED = ("pandas", "pyarrow")
@@ -24,19 +28,47 @@ def keep_out(modules: tuple[str, ...]) -> None:
 
 
 @click.command()
-@config_option
+@click.option(
+    "-c",
+    "--config",
+    "paths",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    default=(Path("recwatch.yml"),),
+    show_default=True,
+    help="The configuration file; or, for many pipelines, a folder of such files. May be repeated.",
+)
+@click.option("--host", help="Address to bind, for many pipelines; by default what a file says.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port, for many pipelines; by default what a file says.")
 @click.option("--verbose", is_flag=True, help="Log more.")
-def command(path: Path, verbose: bool) -> None:
-    """Run the daemon until SIGTERM or Ctrl-C; SIGHUP or a changed file reloads the configuration."""
+def command(paths: tuple[Path, ...], host: str | None, port: int | None, verbose: bool) -> None:
+    """Run the daemon until SIGTERM or Ctrl-C; SIGHUP or a changed file reloads the configuration.
+
+    Given a folder, or several files, it runs one pipeline for each file; files may come and go.
+    """
     log.set_up(verbose)
     keep_out(UNUSED)
-    daemon = Daemon(path, SystemClock())
-    daemon.handle_signals()
-    server = serve(daemon)
-    daemon.start()
+    given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    runs, server = _many(paths, given) if len(paths) > 1 or paths[0].is_dir() else _one(paths[0], given)
+    runs.handle_signals()
+    runs.start()
     log.event("serving", url=server.url)
     try:
-        daemon.wait()
+        runs.wait()
     finally:
-        daemon.stop()
+        runs.stop()
         server.close()
+
+
+def _one(path: Path, given: Mapping[str, object]) -> tuple[Daemon, Server]:
+    if given:
+        raise ConfigError([f"--{next(iter(given))}: is for many pipelines; set server in {path}"])
+    daemon = Daemon(path, SystemClock())
+    return daemon, serve(daemon)
+
+
+def _many(paths: Sequence[Path], given: Mapping[str, object]) -> tuple[Fleet, Server]:
+    fleet = Fleet(paths, SystemClock(), ServerConfig.model_validate(given) if given else None)
+    server = Server(fleet.server, FleetApp(fleet))
+    server.start()
+    return fleet, server

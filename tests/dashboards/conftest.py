@@ -79,6 +79,8 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Promethe
     folder = tmp_path_factory.mktemp("dashboards")
     demo, port = Demo(folder / "demo", PLAY), free_port()
     demo.prepare(lambda _what, _share: None)
+    with demo.config.open("a", encoding="utf-8") as config:
+        config.write("engines: {files: {url: 'duckdb:///:memory:', budget: {seconds_per_hour: 3600}}}\n")
     _configure(folder, demo)
     command = [
         PROMETHEUS, f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/tsdb",

@@ -1,0 +1,202 @@
+"""What is answered where one process runs many pipelines: a front page, and below ``/p/NAME/`` what each answers."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+from urllib.parse import quote
+
+from prometheus_client import make_wsgi_app
+from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.registry import Collector
+
+from checks.metrics import METRICS, PIPELINE
+from monitor import evidence, log
+from monitor.app import (
+    CHECK,
+    EVIDENCE,
+    HAPPENINGS,
+    HTML,
+    RECEIVER,
+    RUNBOOKS,
+    Answer,
+    StartResponse,
+    asked,
+    health,
+    plain,
+)
+from monitor.errors import RecwatchError
+from monitor.exposition import family_of, with_process
+from monitor.fleet import Fleet, Member
+from monitor.fleet_status import PIPELINES, FleetStatus, line, not_running, together
+from monitor.page import Page
+from monitor.receiver import MOST_BYTES
+from monitor.series import label_value
+
+UP, READ = "recwatch_pipeline_up", "recwatch_config_last_reload_successful"
+
+
+class FleetApp:
+    """The WSGI application of many pipelines.
+
+    Args:
+        fleet: The pipelines.
+    """
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet, self._page = fleet, Page()
+        self._metrics = make_wsgi_app(with_process(FleetExposition(fleet)))
+        self._routes: Mapping[str, Callable[[Mapping[str, Any]], Answer]] = {
+            "/": self._show,
+            "/metrics": self._expose,
+            "/healthz": lambda _environ: health(fleet.problem()),
+            "/readyz": lambda _environ: health(fleet.pending()),
+            "/api/status": self._tell,
+        }
+
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a request; part of WSGI."""
+        path = environ.get("PATH_INFO") or "/"
+        if path.startswith(PIPELINES):
+            return self._below(path, environ, start_response)
+        if path in (CHECK, HAPPENINGS) or path.startswith((EVIDENCE, RECEIVER, RUNBOOKS)):
+            member = self._meant(path, environ)
+            if isinstance(member, Answer):
+                return member.send(environ, start_response)
+            return member.app(environ, start_response)
+        return self._answer(path, environ).send(environ, start_response)
+
+    def _below(self, path: str, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        """Pass on what is asked of one pipeline, as if it were the only one."""
+        for member in self._members():
+            whole = f"{PIPELINES}{member.name}"
+            if path.startswith(f"{whole}/"):
+                below = {"SCRIPT_NAME": environ.get("SCRIPT_NAME", "") + whole, "PATH_INFO": path.removeprefix(whole)}
+                return member.app({**environ, **below}, start_response)
+            if path == whole:
+                there = ("Location", f"{PIPELINES}{quote(member.name, safe='')}/")
+                return Answer.text("308 Permanent Redirect", "see below it", there).send(environ, start_response)
+        return Answer.text("404 Not Found", "no such pipeline runs here; / lists them").send(environ, start_response)
+
+    def _members(self) -> list[Member]:
+        # The longer name first: one may begin with another and a slash.
+        return sorted(self._fleet.members.values(), key=lambda member: len(member.name), reverse=True)
+
+    def _meant(self, path: str, environ: dict[str, Any]) -> Member | Answer:
+        """Return whom an address without a pipeline is about, or what to answer where that is not clear."""
+        members, named = self._members(), asked(environ, PIPELINE)
+        if path.startswith(RUNBOOKS):
+            return members[0] if members else health("no pipeline runs")
+        if named:
+            found = [member for member in members if member.name == named]
+        elif path.startswith(EVIDENCE):
+            found = self._with_evidence(path.removeprefix(EVIDENCE))
+        elif path.startswith(RECEIVER):
+            found = self._with_channel(path.removeprefix(RECEIVER), environ)
+        else:
+            found = members
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            return Answer.text("404 Not Found", "no pipeline here has that")
+        names = ", ".join(sorted(member.name for member in found)[:5])
+        return Answer.text("400 Bad Request", f"say which pipeline ({names}, ...): {PIPELINES}NAME{path}")
+
+    def _with_evidence(self, name: str) -> list[Member]:
+        wanted, found = name.split("/")[0].removesuffix(".json"), []
+        for member in self._members():
+            try:
+                if evidence.find(member.daemon.store, wanted) is not None:
+                    found.append(member)
+            except RecwatchError as error:
+                log.error("evidence_not_looked_for", pipeline=member.name, error=error)
+        return found[:1]
+
+    def _with_channel(self, channel: str, environ: dict[str, Any]) -> list[Member]:
+        """Return the pipelines with a channel; where several have it, the one that the alerts are about."""
+        found = [member for member in self._members() if channel in member.daemon.live.config.channels]
+        if len(found) < 2:
+            return found
+        length = min(int(environ.get("CONTENT_LENGTH") or 0), MOST_BYTES)
+        body = environ["wsgi.input"].read(length)
+        environ["wsgi.input"] = io.BytesIO(body)
+        try:
+            about = json.loads(body)["commonLabels"][PIPELINE]
+        except (ValueError, KeyError, TypeError):
+            return found
+        return [member for member in found if member.name == about]
+
+    def _answer(self, path: str, environ: Mapping[str, Any]) -> Answer:
+        route = self._routes.get(path)
+        if route is None:
+            return Answer.text(
+                "404 Not Found", f"nothing is here; there are {', '.join(self._routes)}, {PIPELINES}NAME/"
+            )
+        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+            return Answer.text("405 Method Not Allowed", "only GET and HEAD are answered", ("Allow", "GET, HEAD"))
+        try:
+            return route({**environ, "REQUEST_METHOD": "GET"})
+        except Exception as error:
+            log.error("request_failed", path=path, error=f"{type(error).__name__}: {error}")
+            return Answer.text("500 Internal Server Error", "this could not be answered; the log says why")
+
+    def _status(self) -> FleetStatus:
+        lines = [not_running(broken.name, broken.problem) for broken in self._fleet.broken.values()]
+        for member in self._fleet.members.values():
+            daemon = member.daemon
+            lines.append(line(daemon.store, member.app.watched(), daemon.clock, daemon.problem()))
+        return together(lines, self._fleet.clock.now())
+
+    def _show(self, _environ: Mapping[str, Any]) -> Answer:
+        page = self._page.render_fleet(self._status()).encode("utf-8", "replace")
+        return Answer("200 OK", page, [("Content-Type", HTML), ("Content-Security-Policy", self._page.policy)])
+
+    def _tell(self, _environ: Mapping[str, Any]) -> Answer:
+        body = json.dumps(dataclasses.asdict(self._status()), default=plain, allow_nan=False).encode()
+        return Answer("200 OK", body, [("Content-Type", "application/json")])
+
+    def _expose(self, environ: Mapping[str, Any]) -> Answer:
+        sent: list[tuple[str, list[tuple[str, str]]]] = []
+        body = b"".join(self._metrics(dict(environ), lambda status, headers: sent.append((status, headers))))
+        return Answer(sent[0][0], body, sent[0][1])
+
+
+class FleetExposition(Collector):
+    """The series of all pipelines, each under its own label; one that cannot tell is down, and hides no other.
+
+    Args:
+        fleet: The pipelines.
+    """
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+
+    def describe(self) -> Iterable[Family]:
+        """Return every family without samples, so that no other collector takes its name."""
+        return [family_of(metric) for metric in METRICS]
+
+    def collect(self) -> Iterable[Family]:
+        """Return every family with the samples of all pipelines."""
+        merged = {family.name: family for family in self.describe()}
+        down: list[str] = []
+        for member in self._fleet.members.values():
+            try:
+                families = list(member.app.exposition.collect())
+            except RecwatchError as error:
+                log.error("pipeline_not_exposed", pipeline=member.name, error=error)
+                down.append(member.name)
+                continue
+            for family in families:
+                merged[family.name].samples.extend(family.samples)
+        for broken in self._fleet.broken.values():
+            # One that took the name of another is told by its file; the other one runs.
+            taken = any(member.name == broken.name for member in self._fleet.members.values())
+            if not taken:
+                down.append(broken.name)
+                merged[READ].add_sample(READ, {PIPELINE: label_value(broken.name)}, 0)
+        for name in dict.fromkeys(down):
+            merged[UP].add_sample(UP, {PIPELINE: label_value(name)}, 0)
+        return merged.values()
