@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hmac
-import ipaddress
 import json
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -17,6 +15,7 @@ from prometheus_client import make_wsgi_app
 
 from alerts import runbook
 from monitor import evidence, happenings, log, reporter
+from monitor.access import Denied, denied
 from monitor.check_history import check_history
 from monitor.clock import Clock
 from monitor.errors import RecwatchError
@@ -64,6 +63,12 @@ class Answer:
     def text(cls, status: str, said: str, *more: tuple[str, str]) -> Answer:
         """Return a line of plain text."""
         return cls(status, f"{said}\n".encode(), [("Content-Type", _TEXT), *more])
+
+    @classmethod
+    def refused(cls, why: Denied) -> Answer:
+        """Return what somebody gets who may not see something."""
+        challenges = [("WWW-Authenticate", why.challenge)] if why.challenge else []
+        return cls.text(why.status, why.said, *challenges)
 
     def send(self, environ: Mapping[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request."""
@@ -118,6 +123,11 @@ class App:
 
     def _answer(self, environ: dict[str, Any]) -> Answer:
         path = environ.get("PATH_INFO") or "/"
+        is_evidence = path.startswith(EVIDENCE) or path == HAPPENINGS
+        config = self.watched().config
+        refused = denied(config.server, config.evidence.token.get_secret_value(), path, environ, is_evidence)
+        if refused is not None:
+            return Answer.refused(refused)
         route = self._routes.get(path) or self._found_below(path)
         if environ["REQUEST_METHOD"] == "POST" and (path.startswith(RECEIVER) or path == HAPPENINGS):
             route = self._note_event if path == HAPPENINGS else self._receive
@@ -146,11 +156,7 @@ class App:
         return None if found is None else lambda _environ: Answer.text("200 OK", found.rstrip())
 
     def _prove(self, environ: Mapping[str, Any]) -> Answer:
-        """Show a piece of evidence, as a page or as JSON, to those who may see it."""
-        config = self.watched().config
-        refused = refusal(config.server.host, config.evidence.token.get_secret_value(), environ)
-        if refused is not None:
-            return refused
+        """Show a piece of evidence, as a page or as JSON."""
         name = str(environ["PATH_INFO"]).removeprefix(EVIDENCE)
         if name.endswith(REPORT):
             html = reporter.find(self._store, name.removesuffix(REPORT))
@@ -170,10 +176,6 @@ class App:
 
     def _note_event(self, environ: Mapping[str, Any]) -> Answer:
         """Note a deploy or another change, told by whoever may see evidence."""
-        config = self.watched().config
-        refused = refusal(config.server.host, config.evidence.token.get_secret_value(), environ)
-        if refused is not None:
-            return refused
         if not str(environ.get("CONTENT_TYPE", "")).startswith("application/json"):
             # What a page of somebody else's can make a browser send has another type.
             return Answer.text("415 Unsupported Media Type", "send it as Content-Type: application/json")
@@ -238,39 +240,6 @@ class App:
         sent: list[tuple[str, Headers]] = []
         body = b"".join(self._metrics(dict(environ), lambda status, headers: sent.append((status, headers))))
         return Answer(sent[0][0], body, sent[0][1])
-
-
-def refusal(host: str, token: str, environ: Mapping[str, Any]) -> Answer | None:
-    """Return why somebody may not see evidence, or None if they may.
-
-    On loopback whoever is on the machine may, unless a token is set; elsewhere a token is needed.
-    """
-    if not token:
-        if is_loopback(host):
-            return None
-        return Answer.text("403 Forbidden", "the server is not on loopback; set evidence.token to show evidence")
-    shown = [str(environ.get("HTTP_AUTHORIZATION", "")).removeprefix("Bearer ")]
-    shown += parse_qs(str(environ.get("QUERY_STRING", ""))).get("token", [])
-    if any(hmac.compare_digest(one.encode(), token.encode()) for one in shown):
-        return None
-    return Answer.text(
-        "401 Unauthorized",
-        "show the token: Authorization: Bearer TOKEN, or ?token=TOKEN",
-        ("WWW-Authenticate", "Bearer"),
-    )
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether an address is reached from its own machine alone.
-
-    Examples:
-        >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("::1"), is_loopback("0.0.0.0")
-        (True, True, True, False)
-    """
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def asked(environ: Mapping[str, Any], name: str) -> str:

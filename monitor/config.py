@@ -14,6 +14,7 @@ from checks import CATALOGUE
 from checks.dataset import LINKS, Dataset, Role, dataset_table
 from checks.settings import CheckSettings, Setting, seconds
 from monitor.config_alerting import PLAIN_CHANNEL_FIELDS, AlertingConfig
+from monitor.config_server import ServerConfig
 from monitor.config_types import Duration, Moment, Name, Section
 from monitor.durations import duration_text
 
@@ -135,13 +136,6 @@ class DatasetConfig(Section):
         return {link: getattr(self, link) for link in LINKS if getattr(self, link) is not None}
 
 
-class ServerConfig(Section):
-    """Where metrics, health and the status page are served."""
-
-    host: str = Field("127.0.0.1", description="Address to bind; loopback unless told otherwise.")
-    port: int = Field(9464, ge=0, le=65535, description="Port; 0 takes a free one.")
-
-
 class BaselinesConfig(Section):
     """How references are kept up to date by the daemon."""
 
@@ -260,6 +254,8 @@ def may_hold_secret(where: tuple[str | int, ...]) -> bool:
         return len(where) < 3 or where[2] not in PLAIN_CHANNEL_FIELDS
     if where[:2] == ("notify", "heartbeat"):
         return where[2:3] != ("every",)
+    if where[:2] == ("server", "auth"):
+        return where[2:3] != ("user",)
     if where[:1] == ("evidence",):
         return len(where) > 1 and where[1] in ("key", "token")
     field = Config.model_fields.get(str(where[0])) if where else None

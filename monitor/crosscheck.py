@@ -329,6 +329,11 @@ def _unknown(where: Where, what: str, name: str, known: list[str], place: Where)
     return Problem(where, f"no {what} has this name", todo, name, rests_on=(place,))
 
 
+def _auth(config: Config) -> Iterator[Problem]:
+    for key, rule, todo in config.server.auth.problems() if config.server.auth is not None else ():
+        yield Problem(("server", "auth", key), rule, todo)
+
+
 RULES: tuple[Callable[[Config], Iterator[Problem]], ...] = (
     _names,
     _urls,
@@ -343,4 +348,5 @@ RULES: tuple[Callable[[Config], Iterator[Problem]], ...] = (
     _bounds,
     _asked_for,
     _budget,
+    _auth,
 )

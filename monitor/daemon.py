@@ -354,8 +354,10 @@ class Daemon:
 
     def _refuse_moves(self, config: Config) -> None:
         """Refuse what can't change while running: the state, the pipeline's name, the address."""
+        # Who may look is asked at each request, so a new password counts at once.
+        old, new = (one.model_copy(update={"server": one.server.without_auth()}) for one in (self.live.config, config))
         for name in ("state", "pipeline", "server"):
-            if getattr(config, name) != getattr(self.live.config, name):
+            if getattr(new, name) != getattr(old, name):
                 raise ConfigError([f"{self.path}: {name}: cannot change while the daemon runs; restart it"])
 
     # -- health ----------------------------------------------------------------------------------

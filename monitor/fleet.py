@@ -15,7 +15,8 @@ from apscheduler.triggers.interval import IntervalTrigger
 from monitor import log
 from monitor.app import App
 from monitor.clock import Clock
-from monitor.config import Config, ServerConfig
+from monitor.config import Config
+from monitor.config_server import ServerConfig
 from monitor.daemon import LONGEST_SILENCE, Daemon
 from monitor.document import read
 from monitor.errors import ConfigError, RecwatchError
@@ -64,14 +65,14 @@ class Fleet:
     Args:
         places: Files, and folders of files; looked at again every other second.
         clock: Tells the time.
-        server: Where to serve, whatever the files say; None to take it from the first file that says it.
+        given: Parts of where to serve, whatever the files say; the rest is what the first file says that says it.
 
     Raises:
         ConfigError: Not one of the files can be run.
     """
 
-    def __init__(self, places: Sequence[Path], clock: Clock, server: ServerConfig | None = None) -> None:
-        self._places, self.clock, self._is_given = places, clock, server is not None
+    def __init__(self, places: Sequence[Path], clock: Clock, given: Mapping[str, object] | None = None) -> None:
+        self._places, self.clock, self._given = places, clock, given or {}
         self.workers = Workers(are_shared=True)
         self.workers.turns.join(ITSELF, {PULSE: 8})
         # Replaced as a whole, so that whoever goes through them is not disturbed.
@@ -82,7 +83,8 @@ class Fleet:
         self._lock, self._stopping, self._heartbeat = threading.Lock(), threading.Event(), clock.now()
         self._is_started = False
         files = files_of(places)
-        self._stated_in, self.server = (None, server) if server is not None else _stated(files)
+        self._stated_in, stated = _stated(files)
+        self.server = self._placed(stated)
         for path in files:
             self._add(path)
         if not self.members:
@@ -188,14 +190,18 @@ class Fleet:
                 raise ConfigError(
                     [f"{path}: pipeline: must be unlike that of {other}, got {config.pipeline}; rename one of them"]
                 )
-        states = "server" in config.model_fields_set and not self._is_given
-        if states and config.server != self.server:
+        if "server" in config.model_fields_set and self._placed(config.server) != self.server:
+            if path == self._stated_in:
+                raise ConfigError([f"{path}: server: cannot change while the process runs; restart it"])
             of = f"that of {self._stated_in}" if self._stated_in else "where the others are served already"
             raise ConfigError(
                 [f"{path}: server: must be {of}: one process has one server; state it in one file, or with --host"]
             )
         # Who may see what depends on the address that is really bound.
         return config.model_copy(update={"server": self.server})
+
+    def _placed(self, server: ServerConfig) -> ServerConfig:
+        return server.model_copy(update=dict(self._given))
 
     # -- health ----------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 
 from checks.metrics import METRICS, PIPELINE
 from monitor import evidence, log
+from monitor.access import denied
 from monitor.app import (
     CHECK,
     EVIDENCE,
@@ -29,7 +30,7 @@ from monitor.app import (
     plain,
 )
 from monitor.errors import RecwatchError
-from monitor.exposition import family_of, with_process
+from monitor.exposition import family_of, with_own_series
 from monitor.fleet import Fleet, Member
 from monitor.fleet_status import PIPELINES, FleetStatus, line, not_running, together
 from monitor.page import Page
@@ -48,7 +49,7 @@ class FleetApp:
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet, self._page = fleet, Page()
-        self._metrics = make_wsgi_app(with_process(FleetExposition(fleet)))
+        self._metrics = make_wsgi_app(with_own_series(FleetExposition(fleet)))
         self._routes: Mapping[str, Callable[[Mapping[str, Any]], Answer]] = {
             "/": self._show,
             "/metrics": self._expose,
@@ -60,6 +61,10 @@ class FleetApp:
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request; part of WSGI."""
         path = environ.get("PATH_INFO") or "/"
+        refused = denied(self._fleet.server, "", path, environ)
+        # Evidence may have a token of its own, which its pipeline knows.
+        if refused is not None and EVIDENCE not in path and not path.endswith(HAPPENINGS):
+            return Answer.refused(refused).send(environ, start_response)
         if path.startswith(PIPELINES):
             return self._below(path, environ, start_response)
         if path in (CHECK, HAPPENINGS) or path.startswith((EVIDENCE, RECEIVER, RUNBOOKS)):

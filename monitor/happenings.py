@@ -15,6 +15,7 @@ from checks.window import Window, micros, moment
 from monitor import schema
 from monitor.store import Store
 from monitor.times import parse_time
+from monitor.wording import whole
 
 LONGEST_TEXT = 300
 # A change may show an hour later.
@@ -85,14 +86,18 @@ def parsed(body: bytes, now: datetime) -> Happening:
     Raises:
         ValueError: It is no such JSON, or the time has no sense.
     """
-    told = json.loads(body)
+    try:
+        told = json.loads(body)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
     if not isinstance(told, dict) or not isinstance(told.get("text"), str):
         raise ValueError('an event is JSON such as {"text": "ios 8.3.0", "kind": "deploy"}')
     unknown = sorted(set(told) - {"text", "kind", "at", "source"})
     if unknown:
         raise ValueError(f"unknown key {unknown[0][:40]}; there are text, kind, at and source")
     at = parse_time(str(told["at"])) if told.get("at") else now
-    return Happening(at, str(told.get("kind", CHANGES[0])), told["text"], str(told.get("source", "")))
+    kind, source = str(told.get("kind", CHANGES[0])), str(told.get("source", ""))
+    return Happening(at, whole(kind), whole(told["text"]), whole(source))
 
 
 def between(store: Store, span: Window) -> Iterator[Happening]:

@@ -85,6 +85,10 @@ def _take_out(value: Any, location: tuple[str | int, ...]) -> bool:
 def anchored(value: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Return the configuration with relative paths made absolute, whatever else it holds."""
     found = {**value, "state": _anchored_url(value.get("state", DEFAULT_STATE), folder)}
+    server = value.get("server")
+    if isinstance(server, dict) and isinstance(tls := server.get("tls"), dict):
+        beside = {key: _beside(name, folder) for key, name in tls.items()}
+        found["server"] = {**server, "tls": beside}
     for section, key, change in (("datasets", "files", _anchored_path), ("engines", "url", _anchored_url)):
         entries = value.get(section)
         if isinstance(entries, dict):
@@ -93,6 +97,10 @@ def anchored(value: Mapping[str, Any], folder: Path) -> dict[str, Any]:
                 for name, entry in entries.items()
             }
     return found
+
+
+def _beside(value: Any, folder: Path) -> Any:
+    return os.path.join(folder, os.path.expanduser(value)) if isinstance(value, str) and value else value
 
 
 def _anchored_path(value: Any, folder: Path) -> Any:

@@ -13,6 +13,7 @@ from checks.window import micros
 from monitor import outbox
 from monitor.store import Store
 from monitor.triage import brief
+from monitor.wording import whole
 
 MOST_BYTES, MOST_ALERTS, LONGEST = 2_000_000, 200, 500
 _NEVER = "0001-01-01T00:00:00Z"
@@ -30,7 +31,10 @@ def receive(store: Store, channel: str, body: bytes, now: datetime) -> Alert:
     Raises:
         ValueError: It is none.
     """
-    group = json.loads(body)
+    try:
+        group = json.loads(body)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
     if not isinstance(group, dict) or not isinstance(group.get("alerts"), list) or "groupKey" not in group:
         raise ValueError("no webhook of Alertmanager: groupKey and alerts are missing")
     problems = [_problem(found, now) for found in group["alerts"][:MOST_ALERTS] if isinstance(found, dict)]
@@ -56,7 +60,7 @@ def _told(alert: Alert) -> frozenset[tuple[str, str, State]]:
 
 def _key(store: Store, group: str, channel: str, problems: list[Problem]) -> str:
     """Return the key of a group's incident: a new one when it begins anew."""
-    mark = hashlib.sha256(f"{channel} {group}".encode()).hexdigest()[:16]
+    mark = hashlib.sha256(f"{channel} {group}".encode("utf-8", "surrogatepass")).hexdigest()[:16]
     note = f"group:{mark}"
     known = store.note(note)
     if known is None or (last := outbox.newest(store, known)) is None or last.state is State.RESOLVED:
@@ -70,11 +74,11 @@ def _key(store: Store, group: str, channel: str, problems: list[Problem]) -> str
 
 def _alert(store: Store, group: Mapping[str, Any], problems: tuple[Problem, ...], key: str, now: datetime) -> Alert:
     firing = [problem for problem in problems if problem.state is State.FIRING]
-    labels = group.get("commonLabels") or {}
+    labels = _texts(group, "commonLabels")
     links = []
     for name, url in (("Alertmanager", group.get("externalURL")), ("Runbook", problems[0].runbook_url)):
         if url:
-            links.append(Link(name, str(url)[:LONGEST]))
+            links.append(Link(name, _cut(url)))
     severe = any(problem.severity is Severity.PAGE for problem in problems)
     return Alert(
         key, 1, State.FIRING if firing else State.RESOLVED, Severity.PAGE if severe else Severity.TICKET,
@@ -85,7 +89,7 @@ def _alert(store: Store, group: Mapping[str, Any], problems: tuple[Problem, ...]
 
 
 def _problem(found: Mapping[str, Any], now: datetime) -> Problem:
-    labels, annotations = found.get("labels") or {}, found.get("annotations") or {}
+    labels, annotations = _texts(found, "labels"), _texts(found, "annotations")
     is_resolved = found.get("status") == "resolved"
     name = _cut(labels.get("slo") or labels.get("dataset") or labels.get("alertname") or "alert")
     return Problem(
@@ -117,5 +121,10 @@ def _moment(text: object, now: datetime) -> datetime:
     return found if found > now - timedelta(days=3650) else now
 
 
+def _texts(found: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    texts = found.get(name)
+    return texts if isinstance(texts, Mapping) else {}
+
+
 def _cut(text: object) -> str:
-    return str(text)[:LONGEST]
+    return whole(str(text)[:LONGEST])

@@ -113,3 +113,13 @@ def _number(value: float, digits: int) -> str:
     if abs(value) >= 10**digits:
         return f"{value:,.0f}"
     return f"{value:.{digits}g}"
+
+
+def whole(text: str) -> str:
+    r"""Return a text from outside as every database and receiver takes it, without halves of characters and NUL.
+
+    Examples:
+        >>> whole("a\ud83d b\0")
+        'a? b?'
+    """
+    return text.encode("utf-8", "replace").decode().replace("\0", "?")

@@ -10,12 +10,11 @@ import click
 
 from monitor import log
 from monitor.clock import SystemClock
-from monitor.config import ServerConfig
 from monitor.daemon import Daemon
 from monitor.errors import ConfigError
 from monitor.fleet import Fleet
 from monitor.fleet_app import FleetApp
-from monitor.server import Server, serve
+from monitor.server import Server, serve, warn
 
 # DuckDB looks for these when it binds a value, and would load them: 65 MB that the daemon never uses.
 UNUSED = ("pandas", "pyarrow")
@@ -68,7 +67,8 @@ def _one(path: Path, given: Mapping[str, object]) -> tuple[Daemon, Server]:
 
 
 def _many(paths: Sequence[Path], given: Mapping[str, object]) -> tuple[Fleet, Server]:
-    fleet = Fleet(paths, SystemClock(), ServerConfig.model_validate(given) if given else None)
+    fleet = Fleet(paths, SystemClock(), given)
     server = Server(fleet.server, FleetApp(fleet))
     server.start()
+    warn(fleet.server)
     return fleet, server

@@ -16,6 +16,7 @@ from alerts.burn import CHECKS_IN_SHORT, Tier
 from alerts.evaluate import SEVERITY_OF
 from alerts.slo import Kind, Slo
 from checks import CATALOGUE
+from monitor.access import exposure
 from monitor.channels import told
 from monitor.commands import config_option, screen
 from monitor.config import EMBEDDED, Config, TimeColumn, described
@@ -40,7 +41,7 @@ def command(path: Path, as_json: bool) -> None:
             raise
         click.echo(json.dumps({"problems": error.problems, "notes": []}, indent=2))
         raise SystemExit(2) from None
-    notes = list(unused(config))
+    notes = [*filter(None, [exposure(config.server)]), *unused(config)]
     if as_json:
         click.echo(json.dumps({"problems": [], "notes": notes}, indent=2))
         return

@@ -16,7 +16,6 @@ from checks.check import Outcome, Verdict
 from checks.measure import Tally
 from checks.window import Window
 from monitor.clock import ManualClock
-from monitor.config import ServerConfig
 from monitor.errors import ConfigError, StateError
 from monitor.fleet import Fleet
 from monitor.fleet_app import FleetApp
@@ -83,13 +82,14 @@ def tick(fleet: Fleet, *wanted: str) -> None:
 
 
 def ask(
-    fleet: Fleet, path: str, query: str = "", body: bytes | None = None, kind: str = ""
+    fleet: Fleet, path: str, query: str = "", body: bytes | None = None, kind: str = "", shows: str = ""
 ) -> tuple[int, str, dict[str, str]]:
     """Return the answer of the application: status, body and headers."""
     told: list[Any] = []
     environ = {
         "REQUEST_METHOD": "GET" if body is None else "POST", "PATH_INFO": path, "QUERY_STRING": query,
         "wsgi.input": io.BytesIO(body or b""), "CONTENT_LENGTH": str(len(body or b"")), "CONTENT_TYPE": kind,
+        "HTTP_AUTHORIZATION": shows,
     }  # fmt: skip
     answer = b"".join(FleetApp(fleet)(environ, lambda status, headers: told.extend((status, headers))))
     return int(told[0].split()[0]), answer.decode(), dict(told[1])
@@ -200,10 +200,22 @@ def test_one_server_for_all(folder: Path) -> None:
     assert f"that of {folder / 'news.yml'}" in problem
     fleet.stop()
     # The command line is over both.
-    fleet = Fleet([folder], ManualClock(START), ServerConfig(host="0.0.0.0", port=0))
+    fleet = Fleet([folder], ManualClock(START), {"host": "0.0.0.0", "port": 0})
     assert names(fleet) == ["news", "shop"]
     proof = judge_bad(fleet, "shop")
     assert ask(fleet, f"/p/shop/evidence/{proof}")[0] == 403, "who may see it depends on where it is really served"
+    fleet.stop()
+
+
+def test_one_password_opens_the_front_page_and_what_is_below(folder: Path) -> None:
+    write(folder, "news", lambda text: text + "server: {port: 0, auth: {token: secret-of-all}}\n")
+    write(folder, "shop")
+    fleet = Fleet([folder], ManualClock(START), {"host": "0.0.0.0"})
+    proof = judge_bad(fleet, "shop")
+    for path in ("/", "/metrics", "/api/status", "/p/shop/", "/p/shop", "/p/shop/metrics", f"/evidence/{proof}"):
+        assert ask(fleet, path)[0] == 401, path
+        assert ask(fleet, path, shows="Bearer secret-of-all")[0] in (200, 308), path
+    assert ask(fleet, "/healthz")[0] != 401
     fleet.stop()
 
 

@@ -14,7 +14,8 @@ from pydantic import SecretStr
 
 from checks.window import micros
 from monitor import schema
-from monitor.app import refusal
+from monitor.access import denied
+from monitor.config_server import ServerConfig
 from monitor.server import Server
 from tests.web.conftest import CONTRASTS, HOSTILE_SOURCE, NOW
 
@@ -96,7 +97,7 @@ def test_a_token_is_asked_for_where_one_is_set(made: Any, url: str) -> None:
     ],
 )
 def test_off_loopback_there_is_nothing_without_a_token(host: str, token: str, shown: str, status: str | None) -> None:
-    found = refusal(host, token, {"HTTP_AUTHORIZATION": shown})
+    found = denied(ServerConfig(host=host), token, "/evidence/1", {"HTTP_AUTHORIZATION": shown}, is_evidence=True)
     assert (found.status[:3] if found is not None else None) == status
 
 

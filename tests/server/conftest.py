@@ -1,0 +1,71 @@
+"""A real application behind a real server, plain or with TLS, and certificates made on the spot."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from monitor.app import App
+from monitor.clock import ManualClock
+from monitor.config import Config
+from monitor.resolve import build
+from monitor.server import Server
+from monitor.status import Watched
+from monitor.store import Store
+
+NOON = datetime(2026, 3, 3, 12, tzinfo=UTC)
+Serve = Callable[..., Server]
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """Return a function that serves a configuration's status page."""
+    opened: list[Any] = []
+
+    def served(**server: Any) -> Server:
+        config = Config.model_validate(
+            {
+                "pipeline": "shop",
+                "datasets": {"events": {"files": "x.csv", "roles": {"event_time": "at"}}},
+                "channels": {"pager": {"type": "console"}},
+                "server": {"port": 0, **server},
+            }
+        )
+        pipeline = build(config)
+        store = Store(f"sqlite:///{tmp_path}/state-{len(opened)}.db", "shop")
+        watched = Watched(config, pipeline.checks, {}, NOON)
+        found = Server(config.server, App(store, ManualClock(NOON), lambda: watched, lambda: None, lambda: None))
+        found.start()
+        opened.extend([found, store, pipeline])
+        return found
+
+    yield served
+    for one in opened:
+        one.close()
+
+
+Certify = Callable[[str], dict[str, str]]
+
+
+@pytest.fixture
+def certify(tmp_path: Path) -> Certify:
+    """Return a function that makes a certificate for loopback, with its key, under a name of its own."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not here, so no certificate can be made")
+
+    def made(name: str) -> dict[str, str]:
+        cert, key = str(tmp_path / "tls.crt"), str(tmp_path / "tls.key")
+        command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                   "-keyout", key, "-out", cert, "-days", "2", "-subj", f"/CN={name}",
+                   "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]  # fmt: skip
+        subprocess.run(command, check=True, capture_output=True)
+        return {"cert": cert, "key": key}
+
+    return made
