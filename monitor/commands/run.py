@@ -7,14 +7,16 @@ from pathlib import Path
 
 import click
 
+from checks.stats import simulate_with
 from monitor import log
+from monitor.apart import drawn_apart
 from monitor.clock import SystemClock
 from monitor.commands import config_option
 from monitor.daemon import Daemon
 from monitor.server import serve
 
-# DuckDB looks for these when it binds a value, and would load them: 65 MB that the daemon never uses.
-UNUSED = ("pandas", "pyarrow")
+# DuckDB looks for these when it binds a value, and would load them: 90 MB that the daemon never uses.
+UNUSED = ("pandas", "pyarrow", "numpy")
 
 
 def keep_out(modules: tuple[str, ...]) -> None:
@@ -30,6 +32,7 @@ def command(path: Path, verbose: bool) -> None:
     """Run the daemon until SIGTERM or Ctrl-C; SIGHUP or a changed file reloads the configuration."""
     log.set_up(verbose)
     keep_out(UNUSED)
+    simulate_with(drawn_apart)
     daemon = Daemon(path, SystemClock())
     daemon.handle_signals()
     server = serve(daemon)
