@@ -71,7 +71,6 @@ def suite(folder: Path, only: tuple[str, ...] = ()) -> dict[str, Any]:
     """Run all checks, or some, on the whole day and commit what they found: what the daemon does in a tick."""
     # Loaded here, so that loading them is not measured.
     import duckdb_sqlalchemy  # noqa: F401
-    import scipy.special  # noqa: F401
 
     from monitor.clock import SystemClock
     from monitor.commands.run import UNUSED, keep_out

@@ -11,7 +11,8 @@ The laws hold for large counts. A bin should expect 10 rows or more in the small
 there are thousands of bins; join rarer bins (chosen by both counts added, which favours neither sample).
 
 Cost:
-    Arithmetic over the bins, microseconds, except for ``null_quantiles``. SciPy is imported where it is used.
+    Arithmetic over the bins, a microsecond each, except for ``null_quantiles``, which alone loads NumPy. All else
+    is the standard library's: every daemon judges drift, and NumPy with SciPy would cost each of them 27 MB.
 
 Raises:
     ValueError: Every function, for input that cannot be: a count that is negative or not finite, samples with
@@ -28,15 +29,15 @@ References:
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from types import MappingProxyType
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
+from checks import chi_square
 
-Array = NDArray[np.float64]
+Shares = list[float]
 
 # Smallest change worth a message, by function.
 MINIMUM_EFFECTS: Mapping[str, float] = MappingProxyType(
@@ -45,8 +46,7 @@ MINIMUM_EFFECTS: Mapping[str, float] = MappingProxyType(
 # Least standard deviation to divide by, in units of the feature; the same as Evidently's.
 DEVIATION_FLOOR = 0.001
 # Another seed moves a simulated limit by 1 to 3 percent; below this tail fewer than 15 draws are left.
-SEED, DRAWS, CELLS_AT_ONCE = 1, 30_000, 65_536
-SMALLEST_SIMULATED_TAIL = 15 / DRAWS
+SEED, SMALLEST_SIMULATED_TAIL = 1, 0.0005
 
 
 def psi(reference: Sequence[float], current: Sequence[float], smoothing: float = 0.5) -> float:
@@ -64,10 +64,10 @@ def psi(reference: Sequence[float], current: Sequence[float], smoothing: float =
     if not (math.isfinite(smoothing) and smoothing >= 0):
         raise ValueError(f"smoothing must be 0 or more rows, got {smoothing}; use 0.5")
     before, after = _share_pair(reference, current, smoothing)
-    filled = before + after > 0
-    before, after = before[filled], after[filled]
-    with np.errstate(divide="ignore"):
-        return float(np.sum((after - before) * np.log(after / before)))
+    filled = [(p, q) for p, q in zip(before, after, strict=True) if p or q]
+    if not all(p and q for p, q in filled):
+        return math.inf
+    return math.fsum((q - p) * math.log(q / p) for p, q in filled)
 
 
 def js_distance(reference: Sequence[float], current: Sequence[float]) -> float:
@@ -81,7 +81,7 @@ def js_distance(reference: Sequence[float], current: Sequence[float]) -> float:
         0.3831
     """
     before, after = _share_pair(reference, current)
-    middle = (before + after) / 2
+    middle = [(p + q) / 2 for p, q in zip(before, after, strict=True)]
     divergence = (_relative_bits(before, middle) + _relative_bits(after, middle)) / 2
     return math.sqrt(min(1.0, max(0.0, divergence)))
 
@@ -94,7 +94,7 @@ def l_infinity(reference: Sequence[float], current: Sequence[float]) -> float:
         0.4
     """
     before, after = _share_pair(reference, current)
-    return float(np.max(np.abs(after - before)))
+    return max(abs(q - p) for p, q in zip(before, after, strict=True))
 
 
 def ks_statistic(reference: Sequence[float], current: Sequence[float]) -> float:
@@ -107,7 +107,7 @@ def ks_statistic(reference: Sequence[float], current: Sequence[float]) -> float:
         >>> ks_statistic((25, 25, 25, 25), (0, 50, 25, 25))
         0.25
     """
-    return float(np.max(np.abs(_cumulative_gap(*_share_pair(reference, current)))))
+    return max(map(abs, _cumulative_gap(*_share_pair(reference, current))))
 
 
 def wasserstein(edges: Sequence[float], reference: Sequence[float], current: Sequence[float]) -> float:
@@ -128,7 +128,7 @@ def wasserstein(edges: Sequence[float], reference: Sequence[float], current: Seq
         2.0
     """
     before, after = _share_pair(reference, current)
-    return float(_area(_widths(edges, before.size), _cumulative_gap(before, after)))
+    return _area(_widths(edges, len(before)), _cumulative_gap(before, after))
 
 
 def normed_wasserstein(
@@ -211,6 +211,25 @@ class NullQuantiles:
     tail: float
 
 
+# Arguments and answer of ``checks.simulation.drawn_points``, which is the default.
+Simulate = Callable[[Sequence[float], Sequence[float] | None, float, int], list[float]]
+
+
+def _simulated_here(shares: Sequence[float], widths: Sequence[float] | None, tail: float, seed: int) -> list[float]:
+    from checks.simulation import drawn_points
+
+    return drawn_points(shares, widths, tail, seed)
+
+
+_simulate: Simulate = _simulated_here
+
+
+def simulate_with(simulate: Simulate | None) -> None:
+    """Draw elsewhere from now on, in another process for one; None draws here again."""
+    global _simulate
+    _simulate = simulate or _simulated_here
+
+
 def null_quantiles(
     reference: Sequence[float], edges: Sequence[float] | None = None, tail: float = 0.001, seed: int = SEED
 ) -> NullQuantiles:
@@ -235,8 +254,8 @@ def null_quantiles(
     if not SMALLEST_SIMULATED_TAIL <= tail < 1:
         raise ValueError(f"tail must be from {SMALLEST_SIMULATED_TAIL} to under 1, got {tail}; use 0.001")
     shares = _shares("reference", reference)
-    widths = None if edges is None else _widths(edges, shares.size)
-    points = [float(point) for point in np.quantile(_drawn(shares, widths, seed), 1 - tail, axis=1)]
+    widths = None if edges is None else _widths(edges, len(shares))
+    points = _simulate(shares, widths, tail, seed)
     return NullQuantiles(points[0], points[1], points[2] if edges is not None else None, tail)
 
 
@@ -295,86 +314,67 @@ def benjamini_hochberg(p_values: Sequence[float], false_discovery_rate: float = 
     return tuple(value <= cutoff for value in p_values)
 
 
-def _shares(name: str, counts: Sequence[float], smoothing: float = 0.0) -> Array:
-    values = np.asarray(counts, dtype=np.float64)
-    if values.ndim != 1 or values.size == 0:
-        raise ValueError(f"{name} must be one count per bin, got shape {values.shape}; pass a flat sequence")
-    wrong = values[~(np.isfinite(values) & (values >= 0))]
-    if wrong.size:
+def _shares(name: str, counts: Sequence[float], smoothing: float = 0.0) -> Shares:
+    inner = next((count for count in counts if isinstance(count, Sequence)), None)
+    if inner is not None or not len(counts):
+        shape = (len(counts),) if inner is None else (len(counts), len(inner))
+        raise ValueError(f"{name} must be one count per bin, got shape {shape}; pass a flat sequence")
+    wrong = [count for count in counts if not 0 <= count < math.inf]
+    if wrong:
         raise ValueError(f"{name} counts must be finite and 0 or more, got {wrong[0]}; count the rows again")
-    if not values.any():
+    if not any(counts):
         raise ValueError(f"{name} must hold at least one row, got 0; judge an empty window as unknown")
-    values = values + smoothing
-    shares: Array = values / values.sum()
-    return shares
+    values = [float(count) + smoothing for count in counts]
+    total = math.fsum(values)
+    return [value / total for value in values]
 
 
-def _share_pair(first: Sequence[float], second: Sequence[float], rows: float = 0.0) -> tuple[Array, Array]:
+def _share_pair(first: Sequence[float], second: Sequence[float], rows: float = 0.0) -> tuple[Shares, Shares]:
     before, after = _shares("reference", first, rows), _shares("current", second, rows)
-    if before.size != after.size:
-        raise ValueError(f"samples must have equal bins, got {before.size} and {after.size}; freeze the bins")
+    if len(before) != len(after):
+        raise ValueError(f"samples must have equal bins, got {len(before)} and {len(after)}; freeze the bins")
     return before, after
 
 
-def _relative_bits(shares: Array, middle: Array) -> float:
-    filled = shares > 0
-    return float(np.sum(shares[filled] * np.log2(shares[filled] / middle[filled])))
+def _relative_bits(shares: Shares, middle: Shares) -> float:
+    return math.fsum(p * math.log2(p / between) for p, between in zip(shares, middle, strict=True) if p)
 
 
-def _cumulative_gap(before: Array, after: Array) -> Array:
+def _cumulative_gap(before: Shares, after: Shares) -> list[float]:
     """Return the difference of the cumulative shares at every edge; it is 0 at the first and the last."""
-    return np.concatenate(([0.0], np.cumsum(after - before)[:-1], [0.0]))
+    changes = [q - p for p, q in zip(before, after, strict=True)]
+    return [0.0, *list(accumulate(changes))[:-1], 0.0]
 
 
-def _widths(edges: Sequence[float], bins: int) -> Array:
-    limits = np.asarray(edges, dtype=np.float64)
-    if limits.shape != (bins + 1,):
-        raise ValueError(f"edges must be one more than the {bins} bins, got {limits.size}; close open bins")
-    widths = np.diff(limits)
-    if not (np.isfinite(limits).all() and (widths >= 0).all()):
-        raise ValueError(f"edges must be finite and not fall, got {limits.tolist()}; sort them")
+def _widths(edges: Sequence[float], bins: int) -> list[float]:
+    if len(edges) != bins + 1:
+        raise ValueError(f"edges must be one more than the {bins} bins, got {len(edges)}; close open bins")
+    widths = [float(high) - float(low) for low, high in pairwise(edges)]
+    if not (all(map(math.isfinite, edges)) and all(width >= 0 for width in widths)):
+        raise ValueError(f"edges must be finite and not fall, got {list(edges)}; sort them")
     return widths
 
 
-def _area(widths: Array, gap: Array) -> Array:
-    """Return the area under abs(gap), which is linear between edges; the first axis of gap is the edge."""
-    crossing = gap[:-1] * gap[1:]
-    np.minimum(crossing, 0.0, out=crossing)
-    size = np.abs(gap)
-    np.divide(crossing, size[:-1] + size[1:], out=crossing, where=crossing < 0)
-    reach = np.append(widths, 0.0) + np.append(0.0, widths)
-    area: Array = reach @ size / 2 + widths @ crossing
-    return area
+def _area(widths: Sequence[float], gap: Sequence[float]) -> float:
+    """Return the area under abs(gap), which is linear between edges."""
+    return math.fsum(width * _mean_size(*ends) for width, ends in zip(widths, pairwise(gap), strict=True))
 
 
-def _drawn(shares: Array, widths: Array | None, seed: int) -> Array:
-    random, columns = np.random.default_rng(seed), max(1, CELLS_AT_ONCE // shares.size)
-    roots, chunks = np.sqrt(shares), []
-    for start in range(0, DRAWS, columns):
-        change = random.standard_normal((shares.size, min(columns, DRAWS - start)))
-        drift = roots @ change
-        change *= roots[:, None]
-        change -= np.outer(shares, drift)
-        gap = np.zeros((shares.size + 1, change.shape[1]))
-        np.cumsum(change, axis=0, out=gap[1:])
-        rows = [np.abs(change).max(axis=0), np.abs(gap).max(axis=0)]
-        chunks.append(np.stack(rows if widths is None else [*rows, _area(widths, gap)]))
-    return np.concatenate(chunks, axis=1)
+def _mean_size(left: float, right: float) -> float:
+    """Return the mean of the absolute values on the line from one to the other."""
+    whole = abs(left) + abs(right)
+    return whole / 2 if left * right >= 0 else whole / 2 + left * right / whole
 
 
 def _chi_square_point(bins: int, tail: float) -> float:
-    from scipy.special import chdtri
-
     _check_ratio("tail", tail)
     degrees = _degrees(bins)
-    return float(chdtri(degrees, tail)) if degrees else 0.0
+    return chi_square.exceeded_with(degrees, tail) if degrees else 0.0
 
 
 def _chi_square_tail(bins: int, value: float) -> float:
-    from scipy.special import chdtrc
-
     degrees = _degrees(bins)
-    return float(chdtrc(degrees, value)) if degrees else 1.0
+    return chi_square.chance_above(degrees, value) if degrees else 1.0
 
 
 def _row_scale(n: float, m: float) -> float:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import click
 
+from checks.stats import simulate_with
 from monitor import log
+from monitor.apart import drawn_apart
 from monitor.clock import SystemClock
 from monitor.daemon import Daemon
 from monitor.errors import ConfigError
@@ -16,8 +18,8 @@ from monitor.fleet import Fleet
 from monitor.fleet_app import FleetApp
 from monitor.server import Server, serve, warn
 
-# DuckDB looks for these when it binds a value, and would load them: 65 MB that the daemon never uses.
-UNUSED = ("pandas", "pyarrow")
+# DuckDB looks for these when it binds a value, and would load them: 90 MB that the daemon never uses.
+UNUSED = ("pandas", "pyarrow", "numpy")
 
 
 def keep_out(modules: tuple[str, ...]) -> None:
@@ -47,6 +49,7 @@ def command(paths: tuple[Path, ...], host: str | None, port: int | None, verbose
     """
     log.set_up(verbose)
     keep_out(UNUSED)
+    simulate_with(drawn_apart)
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     runs, server = _many(paths, given) if len(paths) > 1 or paths[0].is_dir() else _one(paths[0], given)
     runs.handle_signals()
