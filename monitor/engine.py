@@ -199,7 +199,7 @@ _VALUES = re.compile(
 
 
 # Types that are made of others, or have the name of another within theirs.
-_NESTED = ("STRUCT", "MAP", "LIST", "UNION", "INTERVAL", "POINT")
+_NESTED = ("STRUCT", "MAP", "LIST", "UNION", "INTERVAL", "POINT", "ARRAY")
 _KINDS = (
     (Kind.BOOLEAN, ("BOOL",)),
     (Kind.TIMESTAMP, ("TIMESTAMP", "DATETIME")),

@@ -9,10 +9,11 @@ from sqlalchemy.engine import make_url
 
 from monitor.engine import Dialect, Engine
 from monitor.engines.duckdb import DUCKDB
+from monitor.engines.hive import HIVE
 from monitor.engines.postgres import POSTGRES
 from monitor.engines.sqlite import SQLITE
 
-DIALECTS: tuple[Dialect, ...] = (DUCKDB, SQLITE, POSTGRES)
+DIALECTS: tuple[Dialect, ...] = (DUCKDB, SQLITE, POSTGRES, HIVE)
 
 
 def connect(name: str, url: str, timeout_seconds: float = 60.0, options: Mapping[str, Any] | None = None) -> Engine:
