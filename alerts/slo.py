@@ -174,6 +174,7 @@ DEFAULTS: Mapping[str, tuple[Default, ...]] = {
     "density": (Default(Kind.SLICES, 0.95, "tickets"),),
     "feature_drift": (Default(Kind.SLICES, 0.95, "tickets"),),
     "popularity": (Default(Kind.SLICES, 0.95, "tickets"),),
+    "signal": (Default(Kind.SLICES, 0.99, "workbook"),),
 }
 # Checks whose objectives must not have a tier that pages.
 NEVER_PAGE = ("density", "feature_drift", "popularity")

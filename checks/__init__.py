@@ -8,6 +8,7 @@ from checks.feature_drift import FeatureDrift
 from checks.freshness import Freshness
 from checks.ingestion import Ingestion
 from checks.popularity import Popularity
+from checks.signal import Signal
 from checks.unknown_ids import UnknownIds
 
 # The launcher compares this mark to make sure that the package found is ours.
@@ -25,4 +26,5 @@ CATALOGUE: tuple[type[Check], ...] = (  # type: ignore[type-arg]
     Density,
     FeatureDrift,
     Popularity,
+    Signal,
 )

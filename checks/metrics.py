@@ -225,6 +225,8 @@ METRICS: tuple[Metric, ...] = (
            "Share of the catalogue's items that the window has seen.", "popularity"),
     _gauge("catalogue_effective_items", "items", ("dataset",),
            "Number of equally popular items with the same entropy.", "popularity"),
+    _gauge("signal_value", "", ("dataset", "source"),
+           "The value that a signal is judged by, in its own unit: consumer lag, say, or an error ratio.", "signal"),
 )  # fmt: skip
 
 BY_NAME: Mapping[str, Metric] = {metric.name: metric for metric in METRICS}

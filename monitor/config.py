@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from pydantic import Field, SecretStr, create_model
+from pydantic import Field, SecretStr, create_model, model_validator
 from pydantic.json_schema import GenerateJsonSchema
 
 from checks import CATALOGUE
@@ -15,6 +15,7 @@ from checks.dataset import LINKS, Dataset, Role, dataset_table
 from checks.settings import CheckSettings, Setting, seconds
 from monitor.config_alerting import PLAIN_CHANNEL_FIELDS, AlertingConfig
 from monitor.config_server import ServerConfig
+from monitor.config_streams import Reading, StreamConfig, may_be_secret, with_roles
 from monitor.config_types import Duration, Moment, Name, Section
 from monitor.durations import duration_text
 
@@ -117,6 +118,8 @@ class DatasetConfig(Section):
     engine: str | None = Field(None, description="Which engine; by default files are read by DuckDB.")
     files: Name | None = Field(None, description="Path or glob of Parquet, CSV or JSON files; or else table.")
     table: Name | None = Field(None, description="Table or view, with its schema where needed.")
+    stream: Name | None = Field(None, description="In place of files or table: which stream it is read from.")
+    reading: Reading = Field("count", description="What is read of the stream.")
     watch: bool | None = Field(None, description="Whether checks run on it; by default on event data.")
     roles: Roles = Field(default_factory=dict, description="Which column plays which role.")
     features: tuple[Name, ...] = Field((), description="Columns whose distribution is watched.")
@@ -201,6 +204,9 @@ class Config(AlertingConfig):
     baselines: BaselinesConfig = Field(default_factory=BaselinesConfig)
     evidence: EvidenceConfig = Field(default_factory=EvidenceConfig)
     engines: dict[str, EngineConfig] = Field(default_factory=dict)
+    streams: dict[str, StreamConfig] = Field(
+        default_factory=dict, max_length=50, description="Kafka topics and queries of a Prometheus."
+    )
     datasets: dict[str, DatasetConfig] = Field(
         min_length=1, json_schema_extra={"propertyNames": {"pattern": f"^{DATASET_NAME}$"}}
     )
@@ -209,9 +215,19 @@ class Config(AlertingConfig):
         (), max_length=10, description="Datasets that list deploys and other changes."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_roles(cls, value: Any) -> Any:
+        return with_roles(value)
+
     def settings(self, dataset: str, check_id: str, settings_type: type[CheckSettings]) -> CheckSettings:
-        """Return the settings of a check on a dataset: its own over common ones over defaults."""
+        """Return the settings of a check on a dataset: its own over common ones over defaults.
+
+        A signal, and whatever is to run on a stream, runs only where the dataset itself names it.
+        """
         values: dict[str, Any] = {}
+        if self.datasets[dataset].stream is not None or not settings_type().enabled:
+            values["enabled"] = getattr(self.datasets[dataset].checks, check_id) is not None
         for section in (self.checks, self.datasets[dataset].checks):
             own = getattr(section, check_id)
             if own is not None:
@@ -250,6 +266,8 @@ def may_hold_secret(where: tuple[str | int, ...]) -> bool:
     if where[:1] == ("engines",):
         plain = [name for name, field in EngineConfig.model_fields.items() if field.annotation is not SecretStr]
         return len(where) < 3 or where[2] not in plain
+    if where[:1] == ("streams",):
+        return len(where) < 3 or may_be_secret(str(where[2]))
     if where[:1] == ("channels",):
         return len(where) < 3 or where[2] not in PLAIN_CHANNEL_FIELDS
     if where[:2] == ("notify", "heartbeat"):

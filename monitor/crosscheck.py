@@ -19,7 +19,7 @@ from sqlalchemy.exc import ArgumentError
 from checks import CATALOGUE
 from checks.check import Check
 from checks.dataset import Role
-from monitor import crosscheck_alerting
+from monitor import crosscheck_alerting, crosscheck_streams
 from monitor.config import DATASET_NAME, EMBEDDED, Config, DatasetConfig, TimeColumn, described
 from monitor.document import AS_WRITTEN, Problem, Where
 from monitor.durations import duration_text
@@ -63,7 +63,9 @@ EXAMPLE_URL = "postgresql://user:${PASSWORD}@host/database"
 
 def crosscheck(config: Config) -> list[Problem]:
     """Return what is wrong beyond the schema."""
-    return [problem for rule in (*RULES, *crosscheck_alerting.RULES) for problem in rule(config)]
+    return [
+        problem for rule in (*RULES, *crosscheck_streams.RULES, *crosscheck_alerting.RULES) for problem in rule(config)
+    ]
 
 
 def _names(config: Config) -> Iterator[Problem]:
@@ -121,6 +123,8 @@ def _locations(config: Config) -> Iterator[Problem]:
     for name, dataset in config.datasets.items():
         where = ("datasets", name)
         either = ((*where, "files"), (*where, "table"))
+        if dataset.stream is not None:
+            continue
         if dataset.files is None and dataset.table is None:
             yield Problem(where, "must have files or table", "add one of them", rests_on=either)
         elif dataset.files is not None and dataset.table is not None:
@@ -294,7 +298,7 @@ def _asked_for(config: Config) -> Iterator[Problem]:
         reason = check(settings).absent(described(name, dataset))
         if reason is not None and settings.enabled and getattr(dataset.checks, check.id) is not None:
             named = re.search(r"role (\w+)", reason)
-            todo = f"add roles.{named[1]}" if named else "add features"
+            todo = f"add roles.{named[1]}" if named else "add features" if "feature" in reason else "set one"
             rule = f"{reason}, which dataset {name} does not set"
             rests_on = (("datasets", name, "roles"), ("datasets", name, "features"))
             where = ("datasets", name, "checks", check.id)

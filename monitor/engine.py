@@ -28,6 +28,7 @@ class Location:
         table: Name of the table or view.
         schema: Its schema, where it is not the default one.
         ids: Columns that hold ids: in files without types of their own they are read as text.
+        rows: Rows that a stream has told, in place of files or a table.
     """
 
     name: str
@@ -35,10 +36,13 @@ class Location:
     table: str | None = None
     schema: str | None = None
     ids: tuple[str, ...] = ()
+    rows: tuple[tuple[Any, ...], ...] | None = None
 
     @property
     def said(self) -> str:
         """The location as a person would name it."""
+        if self.rows is not None:
+            return f"rows of {self.name}"
         if self.files:
             return f"files {self.files}"
         return f"table {self.schema + '.' if self.schema else ''}{self.table}"

@@ -136,7 +136,7 @@ class Collector:
         with ExitStack() as stack:
             resolver = Resolver(self._runner.pipeline, stack)
             dataset = self._runner.describe(resolver, verdict.dataset, [Task(check, verdict.window)])
-            session, rows = resolver.session(verdict.dataset), Rows(dataset, verdict.window)
+            session, rows = resolver.session(verdict.dataset, verdict.window), Rows(dataset, verdict.window)
             baseline = self._store.baseline(verdict.dataset, verdict.check, verdict.window)
             suspects = check.suspects(rows, verdict, baseline)
             asked = list(check.measures(rows, baseline))

@@ -19,6 +19,7 @@ from monitor.engine import Engine, Location, Session
 from monitor.engines import connect
 from monitor.errors import EngineError
 from monitor.slos import objectives
+from monitor.streams import Stream, connect_streams
 
 TIME_ROLES = (Role.EVENT_TIME, Role.INGESTED_AT, Role.VALID_FROM, Role.VALID_TO)
 ID_ROLES = (Role.EVENT_ID, Role.USER, Role.ITEM)
@@ -35,11 +36,14 @@ class Pipeline:
     checks: Mapping[str, Sequence[Check[Any]]]
     slos: Mapping[str, Slo] = field(default_factory=dict)
     units: dict[tuple[str, Role], TimeUnit] = field(default_factory=dict)
+    streams: Mapping[str, Stream] = field(default_factory=dict)
 
     def close(self) -> None:
-        """Close all engines."""
+        """Close all engines and streams."""
         for engine in self.engines.values():
             engine.close()
+        for stream in self.streams.values():
+            stream.close()
 
 
 def build(config: Config) -> Pipeline:
@@ -56,7 +60,7 @@ def build(config: Config) -> Pipeline:
     if any(engine_name(config, dataset) == EMBEDDED for dataset in config.datasets.values()):
         engines.setdefault(EMBEDDED, connect(EMBEDDED, "duckdb:///:memory:"))
     checks = {name: enabled_checks(config, name) for name in config.watched()}
-    return Pipeline(config, engines, checks, objectives(config, checks))
+    return Pipeline(config, engines, checks, objectives(config, checks), streams=connect_streams(config))
 
 
 def enabled_checks(config: Config, dataset: str) -> list[Check[Any]]:
@@ -69,7 +73,7 @@ def engine_name(config: Config, dataset: DatasetConfig) -> str:
     """Return which engine a dataset is read from: its own, else DuckDB for files, else the only one."""
     if dataset.engine:
         return dataset.engine
-    return EMBEDDED if dataset.files else next(iter(config.engines), EMBEDDED)
+    return EMBEDDED if dataset.files or dataset.stream else next(iter(config.engines), EMBEDDED)
 
 
 class Resolver:
@@ -86,8 +90,24 @@ class Resolver:
         self._datasets: dict[str, Dataset] = {}
         self._engines: dict[str, str] = {}
 
-    def session(self, dataset: str) -> Session:
-        """Return the session on which a dataset is read."""
+    def session(self, dataset: str, span: Window | None = None) -> Session:
+        """Return the session on which a dataset is read.
+
+        Args:
+            dataset: Its name.
+            span: What will be asked about; a stream is read for it now. Without it none of its rows are there.
+
+        Raises:
+            EngineError: The engine or the stream cannot be reached.
+        """
+        config = self._pipeline.config.datasets[dataset]
+        session = self._session(dataset)
+        if config.stream is not None and span is not None:
+            told = self._pipeline.streams[config.stream].read(config.reading, span)
+            session.open(Location(dataset, rows=tuple(told)))
+        return session
+
+    def _session(self, dataset: str) -> Session:
         config = self._pipeline.config
         name = engine_name(config, config.datasets[dataset])
         if name not in self._sessions:
@@ -105,7 +125,7 @@ class Resolver:
         return self._datasets[name]
 
     def _describe(self, name: str) -> Dataset:
-        config, session = self._pipeline.config.datasets[name], self.session(name)
+        config, session = self._pipeline.config.datasets[name], self._session(name)
         location = locate(name, config)
         columns = session.open(location)
         named = {
@@ -145,6 +165,9 @@ def locate(name: str, config: DatasetConfig) -> Location:
         named = [config.roles[role] for role in ID_ROLES if role in config.roles]
         ids = tuple(column.column if isinstance(column, TimeColumn) else column for column in named)
         return Location(name, files=config.files, ids=ids)
+    if config.stream is not None:
+        # Which columns it has is known; its rows are read when they are asked for.
+        return Location(name, rows=())
     schema, _, table = str(config.table).rpartition(".")
     return Location(name, table=table, schema=schema or None)
 

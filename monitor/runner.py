@@ -144,7 +144,7 @@ class Runner:
             cells = select(at).select_from(described.table).where(rows.belongs).subquery()
             statement = select(cells.c.cell, func.count()).group_by(cells.c.cell)
             most = span.duration // cell + 2
-            found = resolver.session(dataset).run(statement, most, f"late rows of {dataset}")
+            found = resolver.session(dataset, span).run(statement, most, f"late rows of {dataset}")
         return {moment(int(at) * width): int(count) for at, count in found}
 
     def _ask(self, dataset: str, tasks: list[Task], asked: Asked) -> tuple[Dataset | None, list[Task]]:
@@ -174,8 +174,9 @@ class Runner:
         checked = self._sources_at.get(name)
         if checked is None or abs(now - checked) >= SOURCES_REFRESH:
             widest = min((task.window.start for task in tasks), default=now)
-            window = Window(min(widest, now - timedelta(days=1)), now)
-            largest = largest_sources(resolver.session(name), dataset, window, config.most_sources)
+            # Of a stream each minute has to be asked for, so that a day would be long.
+            window = Window(widest if config.stream else min(widest, now - timedelta(days=1)), now)
+            largest = largest_sources(resolver.session(name, window), dataset, window, config.most_sources)
             known = self._sources.get(name) or tuple(self._note(f"sources:{name}") or ())
             # Known sources stay, so that a series never changes its meaning.
             kept = (*known, *(source for source in largest if source not in known))[: config.most_sources]
@@ -248,7 +249,8 @@ class Runner:
         name = scan.rows.dataset.name
         what = f"{name}, window {scan.rows.window}"
         self._on_step(", ".join(sorted({owners[at][0].check.id for at in scan.places})))
-        result = resolver.session(name).run(scan.statement, scan.row_limit, what)
+        span = _span(scan.rows, [owners[at][0] for at in scan.places])
+        result = resolver.session(name, span).run(scan.statement, scan.row_limit, what)
         took = time.perf_counter() - started
         for at in scan.places:
             task = owners[at][0]
@@ -277,7 +279,8 @@ class Runner:
                 try:
                     if key not in ran:
                         self._on_step(f"{task.check.id} ({listing.name})")
-                        ran[key] = resolver.session(name).run(widest[key].statement, widest[key].row_limit, what)
+                        session = resolver.session(name, _span(listing.rows, [task]))
+                        ran[key] = session.run(widest[key].statement, widest[key].row_limit, what)
                     task.found[listing.name] = ran[key]
                 except EngineError as error:
                     _fail([task], str(error))
@@ -311,6 +314,11 @@ class Runner:
     def _points(self, dataset: str, check: Check[Any], verdicts: Sequence[Verdict]) -> tuple[SloPoint, ...]:
         ours = [slo for slo in self.pipeline.slos.values() if (slo.dataset, slo.check) == (dataset, check.id)]
         return tuple(points(ours, verdicts, self.clock.now()))
+
+
+def _span(rows: Rows, tasks: Iterable[Task]) -> Window:
+    """Return the time that rows are read for; a window that is open towards the future ends with its tasks."""
+    return Window(rows.window.start, max(task.window.end for task in tasks))
 
 
 def _measured(check: Check[Any], rows: Rows, baseline: Baseline) -> Sequence[Measure | Listing]:

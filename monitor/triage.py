@@ -21,7 +21,10 @@ from monitor.store import Store
 from monitor.wording import value_text
 
 # The order that finds the cause soonest, whatever deviated first.
-WALK = ("freshness", "ingestion", "contract", "unknown_ids", "duplicates", "feature_drift", "density", "popularity")
+WALK = (
+    "freshness", "ingestion", "contract", "unknown_ids", "duplicates", "feature_drift", "density", "popularity",
+    "signal",
+)  # fmt: skip
 # What an alarm tells of began before it fires: by as much as the fast tiers look back.
 REACH = timedelta(hours=1)
 # A subject that was not bad for so many windows has begun anew.

@@ -20,6 +20,7 @@ from monitor.load import load
 from monitor.resolve import build
 from monitor.schema import exists
 from monitor.store import Store
+from monitor.streams import connect_streams
 
 LIBRARIES = (
     "sqlalchemy", "duckdb", "duckdb-sqlalchemy", "psycopg", "apscheduler", "prometheus-client", "pydantic", "numpy",
@@ -40,7 +41,7 @@ def command(path: Path | None) -> None:
     config = None if path is None else load(path)
     if config is not None:
         click.echo(f"{path}: the configuration is fine")
-        if not all([*_states(config), *_engines(config)]):
+        if not all([*_states(config), *_engines(config), *_streams(config)]):
             raise SystemExit(EXIT_UNREACHABLE)
     if any(missing) or any(strangers):
         raise SystemExit(EXIT_CONFIG)
@@ -95,6 +96,15 @@ def _engines(config: Config) -> Iterator[bool]:
             yield _tried(f"engine {engine.name} ({engine.dialect.name})", connect)
     finally:
         pipeline.close()
+
+
+def _streams(config: Config) -> Iterator[bool]:
+    """Try every stream, say how it did, and yield whether it did well."""
+    for name, stream in connect_streams(config).items():
+        try:
+            yield _tried(f"stream {name}", stream.probe)
+        finally:
+            stream.close()
 
 
 def _tried(what: str, call: Callable[[], None]) -> bool:

@@ -120,6 +120,7 @@ def _outage_seconds(slo: Slo, tier: Tier) -> float:
 def _show_dataset(console: Console, config: Config, name: str) -> None:
     dataset = config.datasets[name]
     where = f"files {dataset.files}" if dataset.files else f"table {dataset.table}"
+    where = f"{dataset.reading} of the stream {dataset.stream}" if dataset.stream else where
     console.print(
         Text(f"\n{name}", style="bold") + Text(f": {where}, by {_engine(config, name)}", style=""), soft_wrap=True
     )
@@ -178,6 +179,10 @@ def unused(config: Config) -> Iterator[str]:
         ]
         if getattr(config.checks, check.id) is not None and all(reasons):
             yield f"checks.{check.id} has no effect: no watched dataset can run it, it {reasons[0]}"
+    streams = {dataset.stream for dataset in config.datasets.values()}
+    for name in config.streams:
+        if name not in streams:
+            yield f"stream {name} is used by no dataset; remove it, or name it in one"
     for name in config.engines:
         if name not in engines:
             yield f"engine {name} is used by no dataset; remove it, or name it in one"

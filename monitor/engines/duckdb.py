@@ -55,6 +55,14 @@ def _quoted(value: object) -> str:
 
 def _open(connection: sa.Connection, location: Location) -> dict[str, ColumnType]:
     name = _identifier(location.name)
+    if location.rows is not None:
+        # In microseconds since the Unix epoch, as streams tell their times.
+        columns = list(zip(*location.rows, strict=True)) or [(), (), ()]
+        connection.exec_driver_sql(f"CREATE OR REPLACE TEMP TABLE {name} (at BIGINT, source VARCHAR, value DOUBLE)")
+        if location.rows:
+            told = tuple(list(values) for values in columns)
+            connection.exec_driver_sql(f"INSERT INTO {name} SELECT unnest(?), unnest(?), unnest(?)", told)
+        return _described(connection, name)
     if location.files is not None:
         # A view of this connection only; the file's columns are read anew by every run.
         origin = _origin(connection, location)
