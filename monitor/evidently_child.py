@@ -2,7 +2,7 @@
 
 Reads JSON from standard input. For a report of drift: ``numeric`` and ``categorical`` column names,
 ``columns``, and the rows of ``reference`` and ``current``. Writes the HTML to the path that it is given, and
-Evidently's drift scores as JSON to standard output. For one of recommender metrics: ``rank``, and rows of user,
+Evidently's drift scores as JSON to standard output, each with SciPy's chance of such samples without a change. For one of recommender metrics: ``rank``, and rows of user,
 item, rank and hit; then metrics come back by name. It imports nothing of recwatch.
 """
 
@@ -29,7 +29,7 @@ def bound(memory_gb: float) -> None:
 
 
 def made(asked: dict[str, Any], out: Path) -> list[list[Any]]:
-    """Write the report; return feature, method, threshold and score of each drift metric."""
+    """Write the report; return feature, method, threshold, score and chance of each drift metric."""
     import pandas as pd
     from evidently import DataDefinition, Dataset, Report
     from evidently.presets import DataDriftPreset, DataSummaryPreset
@@ -44,10 +44,33 @@ def made(asked: dict[str, Any], out: Path) -> list[list[Any]]:
             frame[column] = frame[column].astype("object")
         return Dataset.from_pandas(frame, data_definition=definition)
 
-    snapshot = Report([DataDriftPreset(), DataSummaryPreset()]).run(dataset("current"), dataset("reference"))
+    current, reference = dataset("current"), dataset("reference")
+    snapshot = Report([DataDriftPreset(), DataSummaryPreset()]).run(current, reference)
     snapshot.save_html(str(out))
     named = ((DRIFT.match(str(metric["metric_name"])), metric["value"]) for metric in snapshot.dict()["metrics"])
-    return [[found[1], found[2], float(found[3]), float(value)] for found, value in named if found is not None]
+    frames = reference.as_dataframe(), current.as_dataframe()
+    return [
+        [found[1], found[2], float(found[3]), float(value), _chance(*frames, found[1], found[1] in asked["numeric"])]
+        for found, value in named
+        if found is not None
+    ]
+
+
+def _chance(reference: Any, current: Any, column: str, is_numeric: bool) -> float | None:
+    """Return the p-value of two samples: Kolmogorov-Smirnov of numbers, chi-square of categories; None if one is empty.
+
+    Unlike the score it says nothing of how far apart they are: with many rows any change at all makes it small.
+    """
+    import pandas as pd
+    from scipy import stats
+
+    before, now = (frame[column].dropna() for frame in (reference, current))
+    if before.empty or now.empty:
+        return None
+    if is_numeric:
+        return float(stats.ks_2samp(before, now).pvalue)
+    table = pd.concat([before.value_counts(), now.value_counts()], axis=1).fillna(0).to_numpy()
+    return float(stats.chi2_contingency(table).pvalue) if len(table) > 1 else 1.0
 
 
 def ranked(asked: dict[str, Any], out: Path) -> list[list[Any]]:

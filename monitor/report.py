@@ -81,7 +81,7 @@ class Asked:
 def write(
     runner: Runner, asked: Asked, out: Path, on_start: Callable[[subprocess.Popen[str]], None] | None = None
 ) -> list[list[Any]]:
-    """Write an HTML report; return Evidently's feature, method, threshold and score of each feature.
+    """Write an HTML report; return Evidently's feature, method, threshold and score, and SciPy's p-value.
 
     Args:
         runner: Its engines are asked.
@@ -235,7 +235,7 @@ def _ours(runner: Runner, asked: Asked) -> list[Verdict]:
 
 def _beside(ours: Sequence[Verdict], theirs: Sequence[Sequence[Any]]) -> str:
     """Return how the sample compares with all rows, as HTML."""
-    scored = {name: (method, threshold, score) for name, method, threshold, score in theirs}
+    scored = {name: more for name, *more in theirs}
     rows = "".join(_row(verdict, scored.get(str(verdict.feature))) for verdict in ours)
     said = "recwatch itself judges all rows, on bins frozen with its reference."
     if not rows:
@@ -261,12 +261,23 @@ def _explain(out: Path, title: str, samples: Sequence[Sample], table: str) -> No
 _STYLE = "font: 15px/1.5 system-ui, sans-serif; padding: 1.5rem; border-bottom: 1px solid #ccc"
 _HEAD = "".join(
     f"<th style='text-align: left; padding-right: 2rem'>{name}</th>"
-    for name in ("feature", "recwatch, all rows", "limit", "verdict", "Evidently, sample", "its threshold")
+    for name in (
+        "feature",
+        "recwatch, all rows",
+        "limit",
+        "verdict",
+        "Evidently, sample",
+        "its threshold",
+        "p by SciPy, sample",
+    )
 )
 
 
-def _row(verdict: Verdict, theirs: tuple[str, float, float] | None) -> str:
-    said = (f"{theirs[2]:.4g} ({theirs[0]})", f"{theirs[1]:g}") if theirs is not None else ("not scored", "")
+def _row(verdict: Verdict, theirs: Sequence[Any] | None) -> str:
+    said = ("not scored", "", "")
+    if theirs is not None:
+        method, threshold, score, chance = theirs
+        said = (f"{score:.4g} ({method})", f"{threshold:g}", "" if chance is None else f"{chance:.2g}")
     ours = f"{value_text(verdict.measure, verdict.value)} ({verdict.measure})"
     cells = (str(verdict.feature), ours, value_text(verdict.measure, verdict.limit), verdict.outcome.value, *said)
     return "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"

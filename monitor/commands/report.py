@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -65,9 +66,18 @@ def command(
         finally:
             if store is not None:
                 store.close()
-    for named, *more, score in scores:
-        click.echo(f"{named}: {score:.4g}" + (f" by {more[0]}, drifted from {more[1]:g} on" if more else ""))
+    for named, *more in scores:
+        click.echo(f"{named}: {_said(*more)}")
     click.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, a sample of {current} against {reference}")
+
+
+def _said(*found: Any) -> str:
+    """Return a score as a line says it: the value alone, or with its method, threshold and chance."""
+    if len(found) == 1:
+        return f"{found[0]:.4g}"
+    method, threshold, score, chance = found
+    by_chance = "" if chance is None else f"; p {chance:.2g} by SciPy"
+    return f"{score:.4g} by {method}, drifted from {threshold:g} on{by_chance}"
 
 
 def _dataset(pipeline: Pipeline, wanted: str | None) -> str:

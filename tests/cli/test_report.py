@@ -91,6 +91,11 @@ def test_it_says_that_it_is_a_sample_and_what_all_rows_say(written: tuple[str, s
     drift = {line.split(":")[0]: float(line.split()[1]) for line in said.splitlines() if " by " in line}
     assert drift["price"] > 0.5
     assert drift["tone"] < 0.1
+    chance = {
+        line.split(":")[0]: float(line.split("; p ")[1].split()[0]) for line in said.splitlines() if "SciPy" in line
+    }
+    assert chance["price"] < 1e-6
+    assert chance["tone"] > 0.001
 
 
 @needs_evidently
