@@ -2,8 +2,9 @@
 
 Reads JSON from standard input. For a report of drift: ``numeric`` and ``categorical`` column names,
 ``columns``, and the rows of ``reference`` and ``current``. Writes the HTML to the path that it is given, and
-Evidently's drift scores as JSON to standard output, each with SciPy's chance of such samples without a change. For one of recommender metrics: ``rank``, and rows of user,
-item, rank and hit; then metrics come back by name. It imports nothing of recwatch.
+Evidently's drift scores as JSON to standard output, each with SciPy's chance of such samples without a change.
+For one of recommender metrics: ``rank``, and rows of user, item, rank and hit; then metrics come back by name.
+It imports nothing of recwatch.
 """
 
 import contextlib
