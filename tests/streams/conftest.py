@@ -315,5 +315,3 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
         yield found
     finally:
         found.stop()
-
-

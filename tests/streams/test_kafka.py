@@ -167,9 +167,8 @@ def test_what_retention_has_deleted_is_not_taken_for_nothing(broker: Any, monkey
 
 def test_the_client_is_told_off_without_the_values_of_options(broker: Any) -> None:
     options = {"sasl.mechanism": "s3cret-mechanism", "security.protocol": "s3cret-protocol"}
-    with closing(stream(broker, topic="any", options=options)) as found:
-        with pytest.raises(EngineError) as caught:
-            found.probe()
+    with closing(stream(broker, topic="any", options=options)) as found, pytest.raises(EngineError) as caught:
+        found.probe()
     assert "s3cret" not in str(caught.value)
     assert "security.protocol" in str(caught.value)
 
