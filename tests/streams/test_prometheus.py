@@ -75,7 +75,7 @@ def test_no_sample_is_no_row_and_what_is_no_number_is_none(gateway: Any) -> None
 def test_a_wrong_query_is_told_in_the_words_of_prometheus(gateway: Any) -> None:
     with closing(stream(gateway.url, "sum by (source) (accepted_total[1m])")) as found:
         with pytest.raises(
-            EngineError, match="stream gateway: Prometheus refuses the query: .*expected type instant vec"
+            EngineError, match=r"stream gateway: Prometheus refuses the query: .*expected type instant vec"
         ):
             found.read("count", Window(NOON - MINUTE, NOON))
         with pytest.raises(EngineError, match="mend the query"):
@@ -89,9 +89,9 @@ def test_too_many_series_are_refused(gateway: Any) -> None:
 
 
 def test_a_prometheus_that_is_down_is_not_reached_and_no_password_is_told() -> None:
-    with closing(stream(f"http://watch:s3cret@127.0.0.1:{free_port()}", "up")) as found:
-        with pytest.raises(EngineError, match="stream gateway: Prometheus is not reached") as caught:
-            found.read("value", present())
+    found = stream(f"http://watch:s3cret@127.0.0.1:{free_port()}", "up")
+    with closing(found), pytest.raises(EngineError, match="stream gateway: Prometheus is not reached") as caught:
+        found.read("value", present())
     assert caught.value.unreachable
     assert "s3cret" not in str(caught.value)
 
@@ -157,5 +157,6 @@ def test_credentials_are_sent_as_headers() -> None:
 )
 def test_whatever_answers_is_told_of(status: int, body: bytes, says: str) -> None:
     with between(status, body) as where, closing(stream(f"http://{where}", "up")) as found:
-        with pytest.raises(EngineError, match=says):
+        asked = pytest.raises(EngineError, match=says)
+        with asked:
             found.read("value", Window(NOON - MINUTE, NOON))
