@@ -13,4 +13,6 @@ UPSTREAM: Mapping[str, tuple[str, ...]] = {
     "density": ("ingestion", "freshness", "contract", "duplicates", "unknown_ids"),
     "feature_drift": ("ingestion", "freshness", "contract", "duplicates"),
     "popularity": ("ingestion", "freshness", "contract", "duplicates", "unknown_ids"),
+    # Without new rows a value that is derived from them tells nothing new.
+    "signal": ("ingestion", "freshness"),
 }

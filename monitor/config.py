@@ -223,11 +223,13 @@ class Config(AlertingConfig):
     def settings(self, dataset: str, check_id: str, settings_type: type[CheckSettings]) -> CheckSettings:
         """Return the settings of a check on a dataset: its own over common ones over defaults.
 
-        A signal, and whatever is to run on a stream, runs only where the dataset itself names it.
+        A signal runs where it is named. On a stream only those checks run that the dataset itself names.
         """
         values: dict[str, Any] = {}
-        if self.datasets[dataset].stream is not None or not settings_type().enabled:
-            values["enabled"] = getattr(self.datasets[dataset].checks, check_id) is not None
+        is_stream = self.datasets[dataset].stream is not None
+        if is_stream or not settings_type().enabled:
+            asking = (self.datasets[dataset].checks, *(() if is_stream else (self.checks,)))
+            values["enabled"] = any(getattr(section, check_id) is not None for section in asking)
         for section in (self.checks, self.datasets[dataset].checks):
             own = getattr(section, check_id)
             if own is not None:

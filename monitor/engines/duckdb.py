@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -56,13 +56,7 @@ def _quoted(value: object) -> str:
 def _open(connection: sa.Connection, location: Location) -> dict[str, ColumnType]:
     name = _identifier(location.name)
     if location.rows is not None:
-        # In microseconds since the Unix epoch, as streams tell their times.
-        columns = list(zip(*location.rows, strict=True)) or [(), (), ()]
-        connection.exec_driver_sql(f"CREATE OR REPLACE TEMP TABLE {name} (at BIGINT, source VARCHAR, value DOUBLE)")
-        if location.rows:
-            told = tuple(list(values) for values in columns)
-            connection.exec_driver_sql(f"INSERT INTO {name} SELECT unnest(?), unnest(?), unnest(?)", told)
-        return _described(connection, name)
+        return _hold(connection, name, location.rows)
     if location.files is not None:
         # A view of this connection only; the file's columns are read anew by every run.
         origin = _origin(connection, location)
@@ -72,6 +66,15 @@ def _open(connection: sa.Connection, location: Location) -> dict[str, ColumnType
         parts = (here[0], location.schema or here[1], str(location.table))
         origin = ".".join(_identifier(part) for part in parts)
     connection.exec_driver_sql(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT * FROM {origin}")
+    return _described(connection, name)
+
+
+def _hold(connection: sa.Connection, name: str, rows: Sequence[Sequence[Any]]) -> dict[str, ColumnType]:
+    """Hold the rows of a stream for as long as the connection lasts; times are microseconds since the Unix epoch."""
+    connection.exec_driver_sql(f'CREATE OR REPLACE TEMP TABLE {name} ("at" BIGINT, source VARCHAR, value DOUBLE)')
+    if rows:
+        columns = tuple(list(values) for values in zip(*rows, strict=True))
+        connection.exec_driver_sql(f"INSERT INTO {name} SELECT unnest(?), unnest(?), unnest(?)", columns)
     return _described(connection, name)
 
 

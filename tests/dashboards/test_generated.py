@@ -91,6 +91,7 @@ def test_what_is_exposed_can_be_seen(metric: str, boards: Boards) -> None:
         "recwatch_drift_sample_size",
         "recwatch_drift_features_over_threshold",
         "recwatch_catalogue_effective_items",
+        "recwatch_signal_value",  # what is judged is recwatch_check_value; by source it has a unit of its own
         "recwatch_leader",
         "recwatch_slo_observed_seconds",
     }, f"{metric} is neither drawn nor alerted on"

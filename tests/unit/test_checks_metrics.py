@@ -43,6 +43,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, Watch
     writer = LiveWriter(Stream(StreamSettings(events_per_second=25, users=2_000, items=300)), folder, START)
     writer.advance(START + 12 * MINUTE)
     every = {check.id: {"every": "5m", "window": "5m", "settle": "0s"} for check in CATALOGUE}
+    # A signal runs only where a limit is set.
+    every["signal"] |= {"max_value": 1_000}
     config = Config.model_validate(
         {
             "pipeline": "shop",

@@ -37,10 +37,14 @@ def files(tmp_path: Path) -> Path:
     return tmp_path
 
 
+# A signal runs only where a limit is set.
+LIMITED = {"signal": {"max_value": 100}}
+
+
 def configured(folder: Path, **more: Any) -> Config:
     events = {"files": f"{folder}/events.csv", "roles": ROLES, "items": "items", "features": ["price"], **more}
     items = {"files": f"{folder}/items.csv", "roles": {"item": "i"}}
-    return Config.model_validate({"datasets": {"events": events, "items": items}})
+    return Config.model_validate({"datasets": {"events": events, "items": items}, "checks": LIMITED})
 
 
 @EVERY
@@ -104,7 +108,9 @@ def test_the_sql_on_sqlite_can_be_copied_and_run(kind: type[Check[Any]], tmp_pat
         connection.execute("INSERT INTO log VALUES ('1', 'ann', 'x', '2026-03-01 11:58:30', 'ios', 1.5)")
         connection.commit()
     events = {"table": "log", "roles": ROLES, "features": ["price"]}
-    config = Config.model_validate({"engines": {"shop": {"url": f"sqlite:///{path}"}}, "datasets": {"events": events}})
+    config = Config.model_validate(
+        {"engines": {"shop": {"url": f"sqlite:///{path}"}}, "datasets": {"events": events}, "checks": LIMITED}
+    )
     with closing(build(config)) as pipeline:
         check = next(check for check in pipeline.checks["events"] if check.id == kind.id)
         _remarks, found = statements(pipeline, "events", check, AT, None)
