@@ -13,10 +13,13 @@ from monitor.apart import drawn_apart
 from monitor.clock import SystemClock
 from monitor.commands import config_option
 from monitor.daemon import Daemon
+from monitor.footprint import Footprint
 from monitor.server import serve
 
 # DuckDB looks for these when it binds a value, and would load them: 90 MB that the daemon never uses.
 UNUSED = ("pandas", "pyarrow", "numpy")
+# How often the daemon looks whether it has worked and can give memory back.
+REST_SECONDS = 5.0
 
 
 def keep_out(modules: tuple[str, ...]) -> None:
@@ -39,7 +42,9 @@ def command(path: Path, verbose: bool) -> None:
     daemon.start()
     log.event("serving", url=server.url)
     try:
-        daemon.wait()
+        footprint = Footprint()
+        while not daemon.wait(REST_SECONDS):
+            footprint.settle()
     finally:
         daemon.stop()
         server.close()
