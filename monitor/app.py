@@ -8,7 +8,8 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 from prometheus_client import make_wsgi_app
@@ -19,14 +20,16 @@ from monitor.access import Denied, denied
 from monitor.check_history import check_history
 from monitor.clock import Clock
 from monitor.errors import RecwatchError
-from monitor.evidence_page import EvidencePage
 from monitor.exposition import Exposition, registry
 from monitor.overview import Overview, overview, span_named
-from monitor.page import Page
 from monitor.receiver import receive
 from monitor.runner import said
 from monitor.status import Watched, without_secrets
 from monitor.store import Store
+
+if TYPE_CHECKING:
+    from monitor.evidence_page import EvidencePage
+    from monitor.page import Page
 
 Headers = list[tuple[str, str]]
 StartResponse = Callable[[str, Headers], Any]
@@ -103,7 +106,7 @@ class App:
     ) -> None:
         self._store, self._clock, self.watched = store, clock, watched
         self._problem, self._pending = problem, pending
-        self._page, self._evidence_page = Page(home), EvidencePage()
+        self._home = home
         self.exposition = Exposition(store, watched, clock)
         self._metrics = make_wsgi_app(registry(self.exposition))
         self._failing: set[str] = set()
@@ -116,6 +119,19 @@ class App:
             "/api/status": self._tell,
             CHECK: self._show_check,
         }
+
+    # The pages' templates take 2 MB and 0.2 s, so they wait for somebody to look.
+    @cached_property
+    def _page(self) -> Page:
+        from monitor.page import Page
+
+        return Page(self._home)
+
+    @cached_property
+    def _evidence_page(self) -> EvidencePage:
+        from monitor.evidence_page import EvidencePage
+
+        return EvidencePage()
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request; part of WSGI."""

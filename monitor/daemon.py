@@ -102,9 +102,9 @@ class Daemon:
         self.workers.start()
         log.event("started", config=self.path, pipeline=self.live.config.pipeline)
 
-    def wait(self) -> None:
-        """Block until the daemon is told to stop."""
-        self._stopping.wait()
+    def wait(self, seconds: float | None = None) -> bool:
+        """Block until the daemon is told to stop, or for some seconds; return whether it is to stop."""
+        return self._stopping.wait(seconds)
 
     def ask_to_stop(self) -> None:
         """Make ``wait`` return; safe to call from a signal handler."""

@@ -103,9 +103,9 @@ class Fleet:
         trigger = IntervalTrigger(seconds=int(LOOKS_EVERY.total_seconds()), timezone="UTC")
         self.workers.scheduler.add_job(self._queue_look, trigger)
 
-    def wait(self) -> None:
-        """Block until the fleet is told to stop."""
-        self._stopping.wait()
+    def wait(self, seconds: float | None = None) -> bool:
+        """Block until the fleet is told to stop, or for some seconds; return whether it is to stop."""
+        return self._stopping.wait(seconds)
 
     def ask_to_stop(self) -> None:
         """Make ``wait`` return; safe to call from a signal handler."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,12 +15,16 @@ from monitor.apart import drawn_apart
 from monitor.clock import SystemClock
 from monitor.daemon import Daemon
 from monitor.errors import ConfigError
-from monitor.fleet import Fleet
-from monitor.fleet_app import FleetApp
+from monitor.footprint import Footprint
 from monitor.server import Server, serve, warn
+
+if TYPE_CHECKING:
+    from monitor.fleet import Fleet
 
 # DuckDB looks for these when it binds a value, and would load them: 90 MB that the daemon never uses.
 UNUSED = ("pandas", "pyarrow", "numpy")
+# How often the daemon looks whether it has worked and can give memory back.
+REST_SECONDS = 5.0
 
 
 def keep_out(modules: tuple[str, ...]) -> None:
@@ -56,7 +61,9 @@ def command(paths: tuple[Path, ...], host: str | None, port: int | None, verbose
     runs.start()
     log.event("serving", url=server.url)
     try:
-        runs.wait()
+        footprint = Footprint()
+        while not runs.wait(REST_SECONDS):
+            footprint.settle()
     finally:
         runs.stop()
         server.close()
@@ -70,6 +77,10 @@ def _one(path: Path, given: Mapping[str, object]) -> tuple[Daemon, Server]:
 
 
 def _many(paths: Sequence[Path], given: Mapping[str, object]) -> tuple[Fleet, Server]:
+    # The front page's templates are loaded where there is one.
+    from monitor.fleet import Fleet
+    from monitor.fleet_app import FleetApp
+
     fleet = Fleet(paths, SystemClock(), given)
     server = Server(fleet.server, FleetApp(fleet))
     server.start()

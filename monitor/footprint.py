@@ -1,0 +1,54 @@
+"""Keeps the resting daemon small: between ticks, memory that nobody uses goes back to the system (Linux)."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import sys
+import time
+from pathlib import Path
+
+# Code of libraries, mapped from a file, readable and runnable, not writable: what is dropped is read again when
+# it is run, from the file or from the system's cache of it. Data must never be dropped like this.
+_CODE = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) r-xp \S+ \S+ [1-9]\d* +(/.*)$", re.MULTILINE)
+_DONTNEED = 4
+# The least work, in CPU seconds, after which there is something to give back.
+WORTH_IT_SECONDS = 0.02
+
+
+class Footprint:
+    """Gives memory back after work.
+
+    DuckDB's code alone is 37 MB when it has run, and 11 of those are needed again in the usual tick. The
+    allocator of the C library keeps what statements freed. Elsewhere than on Linux nothing is done.
+    """
+
+    def __init__(self) -> None:
+        self._worked = 0.0
+        self._library = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+        if self._library is not None:
+            self._library.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+
+    def settle(self) -> bool:
+        """Give back what the work since the last call has left; return whether there was any work.
+
+        Cost:
+            1 ms, and as much again for the code that the next tick runs.
+        """
+        worked = time.process_time()
+        if self._library is None or worked - self._worked < WORTH_IT_SECONDS:
+            return False
+        # The C libraries of other systems lack it.
+        trim = getattr(self._library, "malloc_trim", None)
+        if trim is not None:
+            trim(0)
+        for start, end in code():
+            self._library.madvise(start, end - start, _DONTNEED)
+        self._worked = time.process_time()
+        return True
+
+
+def code() -> list[tuple[int, int]]:
+    """Return the addresses of the code of this process that is mapped from files: start and end of each."""
+    maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
+    return [(int(start, 16), int(end, 16)) for start, end, _path in _CODE.findall(maps)]

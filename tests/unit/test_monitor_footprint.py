@@ -1,0 +1,63 @@
+"""What the resting daemon gives back, and that nothing is lost by it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from monitor import footprint
+
+ROOT = Path(__file__).resolve().parents[2]
+linux = pytest.mark.skipif(sys.platform != "linux", reason="memory is given back on Linux only")
+
+SCRIPT = """
+import re, sys
+import duckdb
+from monitor import footprint
+
+def of(field):
+    found, ours = 0, False
+    for line in open("/proc/self/smaps"):
+        head = re.match(r"[0-9a-f]+-[0-9a-f]+ (\\S+) .*", line)
+        if head:
+            ours = head[1] == "r-xp" and "duckdb" in line
+        elif ours and line.startswith(field + ":"):
+            found += int(line.split()[1])
+    return found
+
+def asked():
+    return duckdb.sql("SELECT count(*), sum(i % 7) FROM range(100000) r(i)").fetchone()
+
+resting, first = footprint.Footprint(), asked()
+before, dirty = of("Rss"), of("Private_Dirty")
+worked = resting.settle()
+again = resting.settle()
+print(before > 2 * of("Rss"), dirty, worked, again, asked() == first)
+"""
+
+
+@linux
+def test_code_that_nobody_runs_is_given_back_and_comes_again_when_it_is() -> None:
+    command = [sys.executable, "-c", SCRIPT]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (ran.stdout.split(), ran.stderr) == (["True", "0", "True", "False", "True"], "")
+
+
+@linux
+def test_only_code_that_nobody_has_written_to_is_given_back() -> None:
+    found = footprint.code()
+    dirty, at = {}, 0
+    for line in Path("/proc/self/smaps").read_text(encoding="utf-8").splitlines():
+        name, _, rest = line.partition(" ")
+        if not name.endswith(":"):
+            at = int(name.partition("-")[0], 16)
+        elif name == "Private_Dirty:":
+            dirty[at] = rest.strip()
+    assert found
+    assert {dirty[start] for start, _end in found} == {"0 kB"}
+
+
+def test_elsewhere_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert footprint.Footprint().settle() is False
