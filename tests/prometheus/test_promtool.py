@@ -46,7 +46,11 @@ def sample(metric: Metric) -> Sample:
 def test_the_exposition_is_clean(tmp_path: Path) -> None:
     """With every metric that is listed, and labels that try to break out."""
     config = Config.model_validate(
-        {"datasets": {"events": {"files": "x.csv", "roles": {"event_time": "at"}}}, "channels": CHANNELS}
+        {
+            "datasets": {"events": {"files": "x.csv", "roles": {"event_time": "at"}}},
+            "checks": {"signal": {"max_value": 1}},
+            "channels": CHANNELS,
+        }
     )
     pipeline, store = build(config), Store(f"sqlite:///{tmp_path}/state.db", "default")
     window = Window(NOON, NOON + timedelta(minutes=1))

@@ -39,10 +39,9 @@ def test_whoever_names_a_topic_is_told_what_to_install(monkeypatch: pytest.Monke
 
 def test_a_client_that_went_missing_later_is_an_error_of_the_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "confluent_kafka", None)
-    now = datetime.now(UTC)
-    with closing(build(CONFIG)) as pipeline:
-        with pytest.raises(EngineError, match=r"stream clicks: needs the package confluent-kafka.*recwatch\[kafka\]"):
-            pipeline.streams["clicks"].read("count", Window(now - timedelta(minutes=1), now))
+    now, says = datetime.now(UTC), r"stream clicks: needs the package confluent-kafka.*recwatch\[kafka\]"
+    with closing(build(CONFIG)) as pipeline, pytest.raises(EngineError, match=says):
+        pipeline.streams["clicks"].read("count", Window(now - timedelta(minutes=1), now))
 
 
 def test_the_daemon_loads_no_client_unless_a_topic_is_read() -> None:
