@@ -221,20 +221,23 @@ class Config(AlertingConfig):
         return with_roles(value)
 
     def settings(self, dataset: str, check_id: str, settings_type: type[CheckSettings]) -> CheckSettings:
-        """Return the settings of a check on a dataset: its own over common ones over defaults.
-
-        A signal runs where it is named. On a stream only those checks run that the dataset itself names.
-        """
-        values: dict[str, Any] = {}
-        is_stream = self.datasets[dataset].stream is not None
-        if is_stream or not settings_type().enabled:
-            asking = (self.datasets[dataset].checks, *(() if is_stream else (self.checks,)))
-            values["enabled"] = any(getattr(section, check_id) is not None for section in asking)
+        """Return the settings of a check on a dataset: its own over common ones over defaults."""
+        values: dict[str, Any] = {"enabled": self.asks_for(dataset, check_id, settings_type)}
         for section in (self.checks, self.datasets[dataset].checks):
             own = getattr(section, check_id)
             if own is not None:
                 values.update({name: getattr(own, name) for name in own.model_fields_set})
         return settings_type(**values)
+
+    def asks_for(self, dataset: str, check_id: str, settings_type: type[CheckSettings]) -> bool:
+        """Return whether a check is for a dataset at all, if only to be switched off there.
+
+        A signal is, where it is named. For a stream only those checks are that the dataset itself names.
+        """
+        is_stream = self.datasets[dataset].stream is not None
+        sections = (self.datasets[dataset].checks, *(() if is_stream else (self.checks,)))
+        is_named = any(getattr(section, check_id) is not None for section in sections)
+        return is_named or (settings_type().enabled and not is_stream)
 
     def watched(self) -> list[str]:
         """Return the datasets that checks run on: those with events, unless told otherwise."""

@@ -54,10 +54,12 @@ class Watched:
     version: str = VERSION
 
     def every(self) -> Iterator[tuple[str, type[Check[Any]], Check[Any] | None]]:
-        """Yield each dataset with each check of the catalogue, and the check where it can run."""
+        """Yield each dataset with each check of the catalogue that is for it, and the check where it can run."""
         for dataset, checks in self.checks.items():
             enabled = {check.id: check for check in checks}
             for kind in CATALOGUE:
+                if not self.config.asks_for(dataset, kind.id, kind.settings_type):
+                    continue
                 runs = (dataset, kind.id) not in self.disabled
                 yield dataset, kind, enabled.get(kind.id) if runs else None
 

@@ -154,6 +154,8 @@ def _checks(config: Config, name: str) -> Table:
     # Which columns exist is only known to the data; roles are known here.
     dataset = described(name, config.datasets[name])
     for check in CATALOGUE:
+        if not config.asks_for(name, check.id, check.settings_type):
+            continue
         settings = config.settings(name, check.id, check.settings_type)
         reason = check(settings).absent(dataset)
         off = "switched off" if not settings.enabled else f"disabled: it {reason}" if reason else ""

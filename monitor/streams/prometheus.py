@@ -50,7 +50,8 @@ class Prometheus:
         if reading == "count":
             first, last, back = edges[1], edges[-1], step
         else:
-            last = micros(span.end)
+            # Prometheus rounds to milliseconds, up as well, which would be past the end.
+            last = micros(span.end) // 1_000 * 1_000
             first, back = last - (max(1, (last - micros(span.start)) // step) - 1) * step, 1
         rows = []
         for series in self._series(first, last, step):

@@ -28,7 +28,9 @@ def test_the_sql_on_postgresql_can_be_copied_and_run(kind: type[Check[Any]], pos
     with closing(psycopg.connect(postgresql.replace("+psycopg", ""), autocommit=True)) as connection:
         connection.execute(TABLE)
         events = {"table": "explained", "roles": ROLES, "features": ["price"]}
-        config = Config.model_validate({"engines": {"shop": {"url": postgresql}}, "datasets": {"events": events}})
+        whole = {"engines": {"shop": {"url": postgresql}}, "datasets": {"events": events}}
+        # A signal runs only where a limit is set.
+        config = Config.model_validate({**whole, "checks": {"signal": {"max_value": 100}}})
         with closing(build(config)) as pipeline:
             check = next(check for check in pipeline.checks["events"] if check.id == kind.id)
             _remarks, found = statements(pipeline, "events", check, AT, None)

@@ -129,6 +129,7 @@ def results(where: Place, folder: Path) -> dict[tuple[str, str, str], dict[str, 
     }
     minute = {"every": "1m", "window": "1m"}
     checks = dict.fromkeys(("density", "feature_drift", "popularity"), minute)
+    checks["signal"] = {"max_value": 1_000_000}
     config = Config.model_validate({"engines": where.engines, "datasets": datasets, "checks": checks})
     pipeline, store = build(config), Store(f"sqlite:///{folder}/state.db", "default")
     runner = Runner(pipeline, store, SystemClock())

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,9 @@ from checks.window import Window
 from monitor.clock import ManualClock, SystemClock
 from monitor.commands.validate import unused
 from monitor.config import Config
+from monitor.config_streams import OF_KAFKA, OF_PROMETHEUS
 from monitor.daemon import Daemon
+from monitor.demo import free_port
 from monitor.load import load
 from monitor.resolve import build
 from monitor.runner import Runner
@@ -212,3 +216,45 @@ def test_a_single_topic_does_not_say_who_produced_what(broker: Any) -> None:
     )
     assert sorted(config.datasets["produced"].roles) == ["event_time", "value"]
     assert sorted(config.datasets["lag"].roles) == ["event_time", "source", "value"]
+
+
+# -- Prometheus, and the guide -------------------------------------------------------------------------
+
+
+def test_a_query_is_a_signal_and_prometheus_being_down_is_never_healthy(scraped: Any, tmp_path: Path) -> None:
+    scraped.text = "error_ratio 0.02\n"
+    scraped.until("error_ratio")
+    outcomes = {}
+    for name, url, query in (
+        ("within", scraped.url, "error_ratio"),
+        ("above", scraped.url, "error_ratio * 10"),
+        ("absent", scraped.url, "no_such_metric"),
+        ("wrong", scraped.url, "sum("),
+        ("down", f"http://127.0.0.1:{free_port()}", "error_ratio"),
+    ):
+        config = Config.model_validate(
+            {
+                "state": f"sqlite:///{tmp_path}/state.db",
+                "streams": {"ratio": {"prometheus": url, "query": query}},
+                "datasets": {
+                    "errors": {"stream": "ratio", "reading": "value", "checks": {"signal": {"max_value": 0.05}}}
+                },
+            }
+        )
+        with closing(build(config)) as pipeline:
+            now = datetime.now(UTC)
+            ((check,),) = pipeline.checks.values()
+            (judged,) = Runner(pipeline, None, SystemClock()).run("errors", [(check, Window(now - MINUTE, now))])
+            outcomes[name] = judged.verdicts[0].outcome.value
+    assert outcomes == {"within": "good", "above": "bad", "absent": "unknown", "wrong": "error", "down": "error"}
+
+
+def test_the_guide_is_a_right_configuration(tmp_path: Path) -> None:
+    guide = resources.files("monitor").joinpath("guides", "sources.md").read_text(encoding="utf-8")
+    (written,) = re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL)
+    (tmp_path / "recwatch.yml").write_text(written)
+    config = load(tmp_path / "recwatch.yml", {"KAFKA_PASSWORD": "one", "PROM_PASSWORD": "two"})
+    assert config.watched() == ["events", "accepted", "loader_lag", "loader_delay", "clicks_silent", "p99"]
+    readings = set(re.findall(r"^\| `(\w+)`", guide, re.MULTILINE))
+    assert readings == {*OF_KAFKA, *OF_PROMETHEUS}
+    assert list(unused(config)) == []

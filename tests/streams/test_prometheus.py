@@ -52,6 +52,15 @@ def test_a_signal_is_the_value_at_the_end_of_the_window(gateway: Any) -> None:
         found.probe()
 
 
+def test_a_window_may_end_within_a_millisecond(gateway: Any) -> None:
+    second = present().end
+    with closing(stream(gateway.url, "p99_seconds")) as found:
+        for fraction in (413_790, 413_999, 413_001, 0):
+            window = Window(second - MINUTE, second - timedelta(seconds=1) + timedelta(microseconds=fraction))
+            (row,) = found.read("value", window)
+            assert micros(window.start) <= row.at_us < micros(window.end)
+
+
 def test_counts_come_by_label_and_stand_at_the_start_of_their_step(gateway: Any) -> None:
     # The exact growth of a counter that never starts anew; increase() would extrapolate.
     query = "max_over_time(accepted_total[1h]) - min_over_time(accepted_total[1h])"
