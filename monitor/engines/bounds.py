@@ -134,6 +134,9 @@ def _bound(operator: Any, value: Any, is_time: bool) -> Bound | None:
         value, is_time = micros(value if value.tzinfo else value.replace(tzinfo=UTC)), True
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
+    if is_time:
+        # Times are whole microseconds, so that what begins when a window ends is no part of it.
+        value += (operator is operators.gt) - (operator is operators.lt)
     if operator in _AT_LEAST:
         return Bound(is_time, low=value)
     return Bound(is_time, high=value) if operator in _AT_MOST else None

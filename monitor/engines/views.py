@@ -66,7 +66,7 @@ def fetch(connection: sa.Connection, statement: Any, most: int) -> Sequence[Row]
         _show(connection, views, statement)
         return connection.execute(statement).fetchmany(most)
     except sa.exc.DBAPIError as error:
-        is_whole = not any(isinstance(view.shown, list) for view in views.values())
+        is_whole = all(view.shown == view.origin for view in views.values())
         if is_whole or not isinstance(error.orig, duckdb.IOException):
             raise
     # A file is gone, as when many are merged into one: once more over whatever there is by now.
