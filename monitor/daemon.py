@@ -16,7 +16,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from checks.check import Check
 from checks.window import EPOCH, Window
-from monitor import evidence, happenings, log, objectives, outbox, rollups
+from monitor import evidence, footprint, happenings, log, objectives, outbox, rollups
 from monitor.alerting import SPARE
 from monitor.baselines import Builder, is_due, reference_span
 from monitor.changes import read
@@ -274,6 +274,7 @@ class Daemon:
         try:
             now, keep = self.clock.now(), self.live.config.limits.keep
             self.store.prune(now - keep)
+            footprint.compact(self.store, now - self.live.config.limits.reopen)
             periods = [slo.period for slo in self.live.pipeline.slos.values()]
             longest = max((tier.long for slo in self.live.pipeline.slos.values() for tier in slo.tiers), default=keep)
             objectives.prune(self.store, now - longest - SPARE, now - max([*periods, keep]))

@@ -252,10 +252,11 @@ def test_any_layout_gives_what_all_files_give(engine: Engine, tmp_path: Path, se
         events = opened(session, f"{tmp_path}/**/*.parquet")
         for _try in range(15):
             rows = Rows(events, hour_of(chance.uniform(-1, 6), chance.uniform(0.001, 3)))
-            item, columns = events.table.c.item, (func.count(), func.sum(events.table.c.item))
-            pruned = session.run(rows.select(*columns), 1)
+            item = events.table.c.item
+            figures: tuple[Any, ...] = (func.count(), func.sum(item))
+            pruned = session.run(rows.select(*figures), 1)
             # A condition of which nothing follows for a file as a whole.
-            whole = select(*columns).select_from(events.table).where(or_(rows.belongs, item < 0))
+            whole = select(*figures).select_from(events.table).where(or_(rows.belongs, item < 0))
             assert pruned == session.run(whole, 1)
 
 
