@@ -26,6 +26,7 @@ from monitor.engines.bounds import reads
 from monitor.errors import EngineError
 from monitor.resolve import build
 from monitor.runner import Runner
+from monitor.store import Store
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -285,3 +286,28 @@ def test_what_a_statement_says_of_its_rows() -> None:
     assert sorted(bounds(nested)["one"], key=str) == sorted([{"at": (low, high - 1)}, {"at": (None, low - 1)}], key=str)
     assert reads(text("SELECT * FROM one")) is None
     assert reads(select(func.count()).select_from(text("one"))) is None
+
+
+def test_a_feed_that_is_silent_is_searched_for_once(tmp_path: Path) -> None:
+    for hour in range(3):
+        write(tmp_path / f"{hour}.parquet", hour)
+    events = {"files": f"{tmp_path}/*.parquet", "roles": {"item": "item", "event_time": "at"}}
+    config = Config.model_validate({"datasets": {"events": events}})
+    with closing(build(config)) as pipeline, closing(Store(f"sqlite:///{tmp_path}/state.db", "shop")) as store:
+        check = next(check for check in pipeline.checks["events"] if check.id == "freshness")
+        lags = []
+        for tick in range(3):
+            if tick == 2:
+                # Late, and newer than all that came before.
+                write(tmp_path / "late.parquet", 4)
+            window = hour_of(10 + tick)
+            (judged,) = Runner(pipeline, store, ManualClock(window.end)).run("events", [(check, window)])
+            store.commit(judged)
+            lags.append(judged.verdicts[0].value)
+        newest = 2 * 3600 + 9
+        assert lags == [11 * 3600 - newest, 12 * 3600 - newest, 13 * 3600 - 4 * 3600 - 9]
+        with pipeline.engines["files"].session() as session:
+            rows = Rows(opened(session, events["files"]), hour_of(12))  # type: ignore[arg-type]
+        _measure, search = check.measures(rows, store.baseline("events", "freshness", hour_of(12)))
+        (bounds,) = (reads(search.statement) or {})["events"]
+        assert bounds["at"].low == int((START + timedelta(seconds=newest)).timestamp() * 1e6)
