@@ -11,6 +11,7 @@ import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache, cached_property
 from typing import Any
 
 import sqlalchemy as sa
@@ -73,6 +74,7 @@ class Listed:
         """Return the table function over some of the files."""
         return f"read_parquet({_spelt(paths)}, union_by_name = true{self.options})"
 
+    @cached_property
     def samples(self) -> list[str]:
         """Return the first file of each shape, so that columns and their types are those of all files."""
         first: dict[int, str] = {}
@@ -133,7 +135,7 @@ class Index:
                 for path, column, span in self._ranges(connection, self._files, missing):
                     self._files[path].ranges[column] = span
                 self._asked |= missing
-        samples = set(listed.samples())
+        samples = set(listed.samples)
         return [
             path
             for path, file in listed.files.items()
@@ -194,7 +196,7 @@ class Index:
             return Listed(dict(self._files), old.columns, options, parted)
         listed = Listed(dict(self._files), {}, options, parted)
         whole = _described(connection, f"read_parquet({_quoted(self._pattern)}, union_by_name = true)")
-        if whole != _described(connection, listed.origin(listed.samples())):
+        if whole != _described(connection, listed.origin(listed.samples)):
             return None
         columns = {name: ColumnType(kind_of(declared), declared) for name, declared in whole}
         return Listed(listed.files, columns, options, parted)
@@ -231,6 +233,7 @@ def _may_lie(listed: Listed, file: File, name: str, bound: Bound) -> bool:
     return (bound.low is None or seen[1] >= bound.low) and (bound.high is None or seen[0] <= bound.high)
 
 
+@cache
 def _family(declared: str) -> str | None:
     return next((family for pattern, family in _FAMILIES if pattern.match(declared)), None)
 

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from checks.measure import Row
 from monitor.engine import Location
-from monitor.engines.bounds import reads
+from monitor.engines.bounds import Bounds, reads
 from monitor.engines.parquet import Index, Listed
 
 _OF_CONNECTION = "recwatch_views"
@@ -28,12 +28,22 @@ class View:
         index: What is known of the files.
         listed: The files as they were when the dataset was opened.
         shown: The files that the view holds now: paths, or the table function over all; None before there is one.
+        chosen: What was chosen for the bounds that were asked for so far.
     """
 
     origin: str
     index: Index
     listed: Listed
-    shown: Sequence[str] | str | None = field(default=None)
+    shown: Sequence[str] | str | None = None
+    chosen: dict[str, Sequence[str] | str] = field(default_factory=dict)
+
+    def choose(self, connection: sa.Connection, wanted: Sequence[Bounds]) -> Sequence[str] | str:
+        """Return what to show for bounds of which a row must fulfil one."""
+        key = str(wanted)
+        if key not in self.chosen:
+            found = self.index.chosen(connection, self.listed, wanted)
+            self.chosen[key] = self.origin if found is None else found
+        return self.chosen[key]
 
 
 def indexed(connection: sa.Connection, location: Location, origin: str) -> Listed | None:
@@ -80,9 +90,7 @@ def _show(connection: sa.Connection, views: dict[str, View], statement: Any) -> 
     wanted = reads(statement) if views else {}
     for name, view in views.items():
         if wanted is None or name in wanted:
-            bounds = [{}] if wanted is None else wanted[name]
-            chosen = view.index.chosen(connection, view.listed, bounds)
-            _make(connection, name, view, view.origin if chosen is None else chosen)
+            _make(connection, name, view, view.choose(connection, [{}] if wanted is None else wanted[name]))
 
 
 def _make(connection: sa.Connection, name: str, view: View, shown: Sequence[str] | str) -> None:
