@@ -15,7 +15,7 @@ from checks.dataset import Role
 from checks.measure import Aggregate, Counts, Listing, Measure, Merge, Tally
 from checks.rows import ALL_SOURCES, Rows
 from checks.settings import CheckSettings, Duration, Setting, hours, minutes, seconds
-from checks.window import micros
+from checks.window import micros, moment
 
 _TIMES = {Role.EVENT_TIME: "newest_event", Role.INGESTED_AT: "newest_ingest"}
 
@@ -76,16 +76,22 @@ class Freshness(Check[FreshnessSettings]):
                 aggregates[name] = Aggregate(func.max(case((at <= latest, at))), Merge.MAX)
                 aggregates[f"{name}_future"] = Aggregate(func.count(case((at > latest, 1))))
         measure = Measure(rows, aggregates, derived)
-        return (measure, self._search(rows, latest))
+        return (measure, self._search(rows, latest, baseline.previous))
 
-    def _search(self, rows: Rows, latest: int) -> Listing:
-        """Return the search through everything older, for a feed that is silent since long."""
+    def _search(self, rows: Rows, latest: int, previous: Tally | None) -> Listing:
+        """Return the search through everything older, for a feed that is silent since long.
+
+        Nothing older than the newest row that an earlier tick has found can be newer than it.
+        """
         columns = []
         for role in _TIMES:
             if role in rows.dataset.roles:
                 at = rows.micros(role)
                 columns.append(func.max(case((at <= latest, at))).label(_TIMES[role]))
-        older = rows.within(rows.clock_role, None, rows.window.end)
+        known = None if previous is None else self._found(previous).get(_TIMES[rows.clock_role])
+        # A time of before 1970 is as good as none, and may be none that a date can hold.
+        since = moment(int(known)) if known and known > 0 else None
+        older = rows.within(rows.clock_role, since, rows.window.end)
         statement = select(*columns).select_from(rows.dataset.table).where(older)
         return Listing("older", rows, statement, 1, only_if=lambda tally: tally.count("rows") == 0)
 
@@ -97,15 +103,18 @@ class Freshness(Check[FreshnessSettings]):
             counts = _later(previous.by_source.get(source, {}), tally.by_source.get(source, {}))
             if (_newest(counts) or 0) >= horizon:
                 by_source[source] = counts
-        counts = _later(previous.counts, tally.counts)
+        counts = _later(self._found(previous), tally.counts)
         return replace(tally, counts=counts, by_source=by_source)
+
+    def _found(self, tally: Tally) -> Counts:
+        """Return the counts of a tick with what its search has found."""
+        if not tally.listings.get("older"):
+            return tally.counts
+        return _later(tally.counts, dict(zip(self._times(tally), tally.listings["older"][0], strict=False)))
 
     def judge(self, tally: Tally, baseline: Baseline) -> tuple[Verdict, ...]:
         """Return the verdict on the dataset, then on each source, worst first."""
-        counts = dict(tally.counts)
-        if tally.count("rows") == 0 and tally.listings.get("older"):
-            found = dict(zip(self._times(tally), tally.listings["older"][0], strict=False))
-            counts = _later(counts, found)
+        counts = self._found(tally)
         sources = [
             self._verdict(tally, source_counts, source)
             for source, source_counts in tally.by_source.items()

@@ -111,6 +111,7 @@ _DAEMON = (
     Metric("recwatch_last_change_timestamp_seconds", Kind.GAUGE, "seconds", ("kind",),
            "When the newest deploy, model roll-out or other change was made, as a Unix time; 0 before the first.",
            values={"kind": CHANGES}),
+    _own("state_bytes", Kind.GAUGE, "bytes", "Room that the state takes where it lies."),
     _own("series", Kind.GAUGE, "series", "Series with the prefix recwatch_ in this exposition."),
     _own("series_dropped_total", Kind.COUNTER, "series",
          "Series left out of expositions because of limits.max_series, added up over all scrapes."),

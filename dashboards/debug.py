@@ -350,6 +350,15 @@ ITSELF = (
         words={"0": ("down", "red"), "1": ("runs", GREY)},
     ),
     View(
+        "State",
+        "Room that the state of each daemon takes.",
+        "series",
+        (Query(largest("recwatch_state_bytes", "instance"), "{{pipeline}} {{instance}}"),),
+        "bytes",
+        every="5m",
+        bounds=(0, None),
+    ),
+    View(
         "Configuration",
         "1 while the file could be read the last time it was; 0 while the daemon runs on the one before.",
         "timeline",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from checks.window import Window
-from monitor import changes, evidence, happenings, log, objectives, outbox, rollups
+from monitor import changes, evidence, happenings, log, objectives, outbox, rollups, state_size
 from monitor.alerting import SPARE
 from monitor.baselines import Builder, is_due, reference_span
 from monitor.config import ChangesConfig
@@ -73,6 +73,7 @@ def prune(daemon: Daemon) -> None:
     keep = live.config.limits.keep
     try:
         store.prune(now - keep)
+        state_size.compact(store, now - live.config.limits.reopen)
         periods = [slo.period for slo in live.pipeline.slos.values()]
         longest = max((tier.long for slo in live.pipeline.slos.values() for tier in slo.tiers), default=keep)
         objectives.prune(store, now - longest - SPARE, now - max([*periods, keep]))

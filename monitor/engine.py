@@ -48,6 +48,10 @@ class Location:
         return f"table {self.schema + '.' if self.schema else ''}{self.table}"
 
 
+def _fetch(connection: sa.Connection, statement: Statement, most: int) -> Sequence[Row]:
+    return connection.execute(statement).fetchmany(most)
+
+
 @dataclass(frozen=True)
 class Dialect:
     """What one kind of engine does differently; one instance in each file of ``monitor/engines``.
@@ -59,6 +63,7 @@ class Dialect:
         open: Makes a location selectable on a connection and returns its columns.
         cancel: Stops the statement that runs on a driver connection; called from another thread.
         has_native_time: Whether timestamps are a type of their own.
+        fetch: Runs a statement and returns its rows, at most so many.
     """
 
     name: str
@@ -67,6 +72,7 @@ class Dialect:
     open: Callable[[sa.Connection, Location], dict[str, ColumnType]]
     cancel: Callable[[Any], None]
     has_native_time: bool = True
+    fetch: Callable[[sa.Connection, Statement, int], Sequence[Row]] = _fetch
 
 
 class Session:
@@ -98,7 +104,7 @@ class Session:
         Raises:
             EngineError: The engine failed, took longer than its time limit, or returned too much.
         """
-        rows = self._guard(lambda: self._connection.execute(statement).fetchmany(row_limit + 1), what)
+        rows = self._guard(lambda: self.engine.dialect.fetch(self._connection, statement, row_limit + 1), what)
         if len(rows) > row_limit:
             raise EngineError(f"engine {self.engine.name}: {what} returned more than {row_limit:,} rows")
         return [tuple(row) for row in rows]

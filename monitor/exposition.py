@@ -23,6 +23,7 @@ from monitor.clock import Clock
 from monitor.exposition_slo import about_changes, about_notifications, about_objectives, running
 from monitor.records import Run
 from monitor.series import kept, label_value
+from monitor.state_size import size_bytes
 from monitor.status import Watched
 from monitor.store import Store
 
@@ -83,6 +84,7 @@ class Exposition(Collector):
 
     def _samples(self, watched: Watched) -> Iterator[Sample]:
         yield from _about_configuration(watched)
+        yield Sample("recwatch_state_bytes", {}, size_bytes(self._store))
         yield from about_objectives(self._store, watched, self._clock.now())
         yield from about_notifications(self._store, watched)
         yield from about_changes(self._store)

@@ -6,11 +6,13 @@ import importlib
 import platform
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from importlib import metadata
 from pathlib import Path
 
 import click
 
+from monitor import state_size
 from monitor._launch import PACKAGES
 from monitor.cli import EXIT_CONFIG, EXIT_UNREACHABLE, version
 from monitor.config import Config
@@ -78,9 +80,22 @@ def _states(config: Config) -> Iterator[bool]:
     """Try the state, say how it did, and yield whether it did well."""
     url = config.state.get_secret_value()
     if exists(url):
-        yield _tried("state", lambda: Store(url, config.pipeline).close())
+        sizes: list[str] = []
+
+        def look() -> None:
+            with closing(Store(url, config.pipeline)) as store:
+                sizes.append(_said_of_size(store))
+
+        yield _tried("state", look)
+        for said in sizes:
+            click.echo(said)
     else:
         click.echo("  state: none yet, the daemon will make it")
+
+
+def _said_of_size(store: Store) -> str:
+    counted = ", ".join(f"{count:,} {table}" for table, count in state_size.rows(store).items() if count)
+    return f"    it takes {state_size.size_bytes(store) / 1e6:,.1f} MB: {counted or 'no rows yet'}"
 
 
 def _engines(config: Config) -> Iterator[bool]:

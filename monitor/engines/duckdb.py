@@ -11,6 +11,7 @@ from sqlalchemy.pool import NullPool
 
 from checks.dataset import ColumnType, Kind
 from monitor.engine import Dialect, Location, kind_of
+from monitor.engines import views
 from monitor.errors import EngineError
 
 READERS = {
@@ -60,6 +61,9 @@ def _open(connection: sa.Connection, location: Location) -> dict[str, ColumnType
     if location.files is not None:
         # A view of this connection only; the file's columns are read anew by every run.
         origin = _origin(connection, location)
+        listed = views.indexed(connection, location, origin) if origin.startswith("read_parquet") else None
+        if listed is not None:
+            return dict(listed.columns)
     else:
         # In full: names know no case, so a view named items would otherwise stand before the table Items.
         here = connection.exec_driver_sql("SELECT current_database(), current_schema()").fetchone() or ("", "")
@@ -138,4 +142,5 @@ DUCKDB = Dialect(
     prepare=_prepare,
     open=_open,
     cancel=lambda driver: driver.interrupt(),
+    fetch=views.fetch,
 )

@@ -185,6 +185,13 @@ def test_doctor_tries_state_and_engines(recwatch: Run, config: Path) -> None:
     assert "engine files (duckdb): answers after " in done.out
 
 
+def test_doctor_prints_the_size_of_the_state(recwatch: Run, config: Path) -> None:
+    Store(f"sqlite:///{config.parent}/recwatch-state.db", "default").close()
+    done = recwatch("doctor", "-c", str(config))
+    assert done.code == 0
+    assert re.search(r"it takes 0\.[1-9] MB: 1 meta", done.out)
+
+
 def test_doctor_tells_an_engine_that_does_not_answer(recwatch: Run, config: Path) -> None:
     config.write_text(CONFIG + "engines: {db: {url: 'postgresql://u:canary@127.0.0.1:1/d'}}\n")
     done = recwatch("doctor", "-c", str(config))

@@ -322,7 +322,7 @@ def test_the_estimate_follows_the_configuration() -> None:
     # Score and threshold; and as soon as there are more than two, their verdict, value and limit.
     assert estimate(features=("price", "device")) == few + 2
     assert estimate(features=("price", "device", "page")) == few + 2 + 2 + 3
-    assert estimate(watch=False) == 16, "what is said about the daemon itself and the engine for files"
+    assert estimate(watch=False) == 17, "what is said about the daemon itself and the engine for files"
 
 
 def test_too_many_possible_series_are_refused_at_the_start() -> None:

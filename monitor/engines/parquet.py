@@ -1,0 +1,275 @@
+"""Which Parquet files of a glob a statement can need, from statistics that are read once for each file.
+
+A file is left out only where its own statistics, by which the engine skips row groups too, say that no row
+can be wanted. What cannot be compared is read.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from typing import Any
+
+import sqlalchemy as sa
+
+from checks.dataset import ColumnType
+from monitor.engine import kind_of
+from monitor.engines.bounds import Bound, Bounds
+
+# Paths in one statement.
+_AT_ONCE = 1_000
+_PARTITION = re.compile(r"/([^/=]+)=[^/=]*(?=/)")
+_TIMES = re.compile(r"TIMESTAMP|DATE$")
+_INTEGERS = re.compile(r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?$")
+_FAMILIES = ((_TIMES, "time"), (_INTEGERS, "integer"), (re.compile(r"DOUBLE$"), "double"))
+
+# Inode, size, and when its content and its place were last changed, in nanoseconds.
+Mark = tuple[int, int, int, int]
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The columns of a file: type by name in small letters, as names know no case."""
+
+    types: Mapping[str, str]
+
+
+@dataclass
+class File:
+    """What is known of one file.
+
+    Args:
+        mark: Tells whether it is still the same.
+        shape: Its columns.
+        ranges: For each column that was asked for, least and greatest value; None where these are not known.
+    """
+
+    mark: Mark
+    shape: Shape
+    ranges: dict[str, Range | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """The files of a glob as they were found once.
+
+    Args:
+        files: By path, in the order of the engine.
+        columns: Columns of all files together.
+        options: What else the engine is told, so that a part of the files is read as all of them would be.
+        parted: Columns that are part of the paths, in small letters.
+    """
+
+    files: Mapping[str, File]
+    columns: Mapping[str, ColumnType]
+    options: str
+    parted: frozenset[str]
+
+    def origin(self, paths: Sequence[str]) -> str:
+        """Return the table function over some of the files."""
+        return f"read_parquet({_spelt(paths)}, union_by_name = true{self.options})"
+
+    @cached_property
+    def samples(self) -> list[str]:
+        """Return the first file of each shape, so that columns and their types are those of all files."""
+        first: dict[int, str] = {}
+        for path, file in self.files.items():
+            first.setdefault(id(file.shape), path)
+        return list(first.values())
+
+
+class Index:
+    """The files of one glob, and the statistics of those that were seen.
+
+    Args:
+        pattern: The glob.
+    """
+
+    def __init__(self, pattern: str) -> None:
+        self._pattern = pattern
+        self._lock = threading.Lock()
+        self._files: dict[str, File] = {}
+        self._shapes: dict[str, Shape] = {}
+        self._asked: set[str] = set()
+        self._listed: Listed | None = None
+
+    def refresh(self, connection: sa.Connection) -> Listed | None:
+        """Return the files as they are now; None where they have to be read as one.
+
+        Cost:
+            One look at each file's entry in its folder, and the footers of the files that are new or changed.
+        """
+        marks = self._marks(connection)
+        if marks is None:
+            return None
+        with self._lock:
+            new = [path for path, mark in marks.items() if path not in self._files or self._files[path].mark != mark]
+            if not new and self._listed is not None and marks.keys() == self._listed.files.keys():
+                return self._listed
+            shapes = dict(self._shapes_of(connection, new))
+            if len(shapes) < len(new):
+                return None
+            read = {path: File(marks[path], shapes[path]) for path in new}
+            for path, column, span in self._ranges(connection, read, self._asked):
+                read[path].ranges[column] = span
+            self._files = {path: read.get(path) or self._files[path] for path in marks}
+            self._listed = self._described(connection)
+            return self._listed
+
+    def chosen(self, connection: sa.Connection, listed: Listed, wanted: Sequence[Bounds]) -> list[str] | None:
+        """Return the files that may hold a row within any of the bounds; None stands for all of them.
+
+        Cost:
+            The footers of all files, once for each column that is bounded.
+        """
+        if not all(wanted):
+            return None
+        with self._lock:
+            missing = {name.lower() for bounds in wanted for name in bounds} - self._asked
+            if missing:
+                for path, column, span in self._ranges(connection, self._files, missing):
+                    self._files[path].ranges[column] = span
+                self._asked |= missing
+        samples = set(listed.samples)
+        return [
+            path
+            for path, file in listed.files.items()
+            if path in samples or any(_may_hold(listed, file, bounds) for bounds in wanted)
+        ]
+
+    def _marks(self, connection: sa.Connection) -> dict[str, Mark] | None:
+        if "://" in self._pattern:
+            return None
+        found = connection.exec_driver_sql(f"SELECT file FROM glob({_quoted(self._pattern)})").fetchall()
+        marks = {}
+        for (path,) in found:
+            if "?" in path or "\\" in path:
+                return None
+            try:
+                entry = os.stat(path)
+            except FileNotFoundError:
+                continue
+            except OSError:
+                return None
+            marks[path] = (entry.st_ino, entry.st_size, entry.st_mtime_ns, entry.st_ctime_ns)
+        return marks or None
+
+    def _shapes_of(self, connection: sa.Connection, paths: Sequence[str]) -> Iterator[tuple[str, Shape]]:
+        """Yield each path with its shape; equal shapes are one object."""
+        spelt = "list((name, duckdb_type, type, num_children, repetition_type) ORDER BY column_id)::VARCHAR"
+        for some in _chunks(paths):
+            statement = f"SELECT file_name, {spelt} FROM parquet_schema({_spelt(some)}) GROUP BY file_name"
+            for path, words in connection.exec_driver_sql(statement).fetchall():
+                if words not in self._shapes:
+                    described = _described(connection, f"read_parquet({_spelt([path])}, hive_partitioning = false)")
+                    self._shapes[words] = Shape({name.lower(): declared for name, declared in described})
+                yield path, self._shapes[words]
+
+    def _ranges(
+        self, connection: sa.Connection, files: Mapping[str, File], columns: set[str]
+    ) -> Iterator[tuple[str, str, Range | None]]:
+        """Yield path, column and range, for the columns whose ranges can be told."""
+        if not columns:
+            return
+        names = ", ".join(_quoted(name) for name in sorted(columns))
+        for some in _chunks(list(files)):
+            statement = (
+                f"SELECT file_name, lower(path_in_schema), count(*), {_EXTREMES}"
+                f" FROM parquet_metadata({_spelt(some)}) WHERE lower(path_in_schema) IN ({names}) GROUP BY ALL"
+            )
+            for path, column, groups, *extremes in connection.exec_driver_sql(statement).fetchall():
+                family = _family(files[path].shape.types.get(column, ""))
+                yield path, column, _range(family, groups, extremes)
+
+    def _described(self, connection: sa.Connection) -> Listed | None:
+        """Return all files with their columns, or None where a part of them would not be read as all are."""
+        paths = list(self._files)
+        options, parted = self._partitions(connection, paths)
+        shapes = {id(file.shape) for file in self._files.values()}
+        old = self._listed
+        if old is not None and old.options == options and shapes == {id(file.shape) for file in old.files.values()}:
+            return Listed(dict(self._files), old.columns, options, parted)
+        listed = Listed(dict(self._files), {}, options, parted)
+        whole = _described(connection, f"read_parquet({_quoted(self._pattern)}, union_by_name = true)")
+        if whole != _described(connection, listed.origin(listed.samples)):
+            return None
+        columns = {name: ColumnType(kind_of(declared), declared) for name, declared in whole}
+        return Listed(listed.files, columns, options, parted)
+
+    def _partitions(self, connection: sa.Connection, paths: Sequence[str]) -> tuple[str, frozenset[str]]:
+        """Return how the paths are read as columns: their types are guessed from the values in all paths."""
+        keys = [tuple(_PARTITION.findall(f"/{path}")) for path in paths]
+        if not keys[0] or any(set(some) != set(keys[0]) for some in keys):
+            return ", hive_partitioning = false", frozenset()
+        # Only the first file is opened for that.
+        types = dict(_described(connection, f"read_parquet({_spelt(paths)}, hive_partitioning = true)"))
+        pinned = ", ".join(f"{_quoted(key)}: {_quoted(types[key])}" for key in dict.fromkeys(keys[0]) if key in types)
+        return f", hive_partitioning = true, hive_types = {{{pinned}}}", frozenset(key.lower() for key in keys[0])
+
+
+def _may_hold(listed: Listed, file: File, bounds: Bounds) -> bool:
+    return all(_may_lie(listed, file, name, bound) for name, bound in bounds.items())
+
+
+def _may_lie(listed: Listed, file: File, name: str, bound: Bound) -> bool:
+    """Return whether a file may have a row whose column lies within a bound."""
+    column = name.lower()
+    if column in listed.parted:
+        return True
+    if column not in file.shape.types:
+        # All of its rows are null there, and null lies within no bound.
+        return False
+    family, seen = _family(file.shape.types[column]), file.ranges.get(column)
+    if seen is None or bound.is_time != (family == "time") or family != _family(listed.columns[name].declared):
+        return True
+    if family == "double" and bound.high is None:
+        # NaN is greater than all numbers and no part of the statistics.
+        return True
+    return (bound.low is None or seen[1] >= bound.low) and (bound.high is None or seen[0] <= bound.high)
+
+
+@cache
+def _family(declared: str) -> str | None:
+    return next((family for pattern, family in _FAMILIES if pattern.match(declared)), None)
+
+
+def _extremes() -> str:
+    """Return, for each family, how many row groups tell both ends, and the least and the greatest of these."""
+    parts = []
+    for cast in ("epoch_us(try_cast({} AS TIMESTAMPTZ))", "try_cast({} AS HUGEINT)", "try_cast({} AS DOUBLE)"):
+        low, high = cast.format("stats_min_value"), cast.format("stats_max_value")
+        parts.append(f"least(count({low}), count({high})), min({low}), max({high})")
+    return ", ".join(parts)
+
+
+_EXTREMES = _extremes()
+
+
+def _range(family: str | None, groups: int, extremes: Sequence[Any]) -> Range | None:
+    """Return least and greatest value of a column; None unless every row group tells both."""
+    if family is None:
+        return None
+    told, low, high = extremes[3 * (place := ("time", "integer", "double").index(family)) : 3 * place + 3]
+    return (low, high) if told == groups else None
+
+
+def _described(connection: sa.Connection, origin: str) -> list[tuple[str, str]]:
+    return [(row[0], row[1]) for row in connection.exec_driver_sql(f"DESCRIBE SELECT * FROM {origin}").fetchall()]
+
+
+def _chunks(paths: Sequence[str]) -> Iterator[Sequence[str]]:
+    for at in range(0, len(paths), _AT_ONCE):
+        yield paths[at : at + _AT_ONCE]
+
+
+def _spelt(paths: Sequence[str]) -> str:
+    return f"[{', '.join(map(_quoted, paths))}]"
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

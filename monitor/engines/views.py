@@ -1,0 +1,104 @@
+"""The views of files that one DuckDB connection has: each holds the files that the next statement can need."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import duckdb
+import sqlalchemy as sa
+
+from checks.measure import Row
+from monitor.engine import Location
+from monitor.engines.bounds import Bounds, reads
+from monitor.engines.parquet import Index, Listed
+
+_OF_CONNECTION = "recwatch_views"
+_INDEXES: WeakKeyDictionary[sa.Engine, dict[str, Index]] = WeakKeyDictionary()
+
+
+@dataclass
+class View:
+    """A dataset of files on one connection.
+
+    Args:
+        origin: The table function over all files.
+        index: What is known of the files.
+        listed: The files as they were when the dataset was opened.
+        shown: The files that the view holds now: paths, or the table function over all; None before there is one.
+        chosen: What was chosen for the bounds that were asked for so far.
+    """
+
+    origin: str
+    index: Index
+    listed: Listed
+    shown: Sequence[str] | str | None = None
+    chosen: dict[str, Sequence[str] | str] = field(default_factory=dict)
+
+    def choose(self, connection: sa.Connection, wanted: Sequence[Bounds]) -> Sequence[str] | str:
+        """Return what to show for bounds of which a row must fulfil one."""
+        key = str(wanted)
+        if key not in self.chosen:
+            found = self.index.chosen(connection, self.listed, wanted)
+            self.chosen[key] = self.origin if found is None else found
+        return self.chosen[key]
+
+
+def indexed(connection: sa.Connection, location: Location, origin: str) -> Listed | None:
+    """Note a dataset of Parquet files, whose view is made by the statement that needs it.
+
+    Returns:
+        Its files; None where these have to be read as one, by a view of the caller's.
+    """
+    views: dict[str, View] = connection.info.setdefault(_OF_CONNECTION, {})
+    views.pop(location.name, None)
+    pattern = str(location.files)
+    index = _INDEXES.setdefault(connection.engine, {}).setdefault(pattern, Index(pattern))
+    try:
+        listed = index.refresh(connection)
+    except sa.exc.DBAPIError as error:
+        if isinstance(error.orig, duckdb.InterruptException):
+            raise
+        # A file that is broken, or gone by now: what is wrong is said by the engine, of all of them.
+        connection.rollback()
+        return None
+    if listed is not None:
+        views[location.name] = View(origin, index, listed)
+    return listed
+
+
+def fetch(connection: sa.Connection, statement: Any, most: int) -> Sequence[Row]:
+    """Return the rows of a statement, at most this many, from the files that it can need."""
+    views: dict[str, View] = connection.info.get(_OF_CONNECTION, {})
+    try:
+        _show(connection, views, statement)
+        return connection.execute(statement).fetchmany(most)
+    except sa.exc.DBAPIError as error:
+        is_whole = all(view.shown == view.origin for view in views.values())
+        if is_whole or not isinstance(error.orig, duckdb.IOException):
+            raise
+    # A file is gone, as when many are merged into one: once more over whatever there is by now.
+    connection.rollback()
+    for name, view in views.items():
+        _make(connection, name, view, view.origin)
+    return connection.execute(statement).fetchmany(most)
+
+
+def _show(connection: sa.Connection, views: dict[str, View], statement: Any) -> None:
+    wanted = reads(statement) if views else {}
+    for name, view in views.items():
+        if wanted is None or name in wanted:
+            _make(connection, name, view, view.choose(connection, [{}] if wanted is None else wanted[name]))
+
+
+def _make(connection: sa.Connection, name: str, view: View, shown: Sequence[str] | str) -> None:
+    if view.shown == shown:
+        return
+    origin = shown if isinstance(shown, str) else view.listed.origin(shown)
+    spelt = '"' + name.replace('"', '""') + '"'
+    connection.exec_driver_sql(f"CREATE OR REPLACE TEMP VIEW {spelt} AS SELECT * FROM {origin}")
+    # Whatever becomes of the statement, the view stays.
+    connection.commit()
+    view.shown = shown

@@ -1,0 +1,313 @@
+"""Parquet files: a statement reads those that can hold its rows, and finds what it would find in all of them."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from sqlalchemy import and_, func, or_, select, text
+
+from checks.dataset import ColumnType, Dataset, Role, TimeUnit, dataset_table
+from checks.rows import Rows
+from checks.window import Window
+from monitor.clock import ManualClock
+from monitor.config import Config
+from monitor.engine import Engine, Location, Session
+from monitor.engines import connect
+from monitor.engines.bounds import reads
+from monitor.errors import EngineError
+from monitor.resolve import build
+from monitor.runner import Runner
+from monitor.store import Store
+
+START = datetime(2026, 3, 1, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+def write(path: Path, hour: float, columns: str = "i AS item, {at} AS at", rows: int = 10) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    chosen = columns.format(at=f"(TIMESTAMP '2026-03-01' + (i + {int(hour * 3600)}) * INTERVAL 1 SECOND)")
+    part = path.with_name(f"{path.name}.part")
+    where = str(part).replace("'", "''")
+    duckdb.connect().execute(f"COPY (SELECT {chosen} FROM range({rows}) t(i)) TO '{where}' (FORMAT parquet)")
+    os.replace(part, path)
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    with closing(connect("files", "duckdb:///:memory:")) as engine:
+        yield engine
+
+
+def opened(session: Session, files: str, unit: TimeUnit = TimeUnit.NATIVE) -> Dataset:
+    columns = session.open(Location("events", files=files))
+    roles = {Role.EVENT_TIME: "at", Role.ITEM: "item"}
+    return Dataset("events", dataset_table("events", columns), columns, roles, {Role.EVENT_TIME: unit})
+
+
+def hour_of(number: float, hours: float = 1) -> Window:
+    return Window(START + number * HOUR, START + (number + hours) * HOUR)
+
+
+def count(session: Session, dataset: Dataset, window: Window) -> int:
+    return int(session.run(Rows(dataset, window).select(func.count()), 1)[0][0])
+
+
+def once(engine: Engine, files: Any, number: float, unit: TimeUnit = TimeUnit.NATIVE) -> int:
+    with engine.session() as session:
+        return count(session, opened(session, str(files), unit), hour_of(number))
+
+
+def test_a_statement_over_one_hour_opens_its_own_files_alone(engine: Engine, tmp_path: Path) -> None:
+    for hour in range(20):
+        write(tmp_path / f"{hour:02}.parquet", hour)
+    assert once(engine, f"{tmp_path}/*.parquet", 7) == 10
+    with engine.session() as session:
+        events = opened(session, f"{tmp_path}/*.parquet")
+        # The first file gives the columns; every other one would be an error if it were opened.
+        for hour in set(range(1, 20)) - {7}:
+            (tmp_path / f"{hour:02}.parquet").write_bytes(b"no such thing as a footer")
+        assert count(session, events, hour_of(7)) == 10
+        with pytest.raises(EngineError, match=r"(?i)magic bytes"):
+            session.run(select(func.count()).select_from(events.table), 1)
+
+
+def test_new_replaced_and_deleted_files_are_noticed(engine: Engine, tmp_path: Path) -> None:
+    files = f"{tmp_path}/*.parquet"
+    for hour in range(3):
+        write(tmp_path / f"{hour}.parquet", hour)
+    assert [once(engine, files, hour) for hour in range(4)] == [10, 10, 10, 0]
+    write(tmp_path / "new.parquet", 3)
+    write(tmp_path / "0.parquet", 2)
+    (tmp_path / "1.parquet").unlink()
+    assert [once(engine, files, hour) for hour in range(4)] == [0, 0, 20, 10]
+    write(tmp_path / "late.parquet", 0, rows=3)
+    assert once(engine, files, 0) == 3
+
+
+def test_files_that_vanish_during_a_run_are_read_as_what_replaced_them(engine: Engine, tmp_path: Path) -> None:
+    for hour in range(4):
+        write(tmp_path / f"{hour}.parquet", hour)
+    files = f"{tmp_path}/*.parquet"
+    assert once(engine, files, 2) == 10
+    with engine.session() as session:
+        events = opened(session, files)
+        write(tmp_path / "merged.parquet", 2, rows=30)
+        (tmp_path / "2.parquet").unlink()
+        assert count(session, events, hour_of(2)) == 30
+        assert count(session, events, hour_of(3)) == 10
+
+
+def test_columns_are_those_of_all_files(engine: Engine, tmp_path: Path) -> None:
+    write(tmp_path / "0.parquet", 0, "i::INT AS item, {at} AS at")
+    write(tmp_path / "1.parquet", 1, "{at} AS at, i::BIGINT AS item, 'a' AS app")
+    write(tmp_path / "2.parquet", 2, 'i::DOUBLE AS item, {at}::TIMESTAMPTZ AS "AT"')
+    write(tmp_path / "3.parquet", 3, "i AS item")
+    with engine.session() as session:
+        events = opened(session, f"{tmp_path}/*.parquet")
+        whole = duckdb.connect().execute(
+            f"DESCRIBE SELECT * FROM read_parquet('{tmp_path}/*.parquet', union_by_name = true)"
+        )
+        expected = [(row[0], row[1]) for row in whole.fetchall()]
+        assert [(name, column.declared) for name, column in events.columns.items()] == expected
+        for hour in range(4):
+            rows = session.run(Rows(events, hour_of(hour)).select(*events.table.c), 100)
+            assert len(rows) == (10 if hour < 3 else 0)
+            assert {type(row[0]) for row in rows} <= {float}, "the type of an item is that of all files"
+
+
+@pytest.mark.parametrize("name", ["it's", "a [1] b", "é ü 日本", "per%cent", "{curly}", "semi;colon", "a*b"])
+def test_names_may_be_anything(engine: Engine, tmp_path: Path, name: str) -> None:
+    for hour in range(3):
+        write(tmp_path / name / f"{name} {hour}.parquet", hour)
+    assert [once(engine, f"{tmp_path}/*/*.parquet", hour) for hour in range(3)] == [10, 10, 10]
+
+
+def test_partitions_keep_the_type_that_all_paths_give_them(engine: Engine, tmp_path: Path) -> None:
+    files = f"{tmp_path}/**/*.parquet"
+    for hour in range(3):
+        write(tmp_path / f"dt=2026-03-01/hour={hour}" / "part.parquet", hour)
+    assert once(engine, files, 1) == 10
+    with engine.session() as session:
+        assert opened(session, files).columns["dt"].declared == "DATE"
+    write(tmp_path / "dt=unknown/hour=7" / "part.parquet", 7)
+    with engine.session() as session:
+        events = opened(session, files)
+        assert events.columns["dt"].declared == "VARCHAR"
+        found = session.run(Rows(events, hour_of(1)).select(events.table.c.dt, events.table.c.hour).distinct(), 2)
+        assert found == [("2026-03-01", 1)]
+    write(tmp_path / "elsewhere" / "part.parquet", 1)
+    with engine.session() as session:
+        assert "dt" not in opened(session, files).columns, "not all paths have these parts"
+    assert once(engine, files, 1) == 20
+
+
+def test_a_partition_hides_the_column_of_the_same_name_in_the_files(engine: Engine, tmp_path: Path) -> None:
+    for hour in range(2):
+        write(tmp_path / f"at=2026-03-0{hour + 1}" / "part.parquet", 500)
+    with engine.session() as session:
+        assert count(session, opened(session, f"{tmp_path}/*/*.parquet"), hour_of(24)) == 10
+
+
+def test_files_without_statistics_are_always_read(engine: Engine, tmp_path: Path) -> None:
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    for hour in range(3):
+        times = [(START + hour * HOUR).replace(tzinfo=None)] * 4
+        rows = pa.table({"item": [1] * 4, "at": times})
+        pq.write_table(rows, tmp_path / f"bare{hour}.parquet", write_statistics=False)
+        pq.write_table(rows, tmp_path / f"old{hour}.parquet", use_deprecated_int96_timestamps=True)
+        pq.write_table(rows, tmp_path / f"usual{hour}.parquet", row_group_size=2)
+    assert [once(engine, f"{tmp_path}/*.parquet", hour) for hour in range(4)] == [12, 12, 12, 0]
+
+
+@pytest.mark.parametrize(
+    ("column", "unit"),
+    [
+        ("epoch({at})::BIGINT", TimeUnit.SECONDS),
+        ("epoch_ms({at})", TimeUnit.MILLISECONDS),
+        ("epoch_us({at})::DOUBLE", TimeUnit.MICROSECONDS),
+        ("CASE WHEN i = 0 THEN 'nan'::DOUBLE ELSE epoch({at}) END", TimeUnit.SECONDS),
+        ("epoch({at})::DECIMAL(18, 3)", TimeUnit.SECONDS),
+        ("strftime({at}, '%Y-%m-%dT%H:%M:%SZ')", TimeUnit.TEXT),
+        ("{at}::TIMESTAMPTZ", TimeUnit.NATIVE),
+        ("{at}::TIMESTAMP_NS", TimeUnit.NATIVE),
+        ("CASE WHEN i = 0 THEN TIMESTAMP 'infinity' WHEN i = 1 THEN NULL ELSE {at} END", TimeUnit.NATIVE),
+    ],
+)
+def test_times_may_be_written_in_any_way(engine: Engine, tmp_path: Path, column: str, unit: TimeUnit) -> None:
+    for hour in range(3):
+        write(tmp_path / f"{hour}.parquet", hour, f"i AS item, {column} AS at")
+    with engine.session() as session:
+        events = opened(session, f"{tmp_path}/*.parquet", unit)
+        rows = session.run(Rows(events, hour_of(1)).select(events.table.c.item), 10)
+        assert {row[0] for row in rows} >= set(range(2, 10))
+        assert len(rows) <= 10
+        since = Rows(events, hour_of(2)).within(Role.EVENT_TIME, START + 2 * HOUR, None)
+        whole = or_(since, events.table.c.item < 0)
+        open_end = [session.run(select(func.count()).select_from(events.table).where(a), 1) for a in (since, whole)]
+        assert open_end[0] == open_end[1], "NaN and infinity come after every time"
+
+
+def test_dates_are_times(engine: Engine, tmp_path: Path) -> None:
+    for day in range(3):
+        write(tmp_path / f"{day}.parquet", 24 * day, "i AS item, {at}::DATE AS at")
+    assert [once(engine, f"{tmp_path}/*.parquet", 24 * day) for day in range(4)] == [10, 10, 10, 0]
+
+
+def test_one_row_dated_in_the_future_widens_its_own_file_alone(engine: Engine, tmp_path: Path) -> None:
+    write(tmp_path / "0.parquet", 0, "i AS item, CASE WHEN i = 0 THEN TIMESTAMP '2099-01-01' ELSE {at} END AS at")
+    write(tmp_path / "1.parquet", 1)
+    assert [once(engine, f"{tmp_path}/*.parquet", hour) for hour in range(3)] == [9, 10, 0]
+    assert once(engine, f"{tmp_path}/*.parquet", (datetime(2099, 1, 1, tzinfo=UTC) - START) / HOUR) == 1
+
+
+def test_an_empty_folder_and_a_broken_file_are_the_errors_of_the_engine(engine: Engine, tmp_path: Path) -> None:
+    files = f"{tmp_path}/*.parquet"
+    with engine.session() as session, pytest.raises(EngineError, match="No files found that match the pattern"):
+        opened(session, files)
+    write(tmp_path / "0.parquet", 0)
+    assert once(engine, files, 0) == 10
+    (tmp_path / "1.parquet").write_bytes(b"half a file")
+    with engine.session() as session, pytest.raises(EngineError, match=r"(?i)too small|magic bytes"):
+        opened(session, files)
+    (tmp_path / "1.parquet").unlink()
+    assert once(engine, files, 0) == 10
+
+
+def test_a_dataset_of_which_files_are_its_own_catalogue(tmp_path: Path) -> None:
+    for hour in range(3):
+        write(tmp_path / f"{hour}.parquet", hour, "i + 100 * (i % 2) AS item, 'u' AS u, {at} AS at")
+    write(tmp_path / "9.parquet", 9, "i AS item, 'u' AS u, {at} AS at", rows=1_000)
+    files = f"{tmp_path}/*.parquet"
+    roles = {"user": "u", "item": "item", "event_time": "at"}
+    datasets = {
+        "events": {"files": files, "roles": roles, "items": "known"},
+        "known": {"files": files, "roles": {"item": "item"}},
+    }
+    config = Config.model_validate({"datasets": datasets, "checks": {"unknown_ids": {"min_rows": 1}}})
+    with closing(build(config)) as pipeline:
+        check = next(check for check in pipeline.checks["events"] if check.id == "unknown_ids")
+        (judged,) = Runner(pipeline, None, ManualClock(START + HOUR)).run("events", [(check, hour_of(0))])
+    assert [verdict.outcome for verdict in judged.verdicts if verdict.entity == "item"] == ["good"]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_any_layout_gives_what_all_files_give(engine: Engine, tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    for number in range(12):
+        at = chance.choice(["{at}", "{at}::TIMESTAMPTZ", "CASE WHEN i % 3 = 0 THEN NULL ELSE {at} END"])
+        columns = f"{number} + i AS item, {at} AS at" + chance.choice(["", ", i AS extra"])
+        path = tmp_path / chance.choice("ab") / f"{number}.parquet"
+        write(path, chance.uniform(0, 6), columns, rows=chance.choice([0, 1, 50, 4_000]))
+    if seed % 2:
+        shutil.copy(path, tmp_path / "a" / "copy.parquet")
+    with engine.session() as session:
+        events = opened(session, f"{tmp_path}/**/*.parquet")
+        for _try in range(15):
+            rows = Rows(events, hour_of(chance.uniform(-1, 6), chance.uniform(0.001, 3)))
+            item = events.table.c.item
+            figures: tuple[Any, ...] = (func.count(), func.sum(item))
+            pruned = session.run(rows.select(*figures), 1)
+            # A condition of which nothing follows for a file as a whole.
+            whole = select(*figures).select_from(events.table).where(or_(rows.belongs, item < 0))
+            assert pruned == session.run(whole, 1)
+
+
+def test_what_a_statement_says_of_its_rows() -> None:
+    columns = {"at": ColumnType.__new__(ColumnType)}
+    one, two = dataset_table("one", columns), dataset_table("two", columns)
+    early, late = START.replace(tzinfo=None), (START + HOUR).replace(tzinfo=None)
+
+    def bounds(statement: Any) -> Any:
+        found = reads(statement)
+        return found and {
+            name: [{column: (bound.low, bound.high) for column, bound in each.items()} for each in every]
+            for name, every in found.items()
+        }
+
+    low, high = int(early.replace(tzinfo=UTC).timestamp() * 1e6), int(late.replace(tzinfo=UTC).timestamp() * 1e6)
+    inside = and_(one.c.at >= early, one.c.at < late)
+    assert bounds(select(func.count()).select_from(one).where(inside)) == {"one": [{"at": (low, high - 1)}]}
+    assert bounds(select(one.c.at).where(or_(inside, one.c.at.is_(None)))) == {"one": [{}]}
+    assert bounds(select(one.c.at).where(~inside)) == {"one": [{}]}
+    assert bounds(select(one.alias().c.at).where(inside))["one"].count({}) == 1
+    joined = select(func.count()).select_from(one.outerjoin(two, one.c.at == two.c.at)).where(inside)
+    assert bounds(joined) == {"one": [{"at": (low, high - 1)}], "two": [{}]}
+    before = select(one.c.at).where(one.c.at < early).subquery()
+    nested = select(one.c.at).where(inside, one.c.at.in_(select(before.c.at)))
+    assert sorted(bounds(nested)["one"], key=str) == sorted([{"at": (low, high - 1)}, {"at": (None, low - 1)}], key=str)
+    assert reads(text("SELECT * FROM one")) is None
+    assert reads(select(func.count()).select_from(text("one"))) is None
+
+
+def test_a_feed_that_is_silent_is_searched_for_once(tmp_path: Path) -> None:
+    for hour in range(3):
+        write(tmp_path / f"{hour}.parquet", hour)
+    events = {"files": f"{tmp_path}/*.parquet", "roles": {"item": "item", "event_time": "at"}}
+    config = Config.model_validate({"datasets": {"events": events}})
+    with closing(build(config)) as pipeline, closing(Store(f"sqlite:///{tmp_path}/state.db", "shop")) as store:
+        check = next(check for check in pipeline.checks["events"] if check.id == "freshness")
+        lags = []
+        for tick in range(3):
+            if tick == 2:
+                # Late, and newer than all that came before.
+                write(tmp_path / "late.parquet", 4)
+            window = hour_of(10 + tick)
+            (judged,) = Runner(pipeline, store, ManualClock(window.end)).run("events", [(check, window)])
+            store.commit(judged)
+            lags.append(judged.verdicts[0].value)
+        newest = 2 * 3600 + 9
+        assert lags == [11 * 3600 - newest, 12 * 3600 - newest, 13 * 3600 - 4 * 3600 - 9]
+        with pipeline.engines["files"].session() as session:
+            rows = Rows(opened(session, events["files"]), hour_of(12))  # type: ignore[arg-type]
+        _measure, search = check.measures(rows, store.baseline("events", "freshness", hour_of(12)))
+        (bounds,) = (reads(search.statement) or {})["events"]
+        assert bounds["at"].low == int((START + timedelta(seconds=newest)).timestamp() * 1e6)
