@@ -88,7 +88,9 @@ def event(alert: Alert) -> dict[str, Any]:
         return {"event_action": "resolve", "dedup_key": dedup_key(alert.key)}
     first = alert.problems[0] if alert.problems else None
     payload: dict[str, Any] = {
-        "summary": _text(headline(alert), LONGEST_SUMMARY), "source": _text(alert.pipeline, LONGEST_SOURCE),
+        "summary": _text(headline(alert), LONGEST_SUMMARY),
+        # Without one PagerDuty refuses the event.
+        "source": _text(alert.pipeline, LONGEST_SOURCE) or "recwatch",
         "severity": SEVERITIES[alert.severity], "timestamp": alert.started.isoformat(),
         "component": _text(first.dataset, LONGEST_SOURCE) if first else "",
         "class": first.check if first else "", "group": _text(alert.team, LONGEST_SOURCE),

@@ -21,6 +21,9 @@ from checks.settings import CheckSettings
 from checks.suspects import Suspects
 from checks.window import Window
 
+# In characters; most reasons have a hundred.
+LONGEST_REASON = 1_000
+
 
 class Outcome(StrEnum):
     """How a check ended."""
@@ -190,7 +193,10 @@ class Check(ABC, Generic[S]):
         return None
 
     def verdict(self, tally: Tally, outcome: Outcome, measure: str, **fields: Any) -> Verdict:
-        """Return a verdict of this check about a tally's window."""
+        """Return a verdict of this check about a tally's window; its reason is cut where a value in it is endless."""
+        reason = fields.get("reason", "")
+        if len(reason) > LONGEST_REASON:
+            fields["reason"] = f"{reason[:LONGEST_REASON]}..."
         return Verdict(self.id, tally.dataset, tally.window, outcome, measure, **fields)
 
     def too_few(self, tally: Tally, measure: str, found: int, **fields: Any) -> Verdict | None:

@@ -177,7 +177,7 @@ class Duplicates(Check[DuplicatesSettings]):
         return tuple(verdicts)
 
     def _verdict(self, tally: Tally, splits: dict[str, int], source: str | None) -> Verdict:
-        counts = tally.by_source[source] if source else tally.counts
+        counts = tally.by_source[source] if source is not None else tally.counts
         surplus, keyed = sum(splits.values()), int(counts.get("keyed") or 0)
         named = ", ".join(f"{split.replace('_', ' ')} {n:,}" for split, n in splits.items() if n)
         reason = f"{surplus:,} surplus copies of {keyed:,} rows: {named}" if surplus else "no surplus copy"

@@ -146,7 +146,7 @@ class Freshness(Check[FreshnessSettings]):
         lag = max(0.0, (now - newest) / 1e6)
         ahead = f"; {future:,} rows dated in the future" if future else ""
         reason = f"newest event is {age(lag)} old{ahead}"
-        if source and not self._is_frequent(counts, limit):
+        if source is not None and not self._is_frequent(counts, limit):
             reason += "; too rare to expect one within the limit"
             return self.verdict(tally, Outcome.UNKNOWN, "lag_seconds", value=lag, reason=reason, **fields)
         outcome = Outcome.GOOD if lag <= limit.total_seconds() else Outcome.BAD

@@ -66,6 +66,10 @@ def tiers(config: Config) -> Iterator[Problem]:
         if name in PRESETS:
             yield Problem(("tiers", name), "is the name of a preset", "choose another name", name)
         for at, tier in enumerate(own):
+            # It stands in the expressions and labels of Prometheus' rules.
+            if not re.fullmatch(SLO_NAME, tier.name):
+                rule = "must be lower case letters, digits, - and _, at most 95, and start with a letter"
+                yield Problem(("tiers", name, at, "name"), rule, "rename it", tier.name)
             if tier.short >= tier.long:
                 yield Problem(("tiers", name, at, "short"), "must be shorter than long", "a twelfth is usual")
     known = (*PRESETS, *config.tiers)

@@ -18,6 +18,7 @@ Where = tuple[str | int, ...]
 MOST_BYTES, MOST_NODES, MOST_DEPTH, MOST_SHOWN = 1_000_000, 20_000, 40, 60
 UNSAID: Any = object()
 AS_WRITTEN: Any = object()
+LONGEST_NUMBER = 400
 _KINDS = {"bool": "truth value", "int": "whole number", "float": "number", "null": "null", "timestamp": "date or time"}
 _PLAIN = "tag:yaml.org,2002:"
 # A password may stand before an @, a token in the query.
@@ -193,15 +194,18 @@ def _text(path: Path) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """Composes nodes only as deep as a configuration can be."""
+    """Composes nodes only as deep, and as many, as a configuration can have."""
 
-    depth = 0
+    depth = nodes = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         self.depth += 1
-        if self.depth > MOST_DEPTH:
+        self.nodes += 1
+        # Keys are nodes, too; the exact count of values comes later, with aliases written out.
+        if self.depth > MOST_DEPTH or self.nodes > 2 * MOST_NODES + 1:
             event: Any = self.peek_event()  # type: ignore[no-untyped-call]
-            raise yaml.MarkedYAMLError(problem="nested too deep", problem_mark=event.start_mark)
+            why = "nested too deep" if self.depth > MOST_DEPTH else f"more than {MOST_NODES:,} values"
+            raise yaml.MarkedYAMLError(problem=why, problem_mark=event.start_mark)
         found: yaml.Node | None = super().compose_node(parent, index)
         self.depth -= 1
         return found
@@ -283,6 +287,10 @@ class _Reader:
             self._note(where, f"has the tag {node.tag.replace(_PLAIN, '!!')}, which means nothing here", "remove it")
             return node.value
         self._document.texts[where] = node.value
+        if len(node.value) > LONGEST_NUMBER:
+            # Python takes long over such numbers, and does not write them out again.
+            self._note(where, f"is no {_KINDS[kind]}", "put it into quotes if it is text", node.value)
+            return node.value
         try:
             return self._scalars.construct_object(node)
         except (ValueError, OverflowError, yaml.YAMLError):

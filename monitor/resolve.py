@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import Double, Text, case, cast, func, select
+from sqlalchemy import Double, Text, and_, case, cast, func, select
 
 from alerts.slo import Slo
 from checks import CATALOGUE, Check
@@ -23,6 +23,8 @@ from monitor.streams import Stream, connect_streams
 
 TIME_ROLES = (Role.EVENT_TIME, Role.INGESTED_AT, Role.VALID_FROM, Role.VALID_TO)
 ID_ROLES = (Role.EVENT_ID, Role.USER, Role.ITEM)
+# In characters. Each is kept with every verdict about it.
+LONGEST_SOURCE = 1_000
 # A number below the bound of its unit lies before the year 5138; the smallest unit that fits wins.
 _UNIT_BOUNDS = {TimeUnit.SECONDS: 1e11, TimeUnit.MILLISECONDS: 1e14, TimeUnit.MICROSECONDS: 1e17}
 
@@ -201,9 +203,13 @@ def time_unit(session: Session, dataset: Dataset, role: Role) -> TimeUnit | None
 
 
 def largest_sources(session: Session, dataset: Dataset, window: Window, most: int) -> tuple[str, ...]:
-    """Return the producers with the most rows in a window, at most this many."""
+    """Return the producers with the most rows in a window, at most this many.
+
+    Texts that are too long to be a name are none; their rows go with ``other``.
+    """
     rows = Rows(dataset, window)
     source, counted = cast(rows.column(Role.SOURCE), Text), func.count()
-    statement = rows.select(source).where(source.is_not(None)).group_by(source)
+    named = and_(source.is_not(None), func.length(source) <= LONGEST_SOURCE)
+    statement = rows.select(source).where(named).group_by(source)
     statement = statement.order_by(counted.desc(), source).limit(most)
     return tuple(str(row[0]) for row in session.run(statement, most, f"sources of {dataset.name}"))
