@@ -193,7 +193,9 @@ class Daemon:
         return self.workers.turns.put(where, self.store.pipeline, f"{name}:{dataset}", pieces)
 
     def _queue_tick(self, dataset: str, checks: list[Check[Any]], name: str) -> None:
-        if self.lease.is_held and not self._queue_on_engine(dataset, name, self._rounds(dataset, checks)):
+        if not self.lease.is_held or self._stopping.is_set():
+            return
+        if not self._queue_on_engine(dataset, name, self._rounds(dataset, checks)):
             self._defer(engine_of(self.live.config, dataset), QUEUE)
 
     def _defer(self, engine: str, reason: str) -> None:

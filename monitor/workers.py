@@ -42,7 +42,10 @@ class Workers:
 
     are_shared: bool = False
     scheduler: BackgroundScheduler = field(default_factory=_scheduler)
-    turns: Turns = field(default_factory=Turns)
+    turns: Turns = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.turns = Turns(says_whose=self.are_shared)
 
     def start(self) -> None:
         """Start the schedule, if it does not run yet."""
