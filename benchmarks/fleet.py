@@ -45,13 +45,13 @@ datasets:
     files: {folder}/data/items.parquet
     roles: {{item: item_id}}
 checks:
-  ingestion: {{settle: 0s}}
-  contract: {{settle: 0s}}
-  duplicates: {{settle: 0s, look_back: 10m}}
-  unknown_ids: {{settle: 0s}}
-  feature_drift: {{every: 5m, window: 5m, settle: 0s}}
-  density: {{every: 5m, window: 5m, settle: 0s}}
-  popularity: {{every: 5m, window: 5m, settle: 0s}}
+  freshness: {{every: 1m}}
+  ingestion: {{every: {every}, window: {every}, settle: 0s}}
+  contract: {{every: {every}, window: {every}, settle: 0s}}
+  duplicates: {{every: {every}, window: {every}, settle: 0s, look_back: 10m}}
+  unknown_ids: {{every: {every}, window: {every}, settle: 0s}}
+  feature_drift: {{every: {every}, window: {every}, settle: 0s}}
+  density: {{every: {every}, window: {every}, settle: 0s}}
 """
 FEWER = "    checks: {{popularity: {{enabled: false}}{more}}}\n"
 # A view that counts for some seconds before it has no rows: what a large table without an index does.
@@ -66,7 +66,7 @@ SELECT kept.* FROM kept, (
 """
 
 
-def write(folder: Path, pipelines: int, port: int) -> None:
+def write(folder: Path, pipelines: int, port: int, every: str) -> None:
     """Write a configuration for each pipeline; the first one also reads the slow view."""
     (folder / "configs").mkdir()
     for number in range(pipelines):
@@ -77,7 +77,7 @@ def write(folder: Path, pipelines: int, port: int) -> None:
                 where = "engine: slow\n    table: events"
             datasets += DATASET.format(name=name, where=where)
             datasets += FEWER.format(more=", feature_drift: {enabled: false}" if at == 2 else "")
-        text = CONFIG.format(number=number, folder=folder, datasets=datasets)
+        text = CONFIG.format(number=number, folder=folder, datasets=datasets, every=every)
         text = text if number else text.replace("    items: items\n", "")
         text += f"server: {{port: {port}}}\n" if number == 0 else ""
         (folder / "configs" / f"p{number:02}.yml").write_text(text, encoding="utf-8")
@@ -115,6 +115,7 @@ def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__)
     asked.add_argument("--pipelines", type=int, default=50)
     asked.add_argument("--minutes", type=float, default=6)
+    asked.add_argument("--every", default="5m", help="cadence of all checks but freshness, which looks every minute")
     asked.add_argument("--slow-seconds", type=float, default=3)
     options = asked.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -124,7 +125,7 @@ def main() -> None:
         writer = LiveWriter(stream, folder / "data", now - timedelta(minutes=15))
         writer.advance(now)
         slow_view(folder / "slow.db", options.slow_seconds)
-        write(folder, options.pipelines, port)
+        write(folder, options.pipelines, port, options.every)
         with (folder / "log").open("wb") as log:
             command = [sys.executable, "-m", "recwatch_launch", "run", "--config", str(folder / "configs")]
             daemon = subprocess.Popen(command, stderr=log)

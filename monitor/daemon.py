@@ -34,7 +34,7 @@ from monitor.series import series_estimate
 from monitor.store import Store
 from monitor.turns import once
 from monitor.watch import Watch
-from monitor.workers import PULSE, STATE, Workers, engine_of, lane, lanes
+from monitor.workers import PULSE, STATE, Workers, engine_of, lane, lanes, own_lane
 
 HEARTBEAT = timedelta(seconds=5)
 # How soon after the start the objectives are first evaluated.
@@ -175,7 +175,7 @@ class Daemon:
         self._jobs.append(self._scheduler.add_job(self._queue, trigger, args=(lane, name, call), **extra))
 
     def _queue(self, lane: str, name: str, call: Callable[[], None]) -> None:
-        self.workers.turns.put(lane, self.store.pipeline, name, once(call))
+        self.workers.turns.put(own_lane(self.live.config, lane), self.store.pipeline, name, once(call))
 
     def _unschedule(self) -> None:
         """Take out all jobs, and what waits for its turn at an engine."""
@@ -183,7 +183,8 @@ class Daemon:
             with suppress(JobLookupError):
                 job.remove()
         self._jobs.clear()
-        engines = [name for name in lanes(self.live.config) if name not in (STATE, PULSE)]
+        own = {own_lane(self.live.config, kind) for kind in (STATE, PULSE)}
+        engines = [name for name in lanes(self.live.config) if name not in own]
         self.workers.turns.drop(self.store.pipeline, engines)
 
     def _queue_on_engine(self, dataset: str, name: str, pieces: Iterator[None]) -> bool:
@@ -192,7 +193,9 @@ class Daemon:
         return self.workers.turns.put(where, self.store.pipeline, f"{name}:{dataset}", pieces)
 
     def _queue_tick(self, dataset: str, checks: list[Check[Any]], name: str) -> None:
-        if self.lease.is_held and not self._queue_on_engine(dataset, name, self._rounds(dataset, checks)):
+        if not self.lease.is_held or self._stopping.is_set():
+            return
+        if not self._queue_on_engine(dataset, name, self._rounds(dataset, checks)):
             self._defer(engine_of(self.live.config, dataset), QUEUE)
 
     def _defer(self, engine: str, reason: str) -> None:

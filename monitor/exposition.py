@@ -102,7 +102,7 @@ class Exposition(Collector):
         yield from _about_verdicts([found for found in self._store.latest() if (found.dataset, found.check) in ran])
 
 
-def with_own_series(exposition: Collector) -> CollectorRegistry:
+def registry_with(exposition: Collector) -> CollectorRegistry:
     """Return a registry with the state, and the process' own figures."""
     found = CollectorRegistry()
     found.register(exposition)
@@ -114,7 +114,7 @@ def with_own_series(exposition: Collector) -> CollectorRegistry:
 
 def registry(exposition: Exposition) -> CollectorRegistry:
     """Return the registry of one pipeline."""
-    return with_own_series(exposition)
+    return registry_with(exposition)
 
 
 def family_of(metric: Metric) -> Family:

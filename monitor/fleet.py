@@ -26,6 +26,8 @@ from monitor.turns import once
 from monitor.workers import PULSE, Workers
 
 LOOKS_EVERY = timedelta(seconds=2)
+# How often a pipeline is tried again that could not be started though nothing is wrong with its file.
+TRIES_EVERY = timedelta(seconds=30)
 ENDINGS = (".yml", ".yaml")
 # Whose turns those of the fleet itself are; no pipeline has this name.
 ITSELF = ""
@@ -52,11 +54,13 @@ class Broken:
         name: Name of the pipeline where the file tells it, else that of the file.
         problem: Why it does not run.
         at: When that was found.
+        may_pass: Whether it may pass without anybody touching the file: a state that is away for a while.
     """
 
     name: str
     problem: str
     at: datetime
+    may_pass: bool = False
 
 
 class Fleet:
@@ -130,6 +134,8 @@ class Fleet:
         signal.signal(signal.SIGHUP, lambda *_: self._reload_all())
 
     def _reload_all(self) -> None:
+        # Secrets that a file takes from elsewhere may be right now.
+        self._tried = {}
         for member in self.members.values():
             member.daemon.reload_soon()
 
@@ -149,8 +155,14 @@ class Fleet:
                 self._remove(path)
             self._missing = gone
             for path in found:
-                if path not in self.members and not self._stopping.is_set() and _mtime(path) != self._tried.get(path):
+                if path not in self.members and not self._stopping.is_set() and self._is_worth_a_try(path):
                     self._add(path)
+
+    def _is_worth_a_try(self, path: Path) -> bool:
+        broken = self.broken.get(path)
+        if broken is not None and broken.may_pass and self.clock.now() - broken.at >= TRIES_EVERY:
+            return True
+        return _mtime(path) != self._tried.get(path)
 
     def _add(self, path: Path) -> None:
         self._tried[path] = _mtime(path)
@@ -160,7 +172,8 @@ class Fleet:
             name = _name_in(path)
             # Two series with the name of one that runs would be no telling apart.
             name = path.name if any(member.name == name for member in self.members.values()) else name
-            self.broken = {**self.broken, path: Broken(name, str(error), self.clock.now())}
+            may_pass = isinstance(error, RecwatchError) and not isinstance(error, ConfigError)
+            self.broken = {**self.broken, path: Broken(name, str(error), self.clock.now(), may_pass)}
             log.error("pipeline_not_started", config=path, error=error)
             return
         self.broken = {other: broken for other, broken in self.broken.items() if other != path}

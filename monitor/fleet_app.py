@@ -30,7 +30,7 @@ from monitor.app import (
     plain,
 )
 from monitor.errors import RecwatchError
-from monitor.exposition import family_of, with_own_series
+from monitor.exposition import family_of, registry_with
 from monitor.fleet import Fleet, Member
 from monitor.fleet_status import PIPELINES, FleetStatus, line, not_running, together
 from monitor.page import Page
@@ -49,7 +49,7 @@ class FleetApp:
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet, self._page = fleet, Page()
-        self._metrics = make_wsgi_app(with_own_series(FleetExposition(fleet)))
+        self._metrics = make_wsgi_app(registry_with(FleetExposition(fleet)))
         self._routes: Mapping[str, Callable[[Mapping[str, Any]], Answer]] = {
             "/": self._show,
             "/metrics": self._expose,

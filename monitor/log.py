@@ -6,8 +6,11 @@ import json
 import logging
 import sys
 import time
+from contextvars import ContextVar
 
 _LOGGER = logging.getLogger("recwatch")
+# Whose work a thread does, where one process has several pipelines: then every line says it.
+whose: ContextVar[str] = ContextVar("whose", default="")
 
 
 def set_up(verbose: bool = False) -> None:
@@ -39,6 +42,8 @@ def error(name: str, **keys: object) -> None:
 
 def _line(name: str, keys: dict[str, object]) -> str:
     parts = [name]
+    if whose.get():
+        keys = {**keys, "pipeline": whose.get()}
     for key, value in keys.items():
         text = str(value)
         parts.append(f"{key}={text if text.isprintable() and ' ' not in text and text else json.dumps(text)}")

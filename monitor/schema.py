@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -322,13 +324,40 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     # WAL lets scrapes read while a window is written, and survives a kill at any instant.
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
-    connection.execute("PRAGMA busy_timeout=10000")
+    connection.execute(f"PRAGMA busy_timeout={1000 * _LONGEST_WAIT_SECONDS:.0f}")
 
 
 def _begin_sqlite(connection: Connection) -> None:
     # A writer takes its lock at once and waits for it; a later upgrade would fail without waiting.
     writes = connection.get_execution_options().get("writes")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+_WRITERS: dict[str, threading.RLock] = {}
+_LONGEST_WAIT_SECONDS = 10.0
+
+
+@contextmanager
+def writer(url: str) -> Iterator[None]:
+    """Hold what whoever in this process writes to a state holds.
+
+    SQLite lets one write at a time and has the others ask again and again; of many threads some would wait for
+    seconds for what takes milliseconds. A server sees to that itself.
+
+    Raises:
+        StateError: Another one has been writing for too long.
+    """
+    if not url.startswith("sqlite"):
+        yield
+        return
+    turn = _WRITERS.setdefault(url, threading.RLock())
+    if not turn.acquire(timeout=_LONGEST_WAIT_SECONDS):
+        where = make_url(url).render_as_string(hide_password=True)
+        raise StateError(f"state {where}: cannot be written: another write has gone on for too long; look at the disk")
+    try:
+        yield
+    finally:
+        turn.release()
 
 
 def exists(url: str) -> bool:

@@ -53,7 +53,7 @@ class Store:
         # Called first in every transaction that counts or tells something; raises if it must not.
         self.guard: Callable[[Connection], None] = lambda _connection: None
         self._where = make_url(url).render_as_string(hide_password=True)
-        self._engine = schema.connect(url)
+        self._url, self._engine = url, schema.connect(url)
         try:
             with self._engine.connect().execution_options(writes=True) as connection, connection.begin():
                 schema.migrate(connection, self._where)
@@ -74,7 +74,7 @@ class Store:
             StateError: The state cannot be written.
         """
         try:
-            with self._engine.connect() as connection:
+            with schema.writer(self._url), self._engine.connect() as connection:
                 connection = connection.execution_options(writes=True)
                 with connection.begin():
                     yield connection

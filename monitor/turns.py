@@ -58,9 +58,14 @@ class _Lane:
 
 
 class Turns:
-    """Runs pieces of work in threads of its own, which end as soon as nothing waits."""
+    """Runs pieces of work in threads of its own, which end as soon as nothing waits.
 
-    def __init__(self) -> None:
+    Args:
+        says_whose: Whether what is logged meanwhile names the pipeline.
+    """
+
+    def __init__(self, says_whose: bool = False) -> None:
+        self._says_whose = says_whose
         self._changed = threading.Condition()
         self._lanes: dict[str, _Lane] = {}
         # What waits or runs, so that no work is there twice.
@@ -132,6 +137,8 @@ class Turns:
                     lane.threads -= 1
                     self._changed.notify_all()
                     return
+            if self._says_whose:
+                log.whose.set(work.pipeline)
             has_more = _does_more(work)
             with self._changed:
                 lane.running[work.pipeline] -= 1

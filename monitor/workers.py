@@ -18,7 +18,7 @@ from monitor.turns import Turns
 HERE = "duckdb:///:memory:"
 # Beside the engines: what reads and writes the state and tells people, and what must never wait for that.
 STATE, PULSE = "state", "pulse"
-_OWN_LANES = {STATE: 8, PULSE: 8}
+_OWN_LANES = {STATE: 6, PULSE: 4}
 # Ticks of many pipelines are spread over a share of their interval, and over no more than this.
 SPREAD_SHARE, LONGEST_SPREAD = 4, timedelta(seconds=60)
 
@@ -42,7 +42,10 @@ class Workers:
 
     are_shared: bool = False
     scheduler: BackgroundScheduler = field(default_factory=_scheduler)
-    turns: Turns = field(default_factory=Turns)
+    turns: Turns = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.turns = Turns(says_whose=self.are_shared)
 
     def start(self) -> None:
         """Start the schedule, if it does not run yet."""
@@ -74,7 +77,13 @@ class Workers:
 def lanes(config: Config) -> Mapping[str, int]:
     """Return where the work of a pipeline waits, and how much of it may run there at once."""
     used = {engine_name(config, dataset) for dataset in config.datasets.values()}
-    return {**_OWN_LANES, **{lane(config, name): engine_config(config, name).concurrency for name in sorted(used)}}
+    own = {own_lane(config, kind): most for kind, most in _OWN_LANES.items()}
+    return {**own, **{lane(config, name): engine_config(config, name).concurrency for name in sorted(used)}}
+
+
+def own_lane(config: Config, kind: str) -> str:
+    """Return where work on the state waits: one that does not answer holds up its own pipelines alone."""
+    return f"{kind} {config.state.get_secret_value()}"
 
 
 def lane(config: Config, engine: str) -> str:

@@ -17,6 +17,7 @@ from alerts.evaluate import SEVERITY_OF
 from alerts.slo import Kind, Slo
 from checks import CATALOGUE
 from monitor.access import exposure
+from monitor.budget import engines_used
 from monitor.channels import told
 from monitor.commands import config_option, screen
 from monitor.config import EMBEDDED, Config, TimeColumn, described
@@ -27,6 +28,7 @@ from monitor.resolve import enabled_checks, engine_name
 from monitor.series import series_estimate
 from monitor.slos import objectives
 from monitor.wording import duration_words
+from monitor.workers import engine_config
 
 
 @click.command()
@@ -61,6 +63,8 @@ def _show(console: Console, config: Config) -> None:
         if name not in watched:
             _show_dataset(console, config, name)
     _show_objectives(console, config)
+    for line in asked_of_engines(config):
+        console.print(Text(line), soft_wrap=True)
     series = series_estimate(config, {name: enabled_checks(config, name) for name in watched})
     text = f"\nat most {series:,} series on /metrics, of {config.limits.max_series:,} allowed"
     console.print(Text(text, style="dim"))
@@ -144,6 +148,17 @@ def _engine(config: Config, dataset: str) -> str:
     if name == EMBEDDED and name not in config.engines:
         return "the embedded DuckDB"
     return f"engine {name} ({make_url(config.engines[name].url.get_secret_value()).get_backend_name()})"
+
+
+def asked_of_engines(config: Config) -> Iterator[str]:
+    """Yield what may be asked of each engine that has a budget."""
+    for name in engines_used(config):
+        budget = engine_config(config, name).budget
+        if budget is not None:
+            rest = (
+                f"the last {100 * budget.reserve:g} % for checks of the present" if budget.reserve else "for all alike"
+            )
+            yield f"\nengine {name}: at most {budget.seconds_per_hour:g} s of statements an hour, {rest}"
 
 
 def _checks(config: Config, name: str) -> Table:

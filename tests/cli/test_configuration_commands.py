@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from checks import CATALOGUE
 from monitor import cli
+from monitor.store import Store
 
 Run = Callable[..., Any]
 CONFIG = """\
@@ -210,3 +212,33 @@ def test_a_checkout_that_is_not_installed_has_a_command_line(monkeypatch: pytest
 
     monkeypatch.setattr(metadata, "version", nothing)
     assert cli.version() == "(not installed)"
+
+
+def test_validate_says_what_may_be_asked_of_an_engine(recwatch: Run, config: Path) -> None:
+    before = recwatch("validate", "-c", str(config))
+    assert "statements an hour" not in before.out
+    text = config.read_text()
+    assert "engines:" not in text
+    budget = "engines: {files: {url: 'duckdb:///:memory:', budget: {seconds_per_hour: 600}}}\n"
+    config.write_text(text + budget)
+    said = recwatch("validate", "-c", str(config))
+    assert (said.code, said.err) == (0, "")
+    assert "engine files: at most 600 s of statements an hour, the last 10 % for checks of the present" in said.out
+    config.write_text(text + budget.replace("seconds_per_hour", "bytes_per_hour"))
+    wrong = recwatch("validate", "-c", str(config))
+    assert wrong.code == 2
+    assert "engines.files.budget.bytes_per_hour" in wrong.err
+    assert "seconds_per_hour" in wrong.err
+
+
+def test_where_one_pipeline_is_served_stands_in_its_file(recwatch: Run, config: Path) -> None:
+    said = recwatch("run", "-c", str(config), "--port", "0")
+    assert said.code == 2
+    assert "--port: is for many pipelines; set server in" in said.err
+
+
+def test_a_folder_without_a_configuration_is_said(recwatch: Run, tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    said = recwatch("run", "-c", str(tmp_path / "none"))
+    assert said.code == 2
+    assert "no configuration is here" in said.err

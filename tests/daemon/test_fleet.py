@@ -159,6 +159,19 @@ def test_a_file_that_comes_starts_and_one_that_goes_stops(fleet: Fleet, folder: 
     assert names(fleet) == ["ads", "news", "shop"]
 
 
+def test_a_state_that_is_away_at_the_start_is_tried_again(fleet: Fleet, folder: Path) -> None:
+    write(folder, "ads", lambda text: text.replace("sqlite:///state.db", f"sqlite:///{folder}/later/state.db"))
+    fleet.look()
+    assert "cannot be opened" in fleet.broken[folder / "ads.yml"].problem
+    (folder / "later").mkdir()
+    fleet.look()
+    assert names(fleet) == ["news", "shop"], "not at every look"
+    assert isinstance(fleet.clock, ManualClock)
+    fleet.clock.move(MINUTE)
+    fleet.look()
+    assert (names(fleet), fleet.broken) == (["ads", "news", "shop"], {})
+
+
 def test_each_reloads_alone(fleet: Fleet, folder: Path) -> None:
     shop, news = member(fleet, "shop"), member(fleet, "news")
     before = shop.live, news.live

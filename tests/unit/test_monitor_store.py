@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -189,3 +190,40 @@ def test_references_of_schema_2_still_serve(store: Store, tmp_path: Path) -> Non
         ("tone", "(all)", None, 3),
         ("tone", "(all)", 2, 5),
     ]
+
+
+def test_threads_of_one_process_take_turns_at_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"sqlite:///{tmp_path}/state.db"
+    first, second = Store(url, "first"), Store(url, "second")
+    began, done = threading.Event(), threading.Event()
+
+    def write() -> None:
+        began.set()
+        second.set_note("at", 1)
+        done.set()
+
+    with first.writing():
+        other = threading.Thread(target=write)
+        other.start()
+        assert began.wait(20)
+        assert not done.is_set()
+        assert second.note("at") is None, "who reads waits for nobody"
+    assert done.wait(20)
+    other.join()
+    assert second.note("at") == 1
+    monkeypatch.setattr(schema, "_LONGEST_WAIT_SECONDS", 0.0)
+    with first.writing():
+        failed: list[StateError] = []
+
+        def fail() -> None:
+            try:
+                second.set_note("at", 2)
+            except StateError as error:
+                failed.append(error)
+
+        other = threading.Thread(target=fail)
+        other.start()
+        other.join()
+    assert "another write has gone on for too long" in str(failed[0])
+    for store in (first, second):
+        store.close()

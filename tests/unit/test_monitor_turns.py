@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from monitor import log
 from monitor.turns import Turns, once
 
 PATIENCE_SECONDS = 20.0
@@ -161,6 +162,22 @@ def test_who_leaves_waits_for_what_runs_and_nothing_of_it_runs_later(turns: Turn
     assert not turns.put(WAREHOUSE, "a", "tick", once(later))
     thread.join(PATIENCE_SECONDS)
     turns.leave("b")
+
+
+def test_what_is_logged_says_whose_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "recwatch")
+    turns = Turns(says_whose=True)
+    for name in ("a", "b"):
+        turns.join(name, {WAREHOUSE: 1})
+        ran = threading.Event()
+        turns.put(WAREHOUSE, name, "tick", once(lambda: log.event("judged", dataset="events")))
+        turns.put(WAREHOUSE, name, "end", once(ran.set))
+        assert ran.wait(PATIENCE_SECONDS)
+        turns.leave(name)
+    said = [record.message for record in caplog.records]
+    assert said == ["judged dataset=events pipeline=a", "judged dataset=events pipeline=b"]
+    log.event("judged", dataset="events")
+    assert caplog.records[-1].message == "judged dataset=events"
 
 
 def test_what_fails_takes_no_place_with_it(turns: Turns, caplog: pytest.LogCaptureFixture) -> None:
