@@ -21,8 +21,9 @@ from monitor.engines.spark_sql import spelt
 from monitor.engines.tables import open_table
 
 CONNECT_SECONDS = 10
-# The server answers a question for the state of a statement after 5 s at the latest.
+# The server is asked again and again whether a statement has ended; each answer takes it no time.
 ANSWER_SECONDS = 60
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.01, 0.25
 # What a statement means must not depend on how the server is set up. Without the second, ${...} within an id would
 # be replaced by a setting of the server or a variable of its environment.
 SETTINGS = {
@@ -79,11 +80,12 @@ def _connection_type(hive: Any) -> Any:
             if response.status.statusCode != hive.ttypes.TStatusCode.SUCCESS_STATUS:
                 raise hive.OperationalError(reason(response.status.errorMessage))
             self._operationHandle = response.operationHandle
-            # The server answers when the state has changed, or after some seconds.
+            pause = SHORTEST_PAUSE
             while (response := self.poll(get_progress_update=False)).operationState in going:
-                if self._connection.is_cancelled.is_set():
+                if self._connection.is_cancelled.wait(pause):
                     self.cancel()
                     raise hive.OperationalError("the statement was cancelled")
+                pause = min(2 * pause, LONGEST_PAUSE)
             if response.operationState != ended:
                 raise hive.OperationalError(reason(response.errorMessage))
 

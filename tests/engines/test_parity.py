@@ -106,7 +106,20 @@ def postgresql_place(frames: Mapping[str, pd.DataFrame], url: str) -> Place:
     return Place({"shop": {"url": url}}, lambda table: {"table": f"shop.{table}"})
 
 
-PLACES = ("parquet", "csv", "json", "duckdb", "sqlite", "postgresql")
+def spark_place(frames: Mapping[str, pd.DataFrame], folder: Path, url: str) -> Place:
+    files_place(frames, folder, "parquet")
+    engine = sa.create_engine(url.replace("hive:", "hive+recwatch:"))
+    with engine.connect() as connection:
+        connection.exec_driver_sql("CREATE SCHEMA IF NOT EXISTS shop")
+        for table in frames:
+            at = f"USING parquet LOCATION '{folder}/{table}.parquet'"
+            connection.exec_driver_sql(f"CREATE TABLE IF NOT EXISTS shop.{table} {at}")
+    engine.dispose()
+    return Place({"shop": {"url": url, "timeout": "5m"}}, lambda table: {"table": f"shop.{table}"})
+
+
+ON_SPARK = pytest.param("spark", marks=[pytest.mark.slow, pytest.mark.xdist_group("spark")])
+PLACES = ("parquet", "csv", "json", "duckdb", "sqlite", "postgresql", ON_SPARK)
 
 
 def place(name: str, frames: Mapping[str, pd.DataFrame], folder: Path, request: pytest.FixtureRequest) -> Place:
@@ -116,6 +129,8 @@ def place(name: str, frames: Mapping[str, pd.DataFrame], folder: Path, request: 
         return sqlite_place(frames, folder)
     if name == "postgresql":
         return postgresql_place(frames, request.getfixturevalue("postgresql"))
+    if name == "spark":
+        return spark_place(frames, folder, request.getfixturevalue("spark"))
     return files_place(frames, folder, name)
 
 
