@@ -67,7 +67,9 @@ class Daemon:
         config = self.read(self.path)
         now = self.clock.now()
         self.reload_state = Reload(now, now)
-        self.store = Store(config.state.get_secret_value(), config.pipeline)
+        self.store = Store(config.state.get_secret_value(), config.pipeline, self.clock)
+        self._state_problem: str | None = None
+        self._states = self.store.begun_anew
         self.lease = Lease(self.store, self.clock)
         self.store.guard = self.lease.guard
         self.scans = Scans(self.store, self.clock)
@@ -288,8 +290,8 @@ class Daemon:
             self._queue_on_engine(changes.dataset, "changes", once(partial(chores.read_changes, self, changes)))
 
     def evaluate(self) -> None:
-        """Evaluate the objectives and tell people, if this daemon leads."""
-        if self.lease.is_held:
+        """Evaluate the objectives and tell people, if this daemon leads and can note what it has told."""
+        if self.lease.is_held and self._state_problem is None:
             self.live.watch.evaluate()
 
     def _lead(self) -> None:
@@ -298,8 +300,14 @@ class Daemon:
         try:
             leads = self.lease.renew()
         except RecwatchError as error:
+            self._state_problem = str(error)
             log.error("lease_failed", error=error)
             return
+        self._state_problem = None
+        if self.store.begun_anew != self._states:
+            # What is remembered of incidents is about the state that was lost.
+            self._states = self.store.begun_anew
+            self.live.watch.lead(False)
         if leads != before:
             self.scans.recall()
             log.event("leads" if leads else "stands_by", holder=self.lease.holder)
@@ -372,7 +380,7 @@ class Daemon:
         silence = self.clock.now() - self._heartbeat
         if silence > LONGEST_SILENCE:
             return f"the schedule has not moved for {silence.total_seconds():.0f} s"
-        return None
+        return self._state_problem
 
     def pending(self) -> str | None:
         """Return what the daemon still waits for before it is ready, or None if it is ready."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 import time
@@ -16,6 +17,9 @@ from sqlalchemy.engine import make_url
 from checks.dataset import ColumnType, Kind
 from checks.measure import Row, Statement
 from monitor.errors import EngineError
+
+# How long an engine may take to end a statement that it was told to end.
+CANCELLED_WITHIN_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ class Dialect:
         cancel: Stops the statement that runs on a driver connection; called from another thread.
         has_native_time: Whether timestamps are a type of their own.
         fetch: Runs a statement and returns its rows, at most so many.
+        sever: Ends a driver connection whose other side does not answer; None where there is no other side.
     """
 
     name: str
@@ -73,6 +78,7 @@ class Dialect:
     cancel: Callable[[Any], None]
     has_native_time: bool = True
     fetch: Callable[[sa.Connection, Statement, int], Sequence[Row]] = _fetch
+    sever: Callable[[Any], None] | None = None
 
 
 class Session:
@@ -111,12 +117,16 @@ class Session:
 
     def _guard(self, call: Callable[[], Any], what: str) -> Any:
         """Return what a call returns; cancel it in the engine when it takes too long."""
-        limit, expired = self.engine.timeout_seconds, threading.Event()
-        driver = self._connection.connection.dbapi_connection
+        limit, expired, ended = self.engine.timeout_seconds, threading.Event(), threading.Event()
+        driver, dialect = self._connection.connection.dbapi_connection, self.engine.dialect
 
         def expire() -> None:
             expired.set()
-            self.engine.dialect.cancel(driver)
+            with contextlib.suppress(Exception):
+                dialect.cancel(driver)
+            # Where even that is not answered, the connection goes.
+            if dialect.sever is not None and not ended.wait(CANCELLED_WITHIN_SECONDS):
+                dialect.sever(driver)
 
         timer = threading.Timer(limit, expire)
         timer.daemon = True
@@ -133,6 +143,7 @@ class Session:
                 raise EngineError(f"engine {self.engine.name} timed out after {limit:g} s: {what}") from error
             raise EngineError(f"engine {self.engine.name}: {what}: {first_line(error)}") from error
         finally:
+            ended.set()
             timer.cancel()
             self.engine.spend(time.perf_counter() - began)
             if self._connection.in_transaction():
@@ -156,10 +167,10 @@ class Engine:
         self.name, self.dialect, self.timeout_seconds = name, dialect, timeout_seconds
         # Without its query, which may hold a password or a token too.
         self.where = make_url(url).set(query={}).render_as_string(hide_password=True)
-        self._options = options
+        self._options = {**options, "timeout_seconds": timeout_seconds}
         # Told how many seconds each statement took.
         self.spend: Callable[[float], None] = lambda _seconds: None
-        self._engine = dialect.create(url, options)
+        self._engine = dialect.create(url, self._options)
 
     @contextmanager
     def session(self) -> Iterator[Session]:

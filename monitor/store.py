@@ -7,21 +7,20 @@ instant, either all of a window is there or nothing; judged again, it replaces i
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection, Table, and_, select
-from sqlalchemy.engine import make_url
 
 from checks.baseline import Baseline, Past
 from checks.check import Outcome, Sample, Verdict
 from checks.measure import Tally
 from checks.window import Window, micros, moment
 from monitor import objectives, rollups, schema
-from monitor.errors import StateError
+from monitor.clock import Clock
+from monitor.database import Database
 from monitor.queries import HISTORY, LATEST
 from monitor.records import (
     Judged,
@@ -37,62 +36,23 @@ from monitor.records import (
 )
 
 
-class Store:
+class Store(Database):
     """The state of one pipeline.
 
     Args:
         url: SQLAlchemy URL of the state database; SQLite and PostgreSQL are supported.
         pipeline: Which pipeline's rows are read and written.
+        clock: Tells when a corrupt file was put aside; without one it stays where it is, and is an error.
 
     Raises:
         StateError: The database cannot be opened, or its schema is of another age.
     """
 
-    def __init__(self, url: str, pipeline: str) -> None:
+    def __init__(self, url: str, pipeline: str, clock: Clock | None = None) -> None:
+        super().__init__(url, clock)
         self.pipeline = pipeline
         # Called first in every transaction that counts or tells something; raises if it must not.
         self.guard: Callable[[Connection], None] = lambda _connection: None
-        self._where = make_url(url).render_as_string(hide_password=True)
-        self._url, self._engine = url, schema.connect(url)
-        try:
-            with self._engine.connect().execution_options(writes=True) as connection, connection.begin():
-                schema.migrate(connection, self._where)
-        except sa.exc.SQLAlchemyError as error:
-            raise StateError(
-                f"state {self._where}: cannot be opened: {_short(error)}; check the path, its rights and the disk"
-            ) from error
-
-    def close(self) -> None:
-        """Close all connections."""
-        self._engine.dispose()
-
-    @contextmanager
-    def writing(self) -> Iterator[Connection]:
-        """Give a connection in a transaction that writes: all of it is kept, or nothing.
-
-        Raises:
-            StateError: The state cannot be written.
-        """
-        try:
-            with schema.writer(self._url), self._engine.connect() as connection:
-                connection = connection.execution_options(writes=True)
-                with connection.begin():
-                    yield connection
-        except sa.exc.SQLAlchemyError as error:
-            raise StateError(f"state {self._where}: cannot be written: {_short(error)}") from error
-
-    @contextmanager
-    def reading(self) -> Iterator[Connection]:
-        """Give a connection that reads.
-
-        Raises:
-            StateError: The state cannot be read.
-        """
-        try:
-            with self._engine.connect() as connection:
-                yield connection
-        except sa.exc.SQLAlchemyError as error:
-            raise StateError(f"state {self._where}: cannot be read: {_short(error)}") from error
 
     def _is(self, table: Table, dataset: str, check: str) -> Any:
         of = table.c
@@ -392,8 +352,3 @@ class Store:
 
 def _by_series(samples: Iterable[Sample]) -> dict[str, int]:
     return {series_name(sample): int(sample.value) for sample in samples}
-
-
-def _short(error: Exception) -> str:
-    """Return the driver's own words without the statement and its parameters."""
-    return str(getattr(error, "orig", None) or error).strip().splitlines()[0]

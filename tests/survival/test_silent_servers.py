@@ -1,0 +1,185 @@
+"""PostgreSQL that accepts and then says nothing, that never ends, or that changes meanwhile: bounded, told, healed."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy import column, func, select, text
+
+from monitor.engine import Engine, Location
+from monitor.engines import connect
+from monitor.errors import EngineError
+
+ENDLESS = select(column("n")).select_from(text("(SELECT count(*) AS n FROM generate_series(1, 10000000000) a) AS x"))
+
+
+class Proxy:
+    """Passes bytes on between us and a server, until it is told to swallow them; connections stay open."""
+
+    def __init__(self, port: int) -> None:
+        self._port, self.swallows, self._ends = port, threading.Event(), list[socket.socket]()
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listening.getsockname()[1])
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                ours, _address = self._listening.accept()
+                theirs = socket.create_connection(("127.0.0.1", self._port))
+                self._ends += [ours, theirs]
+                for source, target in ((ours, theirs), (theirs, ours)):
+                    self._threads.append(threading.Thread(target=self._pass, args=(source, target), daemon=True))
+                    self._threads[-1].start()
+
+    def _pass(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while found := source.recv(65_536):
+                if not self.swallows.is_set():
+                    target.sendall(found)
+
+    def close(self) -> None:
+        for end in (self._listening, *self._ends):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+        for thread in self._threads:
+            thread.join(timeout=10)
+
+
+@pytest.fixture
+def proxy(postgresql: str) -> Iterator[Proxy]:
+    proxy = Proxy(int(postgresql.rpartition(":")[2].partition("/")[0]))
+    yield proxy
+    proxy.close()
+
+
+@pytest.fixture
+def engine(postgresql: str, proxy: Proxy) -> Iterator[Engine]:
+    """An engine behind the proxy, which has answered once."""
+    port = postgresql.rpartition(":")[2].partition("/")[0]
+    engine = connect("warehouse", postgresql.replace(port, str(proxy.port)), timeout_seconds=1)
+    with engine.session() as session:
+        assert session.run(select(func.abs(-3)), 1) == [(3,)]
+    yield engine
+    engine.close()
+
+
+def test_a_server_that_falls_silent_between_runs_is_unreachable_within_seconds(proxy: Proxy, engine: Engine) -> None:
+    proxy.swallows.set()
+    started = time.monotonic()
+    with pytest.raises(EngineError, match=r"engine warehouse .* cannot be reached") as caught, engine.session():
+        pass
+    assert caught.value.unreachable
+    assert time.monotonic() - started < 20
+    proxy.swallows.clear()
+    with engine.session() as session:
+        assert session.run(select(func.abs(-3)), 1) == [(3,)], "it heals by itself"
+
+
+def test_a_server_that_falls_silent_during_a_statement_is_given_up(proxy: Proxy, engine: Engine) -> None:
+    started = time.monotonic()
+    with engine.session() as session:
+        proxy.swallows.set()
+        with pytest.raises(EngineError, match="engine warehouse timed out after 1 s: the silent one"):
+            session.run(select(func.abs(-3)), 1, "the silent one")
+        assert time.monotonic() - started < 20
+    proxy.swallows.clear()
+    with engine.session() as session:
+        assert session.run(select(func.abs(-3)), 1) == [(3,)], "it heals by itself"
+
+
+def running(postgresql: str) -> int:
+    """Return how many of our statements the server is still at work on."""
+    with psycopg.connect(postgresql.replace("+psycopg", "")) as connection:
+        query = (
+            "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%generate_series(1, 1000%'"
+        )
+        found = connection.execute(f"{query} AND pid <> pg_backend_pid()".encode()).fetchone()
+    assert found is not None
+    return int(found[0])
+
+
+def test_a_statement_that_never_returns_ends_in_postgresql_too(postgresql: str) -> None:
+    engine = connect("shop", postgresql, timeout_seconds=1)
+    seen: list[int] = []
+    watching = threading.Timer(0.5, lambda: seen.append(running(postgresql)))
+    watching.start()
+    with engine.session() as session, pytest.raises(EngineError, match="timed out after 1 s"):
+        session.run(ENDLESS, 1)
+    watching.join()
+    assert seen == [1], "it was at work"
+    assert running(postgresql) == 0, "it is not any more"
+    engine.close()
+
+
+def test_the_server_ends_a_statement_that_our_word_does_not_reach(
+    postgresql: str, proxy: Proxy, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The order to cancel is swallowed, the connection is severed, and the server's own limit stops the statement."""
+    monkeypatch.setattr("monitor.engines.postgres.SPARE_SECONDS", 0.5)
+    swallow = threading.Timer(0.5, proxy.swallows.set)
+    # A connection of before has the limit of before.
+    engine.close()
+    with engine.session() as session:
+        swallow.start()
+        with pytest.raises(EngineError, match="timed out after 1 s"):
+            session.run(ENDLESS, 1)
+    ends = time.monotonic() + 20
+    while running(postgresql):
+        assert time.monotonic() < ends, "the server still works on it"
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def reader(postgresql: str) -> Iterator[str]:
+    """The URL of a role that the server asks for its password, and without it."""
+    with psycopg.connect(postgresql.replace("+psycopg", ""), autocommit=True) as owner:
+        owner.execute(b"CREATE ROLE reader LOGIN PASSWORD 'right'")
+        (shown,) = owner.execute(b"SHOW hba_file").fetchone() or ("",)
+        path = Path(shown)
+        rules = path.read_text()
+        path.write_text(f"host all reader 127.0.0.1/32 scram-sha-256\n{rules}")
+        owner.execute(b"SELECT pg_reload_conf()")
+        yield postgresql.replace("watch@", "reader:PASSWORD@")
+        path.write_text(rules)
+        owner.execute(b"SELECT pg_reload_conf()")
+        owner.execute(b"DROP ROLE reader")
+
+
+def test_a_wrong_password_is_said_without_it(reader: str) -> None:
+    engine = connect("shop", reader.replace("PASSWORD", "wr0ng"))
+    refused = r"engine shop .* cannot be reached: .*password authentication failed"
+    with pytest.raises(EngineError, match=refused) as caught, engine.session():
+        pass
+    assert caught.value.unreachable
+    assert "wr0ng" not in str(caught.value)
+    engine.close()
+    engine = connect("shop", reader.replace("PASSWORD", "right"))
+    with engine.session() as session:
+        assert session.run(select(func.abs(-3)), 1) == [(3,)]
+    engine.close()
+
+
+def test_a_table_that_is_dropped_and_made_anew_with_another_type_is_told_and_healed(postgresql: str) -> None:
+    engine = connect("shop", postgresql)
+    with psycopg.connect(postgresql.replace("+psycopg", ""), autocommit=True) as owner:
+        owner.execute(b"CREATE TABLE things (n INTEGER)")
+        with engine.session() as session:
+            assert session.open(Location("things", table="things"))["n"].declared == "INTEGER"
+        owner.execute(b"DROP TABLE things")
+        with engine.session() as session, pytest.raises(EngineError, match="things does not exist"):
+            session.open(Location("things", table="things"))
+        owner.execute(b"CREATE TABLE things (n TEXT)")
+        with engine.session() as session:
+            assert session.open(Location("things", table="things"))["n"].declared == "TEXT"
+        owner.execute(b"DROP TABLE things")
+    engine.close()
