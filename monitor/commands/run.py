@@ -36,13 +36,13 @@ def command(path: Path, verbose: bool) -> None:
     log.set_up(verbose)
     keep_out(UNUSED)
     simulate_with(drawn_apart)
+    footprint = Footprint()
     daemon = Daemon(path, SystemClock())
     daemon.handle_signals()
     server = serve(daemon)
     daemon.start()
     log.event("serving", url=server.url)
     try:
-        footprint = Footprint()
         while not daemon.wait(REST_SECONDS):
             footprint.settle()
     finally:
