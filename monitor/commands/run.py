@@ -55,13 +55,13 @@ def command(paths: tuple[Path, ...], host: str | None, port: int | None, verbose
     log.set_up(verbose)
     keep_out(UNUSED)
     simulate_with(drawn_apart)
+    footprint = Footprint()
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     runs, server = _many(paths, given) if len(paths) > 1 or paths[0].is_dir() else _one(paths[0], given)
     runs.handle_signals()
     runs.start()
     log.event("serving", url=server.url)
     try:
-        footprint = Footprint()
         while not runs.wait(REST_SECONDS):
             footprint.settle()
     finally:
