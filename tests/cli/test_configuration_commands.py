@@ -188,7 +188,7 @@ def test_doctor_tries_state_and_engines(recwatch: Run, config: Path) -> None:
 
 
 def test_doctor_prints_the_size_of_the_state(recwatch: Run, config: Path) -> None:
-    Store(f"sqlite:///{config.parent}/recwatch-state.db", "default").close()
+    Store(f"sqlite:///{config.parent}/recwatch-state.db", "shop").close()
     done = recwatch("doctor", "-c", str(config))
     assert done.code == 0
     assert re.search(r"it takes 0\.[1-9] MB: 1 meta", done.out)
