@@ -35,9 +35,6 @@ def spark_home() -> Path:
 @pytest.fixture(scope="session")
 def spark() -> Iterator[str]:
     """The URL of a Spark cluster of our own, whose tables live as long as it does."""
-    if os.environ.get("DEVURL"):
-        yield os.environ["DEVURL"]
-        return
     home = spark_home()
     folder = Path(tempfile.mkdtemp(prefix="recwatch-spark-"))
     master, server = f"spark://127.0.0.1:{free_port()}", free_port()
@@ -51,6 +48,9 @@ def spark() -> Iterator[str]:
     settings = {
         "spark.ui.enabled": "false",
         "spark.sql.shuffle.partitions": WORKERS,
+        # To compile a statement takes longer than to read these few rows.
+        "spark.sql.codegen.wholeStage": "false",
+        "spark.sql.codegen.factoryMode": "NO_CODEGEN",
         "spark.sql.catalogImplementation": "in-memory",
         "spark.sql.warehouse.dir": folder / "warehouse",
     }
