@@ -48,9 +48,6 @@ def spark() -> Iterator[str]:
     settings = {
         "spark.ui.enabled": "false",
         "spark.sql.shuffle.partitions": WORKERS,
-        # To compile a statement takes longer than to read these few rows.
-        "spark.sql.codegen.wholeStage": "false",
-        "spark.sql.codegen.factoryMode": "NO_CODEGEN",
         "spark.sql.catalogImplementation": "in-memory",
         "spark.sql.warehouse.dir": folder / "warehouse",
     }
