@@ -25,6 +25,7 @@ from monitor.document import AS_WRITTEN, Problem, Where
 from monitor.durations import duration_text
 from monitor.engines import DIALECTS
 from monitor.engines.duckdb import reader
+from monitor.engines.generic import generic
 from monitor.errors import ConfigError, EngineError
 from monitor.resolve import TIME_ROLES, enabled_checks, engine_name
 from monitor.series import series_estimate
@@ -43,7 +44,7 @@ LINK_ROLES: Mapping[str, tuple[Role, ...]] = {
 JOINED = ("users", "items", "user_vocabulary", "item_vocabulary")
 STATES = ("sqlite", "postgresql")
 # The driver that recwatch brings along; a URL names none, or this one.
-DRIVERS = {"postgresql": "psycopg", "sqlite": "pysqlite", "duckdb": "duckdb_sqlalchemy"}
+DRIVERS = {"postgresql": "psycopg", "sqlite": "pysqlite", "duckdb": "duckdb_sqlalchemy", "hive": "thrift"}
 OTHERS: tuple[str, ...] = (
     "bigquery",
     "clickhouse",
@@ -80,8 +81,11 @@ def _names(config: Config) -> Iterator[Problem]:
 
 def _urls(config: Config) -> Iterator[Problem]:
     for name, engine in config.engines.items():
+        text = engine.url.get_secret_value()
         known = [dialect.name for dialect in DIALECTS]
-        yield from _url_problems(("engines", name, "url"), engine.url.get_secret_value(), known)
+        if _is_installed(text):
+            known.append(make_url(text).get_backend_name())
+        yield from _url_problems(("engines", name, "url"), text, known)
     state = config.state.get_secret_value()
     yield from _url_problems(("state",), state, list(STATES))
     url = _parsed(state)
@@ -101,7 +105,7 @@ def _url_problems(where: Where, text: str, known: list[str]) -> Iterator[Problem
         # A scheme that nobody has heard of may be part of a secret.
         said = backend if backend in OTHERS or backend in DRIVERS else "this kind of database"
         yield Problem(where, f"no support for {said}", f"use one of {', '.join(known)}")
-    elif driver and driver != DRIVERS[backend]:
+    elif driver and driver != DRIVERS.get(backend, driver):
         yield Problem(where, f"no support for another driver of {backend}", f"start the URL with {backend}://")
     elif _SECRET_OPTION.search(" ".join(url.query)):
         # Only what stands before the @ is masked where a URL is shown.
@@ -110,6 +114,15 @@ def _url_problems(where: Where, text: str, known: list[str]) -> Iterator[Problem
         )
     elif "@" in (url.host or ""):
         yield Problem(where, "has an @ too many, so that it is unclear where the password ends", "write %40 for it")
+
+
+def _is_installed(text: str) -> bool:
+    """Return whether SQLAlchemy has a dialect and a driver for a URL."""
+    url = _parsed(text)
+    try:
+        return url is not None and generic(url) is not None
+    except ValueError:
+        return False
 
 
 def _parsed(text: str) -> URL | None:

@@ -11,14 +11,17 @@ from importlib import metadata
 from pathlib import Path
 
 import click
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 from monitor import state_size
 from monitor._launch import PACKAGES
 from monitor.cli import EXIT_CONFIG, EXIT_UNREACHABLE, version
 from monitor.config import Config
 from monitor.engine import Engine
-from monitor.errors import RecwatchError
+from monitor.errors import ConfigError, RecwatchError
 from monitor.load import load
+from monitor.probes import findings
 from monitor.resolve import build
 from monitor.schema import exists
 from monitor.store import Store
@@ -32,11 +35,19 @@ LIBRARIES = (
 
 @click.command()
 @click.option("-c", "--config", "path", type=click.Path(path_type=Path, dir_okay=False), help="Also try this file.")
-def command(path: Path | None) -> None:
+@click.option("--engine", "url", metavar="URL", help="Try what the checks need on this database instead.")
+def command(path: Path | None, url: str | None) -> None:
     """Say what is installed; with a configuration, whether its state and engines answer.
 
-    Exits 2 if the installation or the configuration is wrong, 3 if something does not answer.
+    With --engine, ask a database each thing that the checks need, and compare with the known answer; nothing is
+    written there.
+
+    Exits 2 if the installation or the configuration is wrong, 3 if something does not answer or an engine
+    lacks what a check needs.
     """
+    if url is not None:
+        _conformance(url)
+        return
     click.echo(f"recwatch {version()} on Python {platform.python_version()}, {platform.system()}")
     missing = [_said_of_library(name) for name in LIBRARIES]
     strangers = [_said_of_package(name) for name in PACKAGES]
@@ -47,6 +58,23 @@ def command(path: Path | None) -> None:
             raise SystemExit(EXIT_UNREACHABLE)
     if any(missing) or any(strangers):
         raise SystemExit(EXIT_CONFIG)
+
+
+def _conformance(url: str) -> None:
+    try:
+        shown, found = make_url(url).set(query={}).render_as_string(hide_password=True), []
+        click.echo(shown)
+        for finding in findings(url):
+            remark = "" if finding.is_needed or finding.result == "ok" else " (no check rests on it)"
+            click.echo(f"  {finding.what:<28} {finding.result:<8} {finding.said}{remark}".rstrip())
+            found.append(finding)
+    except (ArgumentError, ValueError) as error:
+        raise ConfigError([f"--engine: {error}"]) from None
+    lacking = [finding.what for finding in found if finding.is_needed and finding.result != "ok"]
+    if lacking:
+        click.echo(f"{len(lacking)} of {len(found)} fail: {', '.join(lacking)}; see monitor/guides/engines.md")
+        raise SystemExit(EXIT_UNREACHABLE)
+    click.echo(f"every check can run there; {len(found)} things tried")
 
 
 def _said_of_library(name: str) -> bool:

@@ -35,9 +35,6 @@ def spark_home() -> Path:
 @pytest.fixture(scope="session")
 def spark() -> Iterator[str]:
     """The URL of a Spark cluster of our own, whose tables live as long as it does."""
-    if os.environ.get("DEVURL"):
-        yield os.environ["DEVURL"]
-        return
     home = spark_home()
     folder = Path(tempfile.mkdtemp(prefix="recwatch-spark-"))
     master, server = f"spark://127.0.0.1:{free_port()}", free_port()

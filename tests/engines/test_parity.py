@@ -113,7 +113,7 @@ def spark_place(frames: Mapping[str, pd.DataFrame], folder: Path, url: str) -> P
         connection.exec_driver_sql("CREATE SCHEMA IF NOT EXISTS shop")
         for table in frames:
             at = f"USING parquet LOCATION '{folder}/{table}.parquet'"
-            connection.exec_driver_sql(f"CREATE TABLE IF NOT EXISTS shop.{table} {at}")
+            connection.exec_driver_sql(f"CREATE TABLE shop.{table} {at}")
     engine.dispose()
     return Place({"shop": {"url": url, "timeout": "5m"}}, lambda table: {"table": f"shop.{table}"})
 

@@ -1,0 +1,47 @@
+"""Any other database that SQLAlchemy has a dialect for: what all of them share, and no more.
+
+``recwatch doctor --engine URL`` tells what it lacks; ``monitor/guides/engines.md`` how to add it.
+"""
+
+from __future__ import annotations
+
+from importlib import metadata
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL, make_url
+
+from monitor.engine import Dialect
+from monitor.engines.tables import open_table
+
+# Packages name a module here whose import compiles the functions of checks/dialect.py for a dialect.
+ENTRY_POINTS = "recwatch.dialects"
+
+
+def generic(url: URL) -> Dialect:
+    """Return the dialect of a database that recwatch knows nothing particular about.
+
+    Raises:
+        ValueError: SQLAlchemy has no dialect of this name, or its driver is not installed.
+    """
+    try:
+        url.get_dialect().import_dbapi()
+    except (sa.exc.NoSuchModuleError, ImportError, AttributeError) as error:
+        raise ValueError(f"its SQLAlchemy dialect or driver is not installed ({error})") from error
+    name = url.get_backend_name()
+    for entry in metadata.entry_points(group=ENTRY_POINTS, name=name):
+        entry.load()
+    return Dialect(
+        name=name,
+        create=lambda text, options: sa.create_engine(make_url(text), pool_size=1, max_overflow=2, pool_pre_ping=True),
+        prepare=lambda connection, options: None,
+        open=open_table,
+        cancel=_cancel,
+    )
+
+
+def _cancel(driver: Any) -> None:
+    """Stop the statement, where the driver has a way to; else it runs to its end."""
+    stop = getattr(driver, "cancel", None) or getattr(driver, "interrupt", None)
+    if stop is not None:
+        stop()

@@ -1,0 +1,137 @@
+"""``recwatch doctor --engine``: what an engine can and cannot do, by small statements with known answers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import select
+
+from monitor import probes
+from monitor.demo import free_port
+from monitor.engine import Location
+from monitor.engines import connect
+from monitor.probes import Probe, findings
+
+Run = Callable[..., Any]
+ON_SPARK = pytest.param("spark", marks=[pytest.mark.slow, pytest.mark.xdist_group("spark")])
+
+
+@pytest.mark.parametrize("name", ["duckdb", "sqlite", "postgresql", ON_SPARK])
+def test_the_engines_that_recwatch_knows_can_do_all(name: str, recwatch: Run, request: pytest.FixtureRequest) -> None:
+    urls = {"duckdb": "duckdb:///:memory:", "sqlite": "sqlite://"}
+    done = recwatch("doctor", "--engine", urls.get(name) or request.getfixturevalue(name))
+    assert done.code == 0, done.out
+    assert "every check can run there" in done.out
+    assert "stopping a long statement    ok" in done.out
+    assert "row_key                      ok" in done.out
+
+
+def test_a_wrong_answer_and_an_error_are_told(recwatch: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    odd = [
+        Probe("one and one", select(sa.literal(2)), (3,)),
+        Probe("a function", select(sa.func.not_there(1)), (1,)),
+        Probe("a whim", select(sa.literal("x")), ("y",), is_needed=False),
+    ]
+    monkeypatch.setattr(probes, "_probes", lambda engine: iter(odd))
+    monkeypatch.setattr(probes, "LIMIT_SECONDS", 0.1)
+    done = recwatch("doctor", "--engine", "sqlite://")
+    assert done.code == 3
+    assert "one and one                  wrong    got 2; expected 3" in done.out
+    assert "a function                   failed   no such function: not_there" in done.out
+    assert "a whim                       wrong    got 'x'; expected 'y' (no check rests on it)" in done.out
+    assert "2 of 6 fail: one and one, a function; see monitor/guides/engines.md" in done.out
+
+
+@pytest.mark.parametrize(
+    ("url", "code", "says"),
+    [
+        ("postgresql://watch:canary@127.0.0.1:1/shop", 3, "cannot be reached"),
+        ("nowhere://watch:canary@db/shop", 2, "no support for nowhere"),
+        ("mssql://watch:canary@db/shop", 2, "its SQLAlchemy dialect or driver is not installed"),
+        ("canary", 2, "could not parse"),
+    ],
+)
+def test_an_engine_that_cannot_be_tried_is_told_without_its_password(
+    recwatch: Run, url: str, code: int, says: str
+) -> None:
+    done = recwatch("doctor", "--engine", url)
+    assert done.code == code
+    assert says.lower() in done.err.lower()
+    assert "canary" not in done.out + done.err
+
+
+# -- a database that recwatch knows nothing particular about ----------------------------------------
+
+
+@pytest.fixture(scope="module")
+def mariadb() -> Iterator[str]:
+    """The URL of an empty MariaDB server of our own."""
+    server, install = (shutil.which(name, path="/usr/sbin:/usr/bin") for name in ("mariadbd", "mariadb-install-db"))
+    if server is None or install is None or find_spec("pymysql") is None:
+        pytest.skip("MariaDB or its driver is not installed (Debian's package mariadb-server, and pymysql)")
+    folder, port = Path(tempfile.mkdtemp(prefix="recwatch-mariadb-")), free_port()
+    user = ["--user=root"] if os.geteuid() == 0 else []
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    place = ["--no-defaults", f"--datadir={folder}/data", *user]
+    subprocess.run([install, *place, "--auth-root-authentication-method=normal"], check=True, **quiet)
+    listening = [f"--port={port}", "--bind-address=127.0.0.1", f"--socket={folder}/socket"]
+    running = subprocess.Popen([server, *place, *listening, "--skip-grant-tables", "--skip-networking=0"], **quiet)
+    url = f"mariadb+pymysql://root@127.0.0.1:{port}/test"
+    try:
+        _wait(url.replace("/test", "/"), running)
+        yield url
+    finally:
+        running.terminate()
+        running.wait(timeout=60)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _wait(url: str, running: subprocess.Popen[bytes]) -> None:
+    ends, engine = time.monotonic() + 60, sa.create_engine(url)
+    while True:
+        try:
+            with engine.begin() as connection:
+                connection.exec_driver_sql("CREATE DATABASE IF NOT EXISTS test")
+            engine.dispose()
+            return
+        except sa.exc.OperationalError:
+            if running.poll() is not None or time.monotonic() > ends:
+                raise
+            time.sleep(0.1)
+
+
+def test_another_dialect_connects_and_is_told_what_it_lacks(mariadb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes, "PATIENCE_SECONDS", 4.0)
+    found = {finding.what: finding for finding in findings(mariadb)}
+    results = {what: finding.result for what, finding in found.items()}
+    for what in ("values round trip", "CASE", "WITH and aggregates", "GROUP BY", "windows", "outer joins"):
+        assert results[what] == "ok", found[what]
+    for what in ("parsed_time, in UTC", "is_not_finite", "number_or_null", "number_text", "matches_whole", "row_key"):
+        assert results[what] == "failed", found[what]
+    assert "does not exist" in found["row_key"].said
+    assert results["stopping a long statement"] == "failed"
+
+
+def test_tables_of_another_dialect_are_opened(mariadb: str) -> None:
+    engine = connect("shop", mariadb)
+    with engine.sqlalchemy_engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE events (id VARCHAR(20), at DATETIME(6), price DOUBLE, n BIGINT)")
+    with engine.session() as session:
+        columns = session.open(Location("events", table="events"))
+    engine.close()
+    assert {name: column.kind.value for name, column in columns.items()} == {
+        "id": "text",
+        "at": "timestamp",
+        "price": "number",
+        "n": "integer",
+    }
