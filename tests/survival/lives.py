@@ -6,6 +6,7 @@ thread. Arguments: configuration, number of lives, seed, shortest and longest li
 
 from __future__ import annotations
 
+import faulthandler
 import importlib
 import os
 import random
@@ -28,6 +29,7 @@ def live(path: Path) -> None:
     from monitor.commands import run
 
     code = 1
+    faulthandler.enable()
     try:
         assert run.command.callback is not None
         run.command.callback(path, verbose=False)
@@ -69,7 +71,11 @@ def main() -> None:
     sys.stdout.flush()
     sys.stdin.read()
     os.kill(last, signal.SIGTERM)
+    # One that does not end says where each of its threads stands.
+    signal.signal(signal.SIGALRM, lambda *_: os.kill(last, signal.SIGABRT))
+    signal.alarm(30)
     _ended, status = os.waitpid(last, 0)
+    signal.alarm(0)
     sys.exit(os.waitstatus_to_exitcode(status))
 
 

@@ -34,7 +34,7 @@ def test_nothing_grows_once_the_state_holds_all_that_it_keeps(soak: Any, tmp_pat
     lost, told = running.lost_windows(), running.hook.told
     running.close()
     assert taken[-1].ticks == 12 * 74
-    assert told >= 2, "people were told meanwhile"
+    assert told >= 1, "people were told meanwhile"
     assert lost == 0
     # Three hours of windows, five of objectives, and one until they are forgotten.
     assert soak.growth(taken[6], taken[-1]) == []
