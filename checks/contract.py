@@ -26,7 +26,7 @@ from checks.baseline import Baseline
 from checks.bins import number
 from checks.check import Check, Outcome, Sample, Verdict, percent, ratio_verdict
 from checks.dataset import Dataset, Kind, Role
-from checks.dialect import count_if, is_not_finite
+from checks.dialect import is_not_finite
 from checks.measure import Aggregate, Counts, Listing, Measure, Tally
 from checks.rows import ALL_SOURCES, Rows
 from checks.settings import CheckSettings, Duration, Ratio, Setting, seconds
@@ -132,7 +132,7 @@ class Contract(Check[ContractSettings]):
         broken: Any = column("broken_rule")
         aggregates = {"rows": Aggregate(func.count())}
         for at, name in enumerate(rules(rows, self.settings), start=1):
-            aggregates[name] = Aggregate(count_if(broken == at))
+            aggregates[name] = Aggregate.rows(broken == at)
         measure = Measure(rows, aggregates, validity(rows, self.settings))
         return (measure, *(self._values(rows, role) for role in CLOSED_SETS if role in rows.dataset.roles))
 

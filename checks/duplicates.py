@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Text, and_, case, column, func, literal, o
 from checks.baseline import Baseline
 from checks.check import Check, Sample, Verdict, percent, ratio_verdict
 from checks.dataset import Dataset, Role
-from checks.dialect import count_if, row_key
+from checks.dialect import row_key
 from checks.measure import Aggregate, Listing, Measure, Tally
 from checks.rows import ALL_SOURCES, Rows
 from checks.settings import CheckSettings, Duration, Ratio, Setting, hours, minutes, seconds
@@ -71,7 +71,7 @@ class Duplicates(Check[DuplicatesSettings]):
         keyed = _has_key(rows)
         measure = Measure(
             rows,
-            {"rows": Aggregate(func.count()), "keyed": Aggregate(count_if(column("has_key").is_(True)))},
+            {"rows": Aggregate(func.count()), "keyed": Aggregate.rows(column("has_key").is_(True))},
             {"has_key": keyed},
         )
         copies = Listing(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Annotated, Any
 
-from sqlalchemy import case, column, func, select
+from sqlalchemy import BigInteger, Boolean, ColumnElement, case, column, func, select
 
 from checks.baseline import Baseline
 from checks.check import Check, Outcome, Sample, Verdict
@@ -68,13 +68,15 @@ class Freshness(Check[FreshnessSettings]):
         """Return the newest times and the number of rows dated ahead, per source."""
         latest = micros(rows.window.end + self.settings.skew_tolerance)
         rows = _visible(rows)
-        derived, aggregates = {}, {"rows": Aggregate(func.count())}
+        derived: dict[str, ColumnElement[Any]] = {}
+        aggregates = {"rows": Aggregate(func.count())}
         for role, name in _TIMES.items():
             if role in rows.dataset.roles:
-                derived[f"{name}_us"] = rows.micros(role)
-                at: Any = column(f"{name}_us")
-                aggregates[name] = Aggregate(func.max(case((at <= latest, at))), Merge.MAX)
-                aggregates[f"{name}_future"] = Aggregate(func.count(case((at > latest, 1))))
+                at = rows.micros(role)
+                derived |= {f"{name}_us": case((at <= latest, at)), f"{name}_ahead": at > latest}
+                found, ahead = column(f"{name}_us", BigInteger), column(f"{name}_ahead", Boolean)
+                aggregates[name] = Aggregate(func.max(found), Merge.MAX)
+                aggregates[f"{name}_future"] = Aggregate.rows(ahead.is_(True))
         measure = Measure(rows, aggregates, derived)
         return (measure, self._search(rows, latest, baseline.previous))
 

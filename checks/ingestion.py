@@ -12,7 +12,6 @@ from checks.baseline import Band, BandSettings, Baseline
 from checks.check import NO_SIBLINGS, Check, Outcome, Sample, Siblings, Verdict, ratio_verdict
 from checks.contract import ContractSettings, validity
 from checks.dataset import Dataset, Role
-from checks.dialect import count_if
 from checks.measure import Aggregate, Counts, Listing, Measure, Tally
 from checks.rows import ALL_SOURCES, Rows, require
 from checks.settings import CheckSettings, Duration, Ratio, Setting, minutes
@@ -91,7 +90,7 @@ class Ingestion(Check[IngestionSettings]):
             broken: Any = column("broken_rule")
             aggregates = {
                 "landed": Aggregate(func.count()),
-                "invalid": Aggregate(count_if(broken.is_not(None))),
+                "invalid": Aggregate.rows(broken.is_not(None)),
             }
             return Measure(rows, aggregates, validity(rows, self.contract))
         counted: ColumnElement[Any] = func.count()

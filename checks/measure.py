@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, CompoundSelect, Select
 
+from checks.dialect import count_if
 from checks.rows import Catalogue, Rows
 from checks.window import Window
 
@@ -42,10 +43,22 @@ class Merge(StrEnum):
 
 @dataclass(frozen=True)
 class Aggregate:
-    """One aggregate expression, and how its values of two disjoint windows merge."""
+    """One aggregate expression, and how its values of two disjoint windows merge.
+
+    Args:
+        expression: The aggregate.
+        merge: How values of disjoint sets of rows merge.
+        where: For a number of rows, the condition that is counted: over one derived column with few values.
+    """
 
     expression: ColumnElement[Any]
     merge: Merge = Merge.SUM
+    where: ColumnElement[bool] | None = None
+
+    @classmethod
+    def rows(cls, where: ColumnElement[bool]) -> Aggregate:
+        """Return the number of rows for which a condition over one derived column with few values holds."""
+        return cls(count_if(where), where=where)
 
 
 @dataclass(frozen=True)

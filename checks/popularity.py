@@ -14,7 +14,6 @@ from checks.baseline import Baseline
 from checks.check import NO_SIBLINGS, Check, Outcome, Sample, Siblings, Verdict, percent
 from checks.dataset import Dataset, Role
 from checks.density import DensitySettings
-from checks.dialect import count_if
 from checks.interactions import interactions, part, ranked_items, top_items
 from checks.measure import Aggregate, Listing, Measure, Tally
 from checks.rows import Rows
@@ -88,7 +87,7 @@ class Popularity(Check[PopularitySettings]):
         item, counted, present = rows.column(Role.ITEM), func.count(), rows.present(Role.ITEM)
         statement = rows.select(item, counted).where(present).group_by(item)
         statement = statement.order_by(counted.desc(), item).limit(self.settings.ranking_size)
-        total = Measure(rows, {"events": Aggregate(count_if(column("has_item").is_(True)))}, {"has_item": present})
+        total = Measure(rows, {"events": Aggregate.rows(column("has_item").is_(True))}, {"has_item": present})
         return (total, Listing("ranking", rows, statement, self.settings.ranking_size))
 
     def freeze(self, tally: Tally, dataset: Dataset) -> Mapping[str, Any]:

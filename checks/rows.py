@@ -153,9 +153,18 @@ class Rows:
     @property
     def source(self) -> ColumnElement[str]:
         """The producer of a row: one of the known ones, ``other``, or ``(none)`` for null."""
+        return self.told_apart(self.source_name)
+
+    @property
+    def source_name(self) -> ColumnElement[str]:
+        """The producer of a row by the name it gives itself."""
+        known = Role.SOURCE in self.dataset.roles
+        return cast(self.column(Role.SOURCE), Text) if known else literal(ALL_SOURCES, Text)
+
+    def told_apart(self, name: ColumnElement[str]) -> ColumnElement[str]:
+        """Return the producer that a ``source_name`` stands for, as ``source`` spells it."""
         if Role.SOURCE not in self.dataset.roles:
-            return literal(ALL_SOURCES, Text)
-        name = cast(self.column(Role.SOURCE), Text)
+            return name
         # Told apart value by value: to DuckDB a list of values is a join, at twice the cost.
         known = {source: source for source in self.dataset.sources}
         named = case(known, value=name, else_=OTHER_SOURCE) if known else literal(OTHER_SOURCE, Text)

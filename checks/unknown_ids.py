@@ -25,7 +25,7 @@ from sqlalchemy import (
 from checks.baseline import Baseline
 from checks.check import Check, Sample, Verdict, percent, ratio_verdict
 from checks.dataset import Dataset, Kind, Role
-from checks.dialect import count_if, matches_whole
+from checks.dialect import matches_whole
 from checks.measure import Aggregate, Counts, Listing, Measure, Tally
 from checks.rows import ALL_SOURCES, Catalogue, Rows
 from checks.settings import CheckSettings, Duration, Ratio, Setting, minutes
@@ -94,7 +94,7 @@ class UnknownIds(Check[UnknownIdsSettings]):
             catalogues += joined
             at: Any = column(f"{entity}_cause")
             for number, name in enumerate((*CAUSES, "cold"), start=1):
-                aggregates[f"{entity}_{name}"] = Aggregate(count_if(at == number))
+                aggregates[f"{entity}_{name}"] = Aggregate.rows(at == number)
             listings.append(self._distinct(rows, entity, cause, joined))
         return (Measure(rows, aggregates, derived, tuple(catalogues)), *listings)
 
