@@ -19,6 +19,7 @@ from checks.dataset import ColumnType
 from monitor.engine import Dialect, Location
 from monitor.engines.spark_sql import spelt
 from monitor.engines.tables import open_table
+from monitor.errors import EngineError
 
 CONNECT_SECONDS = 10
 # The server is asked again and again whether a statement has ended; each answer takes it no time.
@@ -122,7 +123,10 @@ def reason(text: str | None) -> str:
 def _create(url: str, options: Mapping[str, Any]) -> sa.Engine:
     parsed = make_url(url).set(drivername="hive+recwatch")
     # To open a session takes a second or more, so one is kept.
-    return sa.create_engine(parsed, pool_size=1, max_overflow=2, pool_pre_ping=True)
+    try:
+        return sa.create_engine(parsed, pool_size=1, max_overflow=2, pool_pre_ping=True)
+    except ImportError as error:
+        raise EngineError(f"hive://...: the driver is missing ({error}); pip install 'recwatch[spark]'") from error
 
 
 def _open(connection: sa.Connection, location: Location) -> dict[str, ColumnType]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 
@@ -88,3 +89,9 @@ def test_a_duckdb_file_is_only_read_and_only_while_a_run_lasts(tmp_path: Path) -
 def test_an_unknown_kind_of_engine_is_refused() -> None:
     with pytest.raises(ValueError, match="no support for mysql; use one of duckdb, sqlite, postgresql"):
         connect("shop", "mysql://host/db")
+
+
+def test_spark_without_its_driver_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyhive", None)
+    with pytest.raises(EngineError, match=r"the driver is missing .*pip install 'recwatch\[spark\]'"):
+        connect("lake", "hive://127.0.0.1:1/default")
