@@ -1,4 +1,4 @@
-"""Resident memory of the idle daemon: ``python benchmarks/idle.py`` (Linux).
+"""Start, resident memory and CPU of the idle daemon: ``python benchmarks/idle.py`` (Linux).
 
 It makes an hour of events, starts ``recwatch run`` beside them with the default cadences, waits until
 every check has run and the references are built, lets it rest, and reads its memory.
@@ -36,8 +36,11 @@ def main() -> None:
         config = folder / "recwatch.yml"
         config.write_text(text.replace("sqlite:///state.db", f"sqlite:///{folder}/state.db"), encoding="utf-8")
         command = [sys.executable, "-m", "recwatch_launch", "run", "--config", str(config)]
-        daemon = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        daemon, started = subprocess.Popen(command, stderr=subprocess.DEVNULL), time.monotonic()
         try:
+            while not _has_verdict(port):
+                time.sleep(0.1)
+            print(f"start to first verdict {time.monotonic() - started:.1f} s")
             while not _is_ready(port):
                 time.sleep(0.5)
             busy = _cpu_seconds(daemon.pid)
@@ -53,6 +56,14 @@ def _is_ready(port: int) -> bool:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
             return bool(answer.status == 200)
+    except (urllib.error.URLError, ConnectionError):
+        return False
+
+
+def _has_verdict(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            return b"recwatch_check_good{" in answer.read()
     except (urllib.error.URLError, ConnectionError):
         return False
 

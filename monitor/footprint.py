@@ -19,7 +19,7 @@ WORTH_IT_SECONDS = 0.02
 class Footprint:
     """Gives memory back after work.
 
-    DuckDB's code alone is 37 MB when it has run, and 11 of those are needed again in the usual tick. The
+    DuckDB's code alone is 37 MB when it has run, and a third of it is needed again in the usual tick. The
     allocator of the C library keeps what was freed, in a heap for each thread; made before there are threads,
     this leaves it one. Elsewhere than on Linux nothing is done.
     """
