@@ -15,6 +15,7 @@ import urllib.error
 import urllib.request
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from statistics import median
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -44,9 +45,15 @@ def main() -> None:
             while not _is_ready(port):
                 time.sleep(0.5)
             busy = _cpu_seconds(daemon.pid)
-            time.sleep(REST_SECONDS)
+            resident = []
+            for _second in range(REST_SECONDS):
+                time.sleep(1)
+                resident.append(_resident_mb(daemon.pid))
             share = (_cpu_seconds(daemon.pid) - busy) / REST_SECONDS
-            print(f"resident {_resident_mb(daemon.pid):.0f} MB, {100 * share:.1f} % of a core, 8 checks, 1 dataset")
+            print(
+                f"resident {median(resident):.0f} MB (median of {REST_SECONDS} s; {min(resident):.0f} to"
+                f" {max(resident):.0f}), {100 * share:.1f} % of a core, 8 checks, 1 dataset"
+            )
         finally:
             daemon.terminate()
             daemon.wait()
