@@ -1,4 +1,4 @@
-"""Resident memory of the idle daemon: ``python benchmarks/idle.py`` (Linux).
+"""Start, resident memory and CPU of the idle daemon: ``python benchmarks/idle.py`` (Linux).
 
 It makes an hour of events, starts ``recwatch run`` beside them with the default cadences, waits until
 every check has run and the references are built, lets it rest, and reads its memory.
@@ -15,6 +15,7 @@ import urllib.error
 import urllib.request
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from statistics import median
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -36,14 +37,23 @@ def main() -> None:
         config = folder / "recwatch.yml"
         config.write_text(text.replace("sqlite:///state.db", f"sqlite:///{folder}/state.db"), encoding="utf-8")
         command = [sys.executable, "-m", "recwatch_launch", "run", "--config", str(config)]
-        daemon = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        daemon, started = subprocess.Popen(command, stderr=subprocess.DEVNULL), time.monotonic()
         try:
+            while not _has_verdict(port):
+                time.sleep(0.1)
+            print(f"start to first verdict {time.monotonic() - started:.1f} s")
             while not _is_ready(port):
                 time.sleep(0.5)
             busy = _cpu_seconds(daemon.pid)
-            time.sleep(REST_SECONDS)
+            resident = []
+            for _second in range(REST_SECONDS):
+                time.sleep(1)
+                resident.append(_resident_mb(daemon.pid))
             share = (_cpu_seconds(daemon.pid) - busy) / REST_SECONDS
-            print(f"resident {_resident_mb(daemon.pid):.0f} MB, {100 * share:.1f} % of a core, 8 checks, 1 dataset")
+            print(
+                f"resident {median(resident):.0f} MB (median of {REST_SECONDS} s; {min(resident):.0f} to"
+                f" {max(resident):.0f}), {100 * share:.1f} % of a core, 8 checks, 1 dataset"
+            )
         finally:
             daemon.terminate()
             daemon.wait()
@@ -53,6 +63,14 @@ def _is_ready(port: int) -> bool:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
             return bool(answer.status == 200)
+    except (urllib.error.URLError, ConnectionError):
+        return False
+
+
+def _has_verdict(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            return b"recwatch_check_good{" in answer.read()
     except (urllib.error.URLError, ConnectionError):
         return False
 

@@ -11,7 +11,7 @@ from pathlib import Path
 # Code of libraries, mapped from a file, readable and runnable, not writable: what is dropped is read again when
 # it is run, from the file or from the system's cache of it. Data must never be dropped like this.
 _CODE = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) r-xp \S+ \S+ [1-9]\d* +(/.*)$", re.MULTILINE)
-_DONTNEED, _ARENA_MAX = 4, -8
+_DONTNEED = 4
 # The least work, in CPU seconds, after which there is something to give back.
 WORTH_IT_SECONDS = 0.02
 
@@ -19,9 +19,8 @@ WORTH_IT_SECONDS = 0.02
 class Footprint:
     """Gives memory back after work.
 
-    DuckDB's code alone is 37 MB when it has run, and 11 of those are needed again in the usual tick. The
-    allocator of the C library keeps what was freed, in a heap for each thread; made before there are threads,
-    this leaves it one. Elsewhere than on Linux nothing is done.
+    DuckDB's code alone is 37 MB when it has run, and a third of it is needed again in the usual tick. The
+    allocator of the C library keeps what was freed. Elsewhere than on Linux nothing is done.
     """
 
     def __init__(self) -> None:
@@ -29,10 +28,6 @@ class Footprint:
         self._library = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
         if self._library is not None:
             self._library.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-            # One heap for all threads, which take turns in Python anyway; DuckDB has an allocator of its own.
-            limit = getattr(self._library, "mallopt", None)
-            if limit is not None:
-                limit(_ARENA_MAX, 1)
 
     def settle(self) -> bool:
         """Give back what the work since the last call has left; return whether there was any work.
