@@ -23,7 +23,7 @@ lint: $(VENV)/.developing
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-check-tests: $(VENV)/.developing
+check-tests: $(VENV)/.developing $(if $(SPARK),$(VENV)/.with-spark)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 format: $(VENV)/.developing
@@ -60,5 +60,9 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.developing: pyproject.toml | $(VENV)/bin/python
-	@$(PIP) install -e '.[reports,spark]' --group dev $(if $(SPARK),--group spark)
+	@$(PIP) install -e '.[reports,spark]' --group dev
 	@touch $@ $(VENV)/.installed
+
+$(VENV)/.with-spark: $(VENV)/.developing
+	@$(PIP) install --group spark
+	@touch $@
