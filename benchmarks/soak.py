@@ -20,6 +20,7 @@ import urllib.request
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from apscheduler.events import EVENT_JOB_MISSED, EVENT_JOB_SUBMITTED
 
+from monitor import chores
 from monitor.clock import ManualClock, SystemClock
 from monitor.daemon import Daemon
 from monitor.server import serve
@@ -176,7 +178,7 @@ class Soak:
                     self.ticks += 1
         for length, calls in {
             2: (daemon.evaluate,), 5: (daemon.renew_baselines,), 10: (daemon.reopen,), 15: (self._scrape,),
-            60: (daemon._prune, self._look),
+            60: (partial(chores.prune, daemon), self._look),
         }.items():  # fmt: skip
             if self._minute % length == 0:
                 for call in calls:

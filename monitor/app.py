@@ -12,15 +12,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
-from prometheus_client import make_wsgi_app
-
 from alerts import runbook
 from monitor import evidence, happenings, log, reporter
 from monitor.access import Denied, denied
 from monitor.check_history import check_history
 from monitor.clock import Clock
 from monitor.errors import RecwatchError
-from monitor.exposition import Exposition, registry
+from monitor.exposition import Exposition
+from monitor.exposition_text import Scrapes
 from monitor.overview import Overview, overview, span_named
 from monitor.receiver import receive
 from monitor.runner import said
@@ -108,7 +107,7 @@ class App:
         self._problem, self._pending = problem, pending
         self._home = home
         self.exposition = Exposition(store, watched, clock)
-        self._metrics = make_wsgi_app(registry(self.exposition))
+        self._scrapes = Scrapes(self.exposition)
         self._failing: set[str] = set()
         self._lock = threading.Lock()
         self._routes: Mapping[str, Callable[[Mapping[str, Any]], Answer]] = {
@@ -253,9 +252,7 @@ class App:
         return Answer("200 OK", body, [("Content-Type", "application/json")])
 
     def _expose(self, environ: Mapping[str, Any]) -> Answer:
-        sent: list[tuple[str, Headers]] = []
-        body = b"".join(self._metrics(dict(environ), lambda status, headers: sent.append((status, headers))))
-        return Answer(sent[0][0], body, sent[0][1])
+        return Answer(*self._scrapes.answer(environ))
 
 
 def asked(environ: Mapping[str, Any], name: str) -> str:

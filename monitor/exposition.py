@@ -7,10 +7,11 @@ they keep ageing if anything stops; no sample carries a timestamp, so what vanis
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
@@ -21,6 +22,7 @@ from monitor import log
 from monitor.budget import about_scans, engines_used
 from monitor.clock import Clock
 from monitor.exposition_slo import about_changes, about_notifications, about_objectives, running
+from monitor.exposition_text import registry_with
 from monitor.records import Run
 from monitor.series import kept, label_value
 from monitor.state_size import size_bytes
@@ -56,7 +58,7 @@ class Exposition(Collector):
             StateError: The store cannot be read. An empty answer would look like a healthy one.
         """
         watched = self._watched()
-        unique = {sample.key: sample for sample in self._samples(watched)}
+        unique = {(sample.metric, frozenset(sample.labels.items())): sample for sample in self._samples(watched)}
         samples: dict[str, list[Sample]] = {}
         for sample in unique.values():
             samples.setdefault(sample.metric, []).append(sample)
@@ -64,12 +66,12 @@ class Exposition(Collector):
         fitting, dropped = kept(samples, watched.config.limits.max_series - 2)
         fitting[SERIES] = [Sample(SERIES, {}, 2 + sum(map(len, fitting.values())))]
         fitting[DROPPED] = [Sample(DROPPED, {}, self._count_dropped(dropped))]
-        families = []
+        families, pipeline = [], {PIPELINE: label_value(watched.config.pipeline)}
         for metric in METRICS:
             family = family_of(metric)
             for sample in fitting.get(metric.name, ()):
-                labels = {PIPELINE: watched.config.pipeline, **sample.labels}
-                family.add_sample(metric.name, {name: label_value(text) for name, text in labels.items()}, sample.value)
+                labels = {name: label_value(text) for name, text in sample.labels.items()}
+                family.add_sample(metric.name, {**pipeline, **labels}, sample.value)
             families.append(family)
         return families
 
@@ -85,31 +87,23 @@ class Exposition(Collector):
     def _samples(self, watched: Watched) -> Iterator[Sample]:
         yield from _about_configuration(watched)
         yield Sample("recwatch_state_bytes", {}, size_bytes(self._store))
-        yield from about_objectives(self._store, watched, self._clock.now())
+        slos = running(watched)
+        yield from about_objectives(self._store, slos, self._clock.now())
         yield from about_notifications(self._store, watched)
         yield from about_changes(self._store)
         yield from about_scans(self._store, watched.config, self._clock.now())
         checks = {(dataset, kind.id) for dataset, kind, check in watched.every() if check is not None}
         yield from _unborn_runs(checks)
+        current = _Current(checks, set(slos), set(engines_used(watched.config)), watched.config.channels)
         for sample in (*self._store.counters(), *self._store.gauges()):
             # A dataset or check that was taken out of the configuration would be stale for ever.
-            if _is_current(sample, checks, watched):
+            if current.has(sample):
                 yield sample
         runs = [run for run in self._store.runs() if (run.dataset, run.check) in checks]
         for run in runs:
             yield from _about_run(run)
         ran = {(run.dataset, run.check) for run in runs}
         yield from _about_verdicts([found for found in self._store.latest() if (found.dataset, found.check) in ran])
-
-
-def registry_with(exposition: Collector) -> CollectorRegistry:
-    """Return a registry with the state, and the process' own figures."""
-    found = CollectorRegistry()
-    found.register(exposition)
-    ProcessCollector(registry=found)
-    PlatformCollector(registry=found)
-    GCCollector(registry=found)
-    return found
 
 
 def registry(exposition: Exposition) -> CollectorRegistry:
@@ -123,17 +117,24 @@ def family_of(metric: Metric) -> Family:
     return family(metric.name, metric.help, labels=(PIPELINE, *metric.labels))
 
 
-def _is_current(sample: Sample, checks: set[tuple[str, str]], watched: Watched) -> bool:
-    metric = BY_NAME.get(sample.metric)
-    if metric is None:
-        return False
-    if "slo" in sample.labels:
-        return sample.labels["slo"] in running(watched)
-    if "engine" in sample.labels:
-        return sample.labels["engine"] in engines_used(watched.config)
-    if "channel" in sample.labels:
-        return sample.labels["channel"] in watched.config.channels
-    return (sample.labels.get("dataset", ""), metric.check or sample.labels.get("check", "")) in checks
+@dataclass(frozen=True)
+class _Current:
+    """What is watched at this moment."""
+
+    checks: Container[tuple[str, str]]
+    slos: Container[str]
+    engines: Container[str]
+    channels: Container[str]
+
+    def has(self, sample: Sample) -> bool:
+        """Return whether a series that was kept is about something that is still watched."""
+        metric, labels = BY_NAME.get(sample.metric), sample.labels
+        if metric is None:
+            return False
+        for label, present in (("slo", self.slos), ("engine", self.engines), ("channel", self.channels)):
+            if label in labels:
+                return labels[label] in present
+        return (labels.get("dataset", ""), metric.check or labels.get("check", "")) in self.checks
 
 
 def _about_configuration(watched: Watched) -> Iterator[Sample]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 from alerts.slo import Kind, Slo
@@ -14,9 +14,8 @@ from monitor.status import Watched
 from monitor.store import Store
 
 
-def about_objectives(store: Store, watched: Watched, now: datetime) -> Iterator[Sample]:
-    """Yield the series of every objective, from its definition and from its last run."""
-    slos = running(watched)
+def about_objectives(store: Store, slos: Mapping[str, Slo], now: datetime) -> Iterator[Sample]:
+    """Yield the series of objectives, each from its definition and from its last run."""
     latest, spent = objectives.latest(store), objectives.spent(store, slos, now)
     for slo in slos.values():
         yield from _defined(slo)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import quote
 
-from prometheus_client import make_wsgi_app
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
@@ -30,7 +29,8 @@ from monitor.app import (
     plain,
 )
 from monitor.errors import RecwatchError
-from monitor.exposition import family_of, registry_with
+from monitor.exposition import family_of
+from monitor.exposition_text import Scrapes
 from monitor.fleet import Fleet, Member
 from monitor.fleet_status import PIPELINES, FleetStatus, line, not_running, together
 from monitor.page import Page
@@ -49,7 +49,7 @@ class FleetApp:
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet, self._page = fleet, Page()
-        self._metrics = make_wsgi_app(registry_with(FleetExposition(fleet)))
+        self._scrapes = Scrapes(FleetExposition(fleet))
         self._routes: Mapping[str, Callable[[Mapping[str, Any]], Answer]] = {
             "/": self._show,
             "/metrics": self._expose,
@@ -164,9 +164,7 @@ class FleetApp:
         return Answer("200 OK", body, [("Content-Type", "application/json")])
 
     def _expose(self, environ: Mapping[str, Any]) -> Answer:
-        sent: list[tuple[str, list[tuple[str, str]]]] = []
-        body = b"".join(self._metrics(dict(environ), lambda status, headers: sent.append((status, headers))))
-        return Answer(sent[0][0], body, sent[0][1])
+        return Answer(*self._scrapes.answer(environ))
 
 
 class FleetExposition(Collector):

@@ -29,6 +29,7 @@ from monitor.records import (
     SavedBaseline,
     dump,
     dump_tally,
+    labels_of,
     load_tally,
     load_verdict,
     series_name,
@@ -242,14 +243,14 @@ class Store(Database):
         table = schema.counters
         with self.reading() as connection:
             rows = connection.execute(select(table).where(table.c.pipeline == self.pipeline)).all()
-        return [Sample(row.metric, json.loads(row.labels), row.value) for row in rows]
+        return [Sample(row.metric, labels_of(row.labels), row.value) for row in rows]
 
     def gauges(self) -> list[Sample]:
         """Return every gauge that a check has set."""
         table = schema.gauges
         with self.reading() as connection:
             rows = connection.execute(select(table).where(table.c.pipeline == self.pipeline)).all()
-        return [Sample(row.metric, json.loads(row.labels), row.value) for row in rows]
+        return [Sample(row.metric, labels_of(row.labels), row.value) for row in rows]
 
     def baseline(self, dataset: str, check: str, window: Window, span_windows: int = 2_000) -> Baseline:
         """Return what a check may know of the time before a window; at most this many past windows."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -59,6 +60,9 @@ def command(paths: tuple[Path, ...], host: str | None, port: int | None, verbose
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     runs, server = _many(paths, given) if len(paths) > 1 or paths[0].is_dir() else _one(paths[0], given)
     runs.handle_signals()
+    # What is loaded by now stays: the collector of cyclic garbage need not look through it again and again.
+    gc.collect()
+    gc.freeze()
     runs.start()
     log.event("serving", url=server.url)
     try:

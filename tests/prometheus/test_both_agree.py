@@ -24,7 +24,7 @@ from checks.check import Outcome, Verdict
 from checks.window import Window
 from monitor.alerting import Alerting
 from monitor.config import Config
-from monitor.exposition_slo import about_objectives
+from monitor.exposition_slo import about_objectives, running
 from monitor.objectives import points
 from monitor.records import Judged
 from monitor.resolve import build
@@ -137,7 +137,7 @@ class Play:
         self.store.commit(Judged(self.story.check, "events", window, [verdict], now, 0.1, points=found))
 
     def _scrape(self, minute: int, now: datetime) -> None:
-        samples = {sample.key: sample for sample in about_objectives(self.store, self.watched, now)}
+        samples = {sample.key: sample for sample in about_objectives(self.store, running(self.watched), now)}
         samples |= {sample.key: sample for sample in self.store.counters()}
         for sample in samples.values():
             labels = ", ".join(f'{name}="{text}"' for name, text in {"pipeline": "shop", **sample.labels}.items())

@@ -202,7 +202,8 @@ def test_what_left_the_configuration_leaves_the_page(store: Store, watched: Watc
     assert "recwatch_newest_event_timestamp_seconds" not in disabled
     assert disabled["recwatch_check_enabled"][of(**FRESH)] == 0
     assert of(**FRESH) not in disabled["recwatch_check_interval_seconds"]
-    elsewhere = scrape(store, replace(watched, checks={"other": watched.checks["events"]}))
+    other = watched.config.model_copy(update={"datasets": {"other": watched.config.datasets["events"]}})
+    elsewhere = scrape(store, replace(watched, config=other, checks={"other": watched.checks["events"]}))
     assert {dict(labels)["dataset"] for labels in elsewhere["recwatch_check_enabled"]} == {"other"}
     assert "recwatch_newest_event_timestamp_seconds" not in elsewhere
 
