@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from collections.abc import Iterable, Iterator
 from math import inf, nan
+from wsgiref.util import setup_testing_defaults
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
@@ -65,9 +66,9 @@ def test_it_is_small_for_who_can_unpack_it() -> None:
 
 
 def test_names_can_be_asked_for() -> None:
-    _status, body, _headers = Scrapes(Made()).answer(
-        {"QUERY_STRING": "name[]=recwatch_counted_total", "REQUEST_METHOD": "GET"}
-    )
+    environ = {"QUERY_STRING": "name[]=recwatch_counted_total"}
+    setup_testing_defaults(environ)
+    _status, body, _headers = Scrapes(Made()).answer(environ)
     families: Iterable[Metric] = text_string_to_metric_families(body.decode())
     assert {family.name for family in families} == {"recwatch_counted"}
     registry = CollectorRegistry()
