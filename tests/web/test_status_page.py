@@ -198,7 +198,9 @@ def test_rendering_is_fast(made: Any, tmp_path: Path) -> None:
                 values = ", ".join(f"'{name}'" if column == "dataset" else column for column in columns)
                 connection.execute(f"INSERT INTO {table} SELECT {values} FROM {table} WHERE dataset = 'events'")
     checks = dict.fromkeys(("events", "more", "again"), made.watched.checks["events"])
-    watched = replace(made.watched, checks=checks, disabled={})
+    datasets = dict.fromkeys(checks, made.watched.config.datasets["events"])
+    config = made.watched.config.model_copy(update={"datasets": datasets})
+    watched = replace(made.watched, config=config, checks=checks, disabled={})
     page = Page()
 
     def typical() -> float:
