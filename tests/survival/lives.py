@@ -19,8 +19,8 @@ from pathlib import Path
 
 # What the daemon loads when it first needs it: its engines, and what judges.
 LATER = (
-    "duckdb", "duckdb_sqlalchemy", "sqlalchemy.dialects.sqlite.pysqlite", "numpy", "scipy.special", "scipy.stats",
-    "alerts.webhook", "alerts.pagerduty", "alerts.slack", "monitor.app", "yaml", "zoneinfo", "uuid",
+    "duckdb", "duckdb_sqlalchemy", "sqlalchemy.dialects.sqlite.pysqlite", "alerts.webhook", "alerts.pagerduty",
+    "alerts.slack", "monitor.app", "yaml", "zoneinfo", "uuid",
 )  # fmt: skip
 
 
@@ -32,7 +32,7 @@ def live(path: Path) -> None:
     faulthandler.enable()
     try:
         assert run.command.callback is not None
-        run.command.callback(path, verbose=False)
+        run.command.callback((path,), None, None, verbose=False)
         code = 0
     except BaseException:
         traceback.print_exc()
