@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -95,3 +96,28 @@ def test_spark_without_its_driver_says_what_to_install(monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "pyhive", None)
     with pytest.raises(EngineError, match=r"the driver is missing .*pip install 'recwatch\[spark\]'"):
         connect("lake", "hive://127.0.0.1:1/default")
+
+
+def test_sessions_that_do_not_fit_into_memory_spill_apart_and_leave_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    engine, found, spilt = connect("files", "duckdb:///:memory:", options={"memory_limit": "60MB"}), {}, set[str]()
+    numbers = func.range(2_000_000).table_valued("n")
+
+    def count(factor: int) -> None:
+        keys = select((numbers.c.n * factor).label("k"), func.count().label("n")).group_by("k").subquery()
+        with engine.session() as session:
+            found[factor] = session.run(select(func.count(), func.sum(keys.c.k)).select_from(keys), 1)
+            spilt.update(path.name for path in tmp_path.iterdir())
+
+    threads = [threading.Thread(target=count, args=(factor,)) for factor in (1, 3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    whole = sum(range(2_000_000))
+    assert found == {factor: [(2_000_000, factor * whole)] for factor in (1, 3)}
+    assert len(spilt) == 2
+    assert list(tmp_path.iterdir()) == []
+    engine.close()
