@@ -102,11 +102,11 @@ def test_sessions_that_do_not_fit_into_memory_spill_apart_and_leave_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    engine, found, spilt = connect("files", "duckdb:///:memory:", options={"memory_limit": "60MB"}), {}, set[str]()
-    numbers = func.range(2_000_000).table_valued("n")
+    engine, found, spilt = connect("files", "duckdb:///:memory:", options={"memory_limit": "100MB"}), {}, set[str]()
+    numbers = func.range(6_000_000).table_valued("range")
 
     def count(factor: int) -> None:
-        keys = select((numbers.c.n * factor).label("k"), func.count().label("n")).group_by("k").subquery()
+        keys = select((numbers.c.range * factor).label("k"), func.count().label("n")).group_by("k").subquery()
         with engine.session() as session:
             found[factor] = session.run(select(func.count(), func.sum(keys.c.k)).select_from(keys), 1)
             spilt.update(path.name for path in tmp_path.iterdir())
@@ -116,8 +116,8 @@ def test_sessions_that_do_not_fit_into_memory_spill_apart_and_leave_nothing(
         thread.start()
     for thread in threads:
         thread.join()
-    whole = sum(range(2_000_000))
-    assert found == {factor: [(2_000_000, factor * whole)] for factor in (1, 3)}
+    whole = sum(range(6_000_000))
+    assert found == {factor: [(6_000_000, factor * whole)] for factor in (1, 3)}
     assert len(spilt) == 2
     assert list(tmp_path.iterdir()) == []
     engine.close()
