@@ -331,6 +331,9 @@ def assert_every_counter_is_the_truth(survivor: Survivor, spans: Spans) -> None:
     counted: Counter[tuple[str, ...]] = Counter()
     for metric, labels, value in survivor.ask("SELECT metric, labels, value + held FROM counters"):
         name, of = metric.removeprefix("recwatch_").removesuffix("_total"), json.loads(labels)
+        if name == "ticks_deferred":
+            # How busy the machine was: what had to wait was judged later, and is among the windows.
+            continue
         if name in ("check_runs", "slo_checks"):
             # However they ended, one for each window; an error would be a second one.
             assert of.get("outcome") != "error" or value == 0
