@@ -28,7 +28,7 @@ Ask = Callable[[ColumnElement[Any]], Any]
 ZERO = datetime(1970, 1, 1)
 
 
-ON_SPARK = pytest.param("hive", marks=[pytest.mark.slow, pytest.mark.xdist_group("spark")])
+ON_SPARK = pytest.param("hive", marks=[pytest.mark.slow])
 
 
 @pytest.fixture(params=["duckdb", "sqlite", "postgresql", ON_SPARK], scope="module")
@@ -36,7 +36,7 @@ def session(request: pytest.FixtureRequest) -> Iterator[Session]:
     urls = {"duckdb": "duckdb:///:memory:", "sqlite": "sqlite://"}
     server = {"hive": "spark"}.get(request.param, request.param)
     url = urls.get(request.param) or request.getfixturevalue(server)
-    with closing(connect("shop", url)) as engine, engine.session() as session:
+    with closing(connect("shop", url, timeout_seconds=300)) as engine, engine.session() as session:
         yield session
 
 

@@ -23,7 +23,7 @@ from monitor.engines import connect
 from monitor.probes import Probe, findings
 
 Run = Callable[..., Any]
-ON_SPARK = pytest.param("spark", marks=[pytest.mark.slow, pytest.mark.xdist_group("spark")])
+ON_SPARK = pytest.param("spark", marks=[pytest.mark.slow])
 
 
 @pytest.mark.parametrize("name", ["duckdb", "sqlite", "postgresql", ON_SPARK])

@@ -118,7 +118,7 @@ def spark_place(frames: Mapping[str, pd.DataFrame], folder: Path, url: str) -> P
     return Place({"shop": {"url": url, "timeout": "5m"}}, lambda table: {"table": f"shop.{table}"})
 
 
-ON_SPARK = pytest.param("spark", marks=[pytest.mark.slow, pytest.mark.xdist_group("spark")])
+ON_SPARK = pytest.param("spark", marks=[pytest.mark.slow])
 PLACES = ("parquet", "csv", "json", "duckdb", "sqlite", "postgresql", ON_SPARK)
 
 

@@ -21,7 +21,7 @@ from monitor.engines.spark_sql import spelt
 from monitor.errors import EngineError
 from monitor.targets import tables
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("spark")]
+pytestmark = [pytest.mark.slow]
 ODD = (
     "it's",
     "\\",
@@ -38,7 +38,7 @@ ODD = (
 
 @pytest.fixture(scope="module")
 def session(spark: str) -> Iterator[Session]:
-    with closing(connect("lake", spark)) as engine, engine.session() as session:
+    with closing(connect("lake", spark, timeout_seconds=300)) as engine, engine.session() as session:
         yield session
 
 
@@ -64,7 +64,7 @@ def test_a_statement_that_takes_too_long_is_cancelled_in_the_engine(spark: str) 
     with closing(connect("lake", spark, timeout_seconds=3)) as engine, engine.session() as session, too_long:
         session.run(endless, 1, "the endless one")
     # Both executors are free again.
-    with closing(connect("lake", spark)) as engine, engine.session() as session:
+    with closing(connect("lake", spark, timeout_seconds=300)) as engine, engine.session() as session:
         assert session.run(select(func.sum(text("id"))).select_from(text("range(10)")), 1) == [(45,)]
 
 
