@@ -80,7 +80,7 @@ def test_the_other_takes_over_and_tells_the_end_once(postgresql: str, tmp_path: 
     stream = Stream(StreamSettings(events_per_second=40, users=2_000, items=300))
     writer = LiveWriter(stream, tmp_path, datetime.now(UTC) - timedelta(minutes=1))
 
-    def wait_for(what: str, is_so: Callable[[], Any], seconds: float = 90) -> None:
+    def wait_for(what: str, is_so: Callable[[], Any], seconds: float = 150) -> None:
         ends = time.monotonic() + seconds
         while not is_so():
             assert time.monotonic() < ends, f"not within {seconds} s: {what}: {twins[0].said} {twins[1].said}"
@@ -103,7 +103,7 @@ def test_the_other_takes_over_and_tells_the_end_once(postgresql: str, tmp_path: 
         twins[0].process.send_signal(signal.SIGKILL)
         killed = time.monotonic()
         wait_for("the other leads", twins[1].leads)
-        assert time.monotonic() - killed < 20, "within seconds"
+        assert time.monotonic() - killed < 40, "within seconds, on a busy machine too"
         writer.change_faults(())
         wait_for("the end", lambda: "RESOLVED twins" in twins[1].said)
     finally:
