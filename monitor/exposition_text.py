@@ -42,7 +42,7 @@ class Scrapes:
             StateError: The state cannot be read.
 
         Cost:
-            About 5 us a series.
+            About 10 us a series.
         """
         if "name" in str(environ.get("QUERY_STRING", "")):
             sent: list[tuple[str, Headers]] = []
