@@ -31,11 +31,12 @@ def chance_above(degrees: int, value: float) -> float:
         >>> round(chance_above(19, 43.820), 6), chance_above(3, 0.0)
         (0.001, 1.0)
     """
-    if value <= 0:
-        return 1.0
-    if value == inf:
-        return 0.0
     half, y = degrees / 2, value / 2
+    # The half, not the value: of the smallest float nothing is left.
+    if y <= 0:
+        return 1.0
+    if y == inf:
+        return 0.0
     if y < half:
         return 1.0 - _density(half + 1, y) * _rising(half, y)
     # All terms are positive, the largest first, so nothing cancels.

@@ -26,6 +26,6 @@ def test_the_value_exceeded_with_a_chance_is_that_of_scipy(degrees: int) -> None
 
 
 def test_at_the_ends() -> None:
-    assert chance_above(5, 0.0) == chance_above(5, -1.0) == 1.0
+    assert chance_above(5, 0.0) == chance_above(5, -1.0) == chance_above(5, 5e-324) == 1.0
     assert chance_above(5, float("inf")) == chance_above(5, 1e6) == 0.0
     assert exceeded_with(3, 1 - 1e-12) < exceeded_with(3, 0.5) < exceeded_with(3, 1e-300)
