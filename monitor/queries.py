@@ -1,4 +1,4 @@
-"""Statements about the newest verdicts, which a page or a scrape waits for."""
+"""Statements that run at each commit, or that a page or a scrape waits for; built once."""
 
 from __future__ import annotations
 
@@ -25,11 +25,16 @@ def _latest() -> sa.Select[Any]:
     return select(table).join_from(found, table, same).order_by(table.c.dataset, table.c.check_id)
 
 
-# Built once: a page asks for the history of every subject that it shows.
 LATEST = _latest()
 HISTORY = (
     select(*(schema.verdicts.c[name] for name in ("end_us", "outcome", "measure", "value", "bound")))
     .where(*(schema.verdicts.c[name] == sa.bindparam(name) for name in ("pipeline", "dataset", "check_id", "subject")))
     .order_by(schema.verdicts.c.end_us.desc())
     .limit(sa.bindparam("at_most"))
+)
+# What is held back of a series is added with the next value: SQLite and PostgreSQL say this in the same words.
+COUNT = sa.text(
+    "INSERT INTO counters (pipeline, metric, labels, value, held) VALUES (:pipeline, :metric, :labels, 0, :added)"
+    " ON CONFLICT (pipeline, metric, labels) DO UPDATE"
+    " SET value = counters.value + counters.held + excluded.held, held = 0"
 )

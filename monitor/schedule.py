@@ -24,9 +24,9 @@ def due(
         at_most: Most windows of one check in one step.
 
     Returns:
-        Rounds, oldest window first; within a round every check has the same window end.
+        Rounds, oldest window first; a round has each check at most once, and all that end together.
     """
-    rounds: dict[datetime, list[Due]] = {}
+    ends: dict[datetime, list[Due]] = {}
     for check in checks:
         cadence = check.settings.cadence
         after = watermarks.get(check.id)
@@ -36,8 +36,15 @@ def due(
             newest = cadence.newest(now)
             windows = (newest,) if after is None or newest.end > after else ()
         for window in windows:
-            rounds.setdefault(window.end, []).append((check, window))
-    return [rounds[end] for end in sorted(rounds)]
+            ends.setdefault(window.end, []).append((check, window))
+    rounds: list[list[Due]] = []
+    for end in sorted(ends):
+        # Checks settle at different times. Those that do not wait for one another share what a round costs.
+        if rounds and not {check.id for check, _window in rounds[-1]} & {check.id for check, _window in ends[end]}:
+            rounds[-1] += ends[end]
+        else:
+            rounds.append(ends[end])
+    return rounds
 
 
 def given_up(window: Window, now: datetime, horizon: timedelta) -> bool:

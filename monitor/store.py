@@ -21,7 +21,7 @@ from checks.window import Window, micros, moment
 from monitor import objectives, rollups, schema
 from monitor.clock import Clock
 from monitor.database import Database
-from monitor.queries import HISTORY, LATEST
+from monitor.queries import COUNT, HISTORY, LATEST
 from monitor.records import (
     Judged,
     Point,
@@ -130,17 +130,13 @@ class Store(Database):
 
     def _count(self, connection: Connection, counted: Mapping[str, int], before: Mapping[str, int]) -> None:
         """Add what is new of a window to the counters; a new series starts at 0."""
-        table = schema.counters
+        rows = []
         for name, n in counted.items():
             metric, labels = name.split(" ", 1)
-            here = and_(table.c.pipeline == self.pipeline, table.c.metric == metric, table.c.labels == labels)
             added = max(0, n - before.get(name, 0))
-            changed = connection.execute(
-                table.update().where(here).values(value=table.c.value + table.c.held + added, held=0)
-            )
-            if changed.rowcount == 0:
-                row = {"pipeline": self.pipeline, "metric": metric, "labels": labels, "value": 0, "held": added}
-                connection.execute(table.insert().values(row))
+            rows.append({"pipeline": self.pipeline, "metric": metric, "labels": labels, "added": added})
+        if rows:
+            connection.execute(COUNT, rows)
 
     def count_one(self, connection: Connection, metric: str, labels: Mapping[str, str]) -> None:
         """Add one to a counter, in the caller's transaction."""

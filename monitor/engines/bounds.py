@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -61,7 +61,8 @@ def reads(statement: Any) -> Mapping[str, Sequence[Bounds]] | None:
         if isinstance(element, TableClause):
             tables[id(element)] = element
         elif isinstance(element, Select):
-            for table in _tables(element.get_final_froms()):
+            # Not asked for by get_final_froms(), which compiles all of the statement.
+            for table in {id(table): table for table in _tables(element.get_children())}.values():
                 bounded.add(id(table))
                 found.setdefault(table.name, []).append(_bounds(element, table))
         elif isinstance(element, FromClause) and isinstance(getattr(element, "element", None), TableClause):
@@ -90,8 +91,8 @@ def _is_words(column: ColumnClause[Any]) -> bool:
     return column.is_literal and not (column.name.isidentifier() or column.name == "*")
 
 
-def _tables(origins: Sequence[Any]) -> Iterator[TableClause]:
-    for origin in origins:
+def _tables(parts: Iterable[Any]) -> Iterator[TableClause]:
+    for origin in parts:
         if isinstance(origin, TableClause):
             yield origin
         elif isinstance(origin, Join):

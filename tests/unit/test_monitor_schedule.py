@@ -46,6 +46,16 @@ def test_checks_on_the_same_window_share_a_round() -> None:
     assert [[check.id for check, _window in pairs] for pairs in rounds] == [["duplicates", "ingestion"]] * 2
 
 
+def test_checks_that_settle_at_different_times_share_a_round_unless_one_is_behind() -> None:
+    later = Ingestion(IngestionSettings(settle=timedelta(seconds=30)))
+    now, marks = NOON + MINUTE + timedelta(seconds=10), {"duplicates": NOON, "ingestion": NOON - MINUTE}
+    (pairs,) = due([DUPLICATES, later], marks, now, 60)
+    assert [(check.id, window.end) for check, window in pairs] == [("ingestion", NOON), ("duplicates", NOON + MINUTE)]
+    behind = due([DUPLICATES, later], {**marks, "ingestion": NOON - 3 * MINUTE}, now, 60)
+    found = [[(check.id, (window.end - NOON) // MINUTE) for check, window in pairs] for pairs in behind]
+    assert found == [[("ingestion", -2)], [("ingestion", -1)], [("ingestion", 0), ("duplicates", 1)]]
+
+
 def test_a_window_waits_until_it_has_settled() -> None:
     cadence = Cadence(MINUTE, MINUTE, timedelta(minutes=2))
     assert cadence.newest(NOON).end == NOON - timedelta(minutes=2)
