@@ -1,7 +1,8 @@
 """Start, resident memory and CPU of the idle daemon: ``python benchmarks/idle.py`` (Linux).
 
-It makes an hour of events, starts ``recwatch run`` beside them with the default cadences, waits until
-every check has run and the references are built, lets it rest, and reads its memory.
+It makes two hours of events, starts ``recwatch run`` beside them with 20 checks a minute (five of each of four
+datasets, which read the same files), waits until all have run and the references are built, and then reads what
+the process takes while it goes on.
 """
 
 from __future__ import annotations
@@ -13,16 +14,25 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from statistics import median
+from typing import Any
+
+import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from monitor.demo import CONFIG, free_port
 from monitor.stream import LiveWriter, Stream, StreamSettings
 
-REST_SECONDS = 90
+REST_SECONDS = 300
+EVENTS_PER_SECOND = 100
+FILE_SECONDS = 10
+CHECKS = ("freshness", "contract", "ingestion", "unknown_ids", "duplicates")
+WITHOUT = ("density", "feature_drift", "popularity")
+DATASETS = 4
 
 
 def main() -> None:
@@ -30,12 +40,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder, port = Path(name), free_port()
         now = datetime.now(UTC)
-        writer = LiveWriter(Stream(StreamSettings(events_per_second=100)), folder / "data", now - timedelta(hours=2))
+        stream = Stream(StreamSettings(events_per_second=EVENTS_PER_SECOND))
+        writer = LiveWriter(stream, folder / "data", now - timedelta(hours=2))
         writer.advance(now)
-        # The demo's datasets, with the cadences that a real pipeline has.
-        text = CONFIG.format(port=port, folder=folder / "data").partition("checks:")[0]
         config = folder / "recwatch.yml"
-        config.write_text(text.replace("sqlite:///state.db", f"sqlite:///{folder}/state.db"), encoding="utf-8")
+        config.write_text(yaml.safe_dump(configuration(folder, port)), encoding="utf-8")
         command = [sys.executable, "-m", "recwatch_launch", "run", "--config", str(config)]
         daemon, started = subprocess.Popen(command, stderr=subprocess.DEVNULL), time.monotonic()
         try:
@@ -46,17 +55,33 @@ def main() -> None:
                 time.sleep(0.5)
             busy = _cpu_seconds(daemon.pid)
             resident = []
-            for _second in range(REST_SECONDS):
+            for second in range(REST_SECONDS):
                 time.sleep(1)
                 resident.append(_resident_mb(daemon.pid))
+                if second % FILE_SECONDS == 0:
+                    writer.advance(datetime.now(UTC))
             share = (_cpu_seconds(daemon.pid) - busy) / REST_SECONDS
             print(
                 f"resident {median(resident):.0f} MB (median of {REST_SECONDS} s; {min(resident):.0f} to"
-                f" {max(resident):.0f}), {100 * share:.1f} % of a core, 8 checks, 1 dataset"
+                f" {max(resident):.0f}), {100 * share:.2f} % of a core,"
+                f" {DATASETS * len(CHECKS)} checks a minute over {EVENTS_PER_SECOND} events a second"
             )
         finally:
             daemon.terminate()
             daemon.wait()
+
+
+def configuration(folder: Path, port: int) -> dict[str, Any]:
+    """Return the demo's datasets, its events as often as there are to be datasets, with a minute's cadence."""
+    asked: dict[str, Any] = yaml.safe_load(CONFIG.format(port=port, folder=folder / "data").partition("checks:")[0])
+    events = asked["datasets"]["events"]
+    asked["datasets"].update({f"events{at}": deepcopy(events) for at in range(2, DATASETS + 1)})
+    each_minute = {name: {"every": "1m", "window": "1m"} for name in CHECKS}
+    return {
+        **asked,
+        "state": f"sqlite:///{folder}/state.db",
+        "checks": {**each_minute, **{name: {"enabled": False} for name in WITHOUT}},
+    }
 
 
 def _is_ready(port: int) -> bool:
