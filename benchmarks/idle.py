@@ -1,4 +1,4 @@
-"""Start, resident memory and CPU of the idle daemon: ``python benchmarks/idle.py`` (Linux).
+"""Start, resident memory and CPU of the idle daemon: ``python benchmarks/idle.py [EVENTS_PER_SECOND]`` (Linux).
 
 It makes two hours of events, starts ``recwatch run`` beside them with 20 checks a minute (five of each of four
 datasets, which read the same files), waits until all have run and the references are built, and then reads what
@@ -28,7 +28,7 @@ from monitor.demo import CONFIG, free_port
 from monitor.stream import LiveWriter, Stream, StreamSettings
 
 REST_SECONDS = 300
-EVENTS_PER_SECOND = 100
+EVENTS_PER_SECOND = int(sys.argv[1]) if len(sys.argv) > 1 else 1
 FILE_SECONDS = 10
 CHECKS = ("freshness", "contract", "ingestion", "unknown_ids", "duplicates")
 WITHOUT = ("density", "feature_drift", "popularity")

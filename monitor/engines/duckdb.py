@@ -7,9 +7,11 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
@@ -44,16 +46,21 @@ def _create(url: str, options: Mapping[str, Any]) -> sa.Engine:
 
 
 def _prepare(connection: sa.Connection, options: Mapping[str, Any]) -> None:
-    cores = connection.exec_driver_sql("SELECT current_setting('threads')").scalar_one()
     settings = {
         "TimeZone": "UTC",
         "preserve_insertion_order": False,
         "memory_limit": options.get("memory_limit", MEMORY_LIMIT),
-        "threads": options.get("threads") or max(FEWEST_THREADS, int(cores)),
+        "threads": options.get("threads") or max(FEWEST_THREADS, _cores()),
         "temp_directory": _spills_to(),
     }
-    for name, value in settings.items():
-        connection.exec_driver_sql(f"SET {name} = {_quoted(value)}")
+    connection.exec_driver_sql(";".join(f"SET {name} = {_quoted(value)}" for name, value in settings.items()))
+
+
+@cache
+def _cores() -> int:
+    """Return the processors that DuckDB takes by itself, which knows the limits of a container."""
+    with duckdb.connect() as connection:
+        return int(connection.sql("SELECT current_setting('threads')").fetchall()[0][0])
 
 
 def _spills_to() -> str:
