@@ -256,9 +256,9 @@ class Store(Database):
 
     def series(self) -> list[tuple[str, float]]:
         """Return the name, see ``series_name``, and the value of every counter and gauge, read at little cost."""
-        key = {"pipeline": self.pipeline}
         with self.reading() as connection:
-            return [(name, value) for statement in SERIES for name, value in connection.execute(statement, key)]
+            read = [connection.execute(statement, {"pipeline": self.pipeline}).all() for statement in SERIES]
+        return [(name, value) for rows in read for name, value in rows]
 
     def baseline(self, dataset: str, check: str, window: Window, span_windows: int = 2_000) -> Baseline:
         """Return what a check may know of the time before a window; at most this many past windows."""

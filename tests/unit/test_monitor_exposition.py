@@ -484,3 +484,17 @@ def test_a_scrape_is_one_reading_of_the_state(
     monkeypatch.setattr(store, "latest_figures", read)
     assert told(exposition, NEWEST) == {of(dataset="events", source="ios"): 2e9}
     other.close()
+
+
+def test_a_state_on_postgresql_is_told_alike(store: Store, watched: Watched, postgresql: str) -> None:
+    served = Store(postgresql, "exposed")
+    rows = Sample("recwatch_contract_rows_total", {"dataset": "events", "result": "valid"}, 7)
+    for kept_in in (store, served):
+        for number in range(2):
+            kept_in.commit(newest(number, **{'a "b" \\': 1e9 + 0.25}))
+            kept_in.commit(judged("contract", number=number, increments=[rows]))
+    one, other = (Exposition(kept_in, lambda: watched, SystemClock()).lines() for kept_in in (store, served))
+    for (metric, lines), (_same, others) in zip(one, other, strict=True):
+        if metric.name != "recwatch_state_bytes":
+            assert sorted(lines) == sorted(others), metric.name
+    served.close()
