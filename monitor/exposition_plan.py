@@ -11,11 +11,13 @@ from checks.check import Sample
 from checks.metrics import BY_NAME, CHECK_RUNS, METRICS, PIPELINE
 from monitor.budget import engines_used
 from monitor.exposition_slo import defined, running
-from monitor.exposition_text import MOST_KEPT, spell, spelt
+from monitor.exposition_text import spell
 from monitor.status import Watched
 
 # Values by metric, and by series as they are spelt.
 Values = dict[str, dict[str, float]]
+# Series come and go; for each that can be shown this many are kept as they were spelt, some 500 bytes each.
+KEPT_TIMES = 2
 
 
 class Plan:
@@ -32,8 +34,10 @@ class Plan:
         self.checks = {(dataset, kind.id) for dataset, kind, check in watched.every() if check is not None}
         engines = frozenset(engines_used(watched.config))
         current = _Current(self.checks, self.slos, engines, watched.config.channels)
+        remembering = lru_cache(KEPT_TIMES * watched.config.limits.max_series)
         # By the name of a series in the state: its metric and how it is spelt; None if it is not shown.
-        self.shown = lru_cache(MOST_KEPT)(partial(_shown, current, self._pipeline))
+        self.shown = remembering(partial(_shown, current, self._pipeline))
+        self._spelt = remembering(spell)
         self._fixed: Values = {metric.name: {} for metric in METRICS}
         for samples in (_about_checks(watched), _unborn_runs(self.checks), defined(self.slos.values())):
             for one in samples:
@@ -51,7 +55,7 @@ class Plan:
     def put(self, values: Values, samples: Iterable[Sample]) -> None:
         """Add samples; of two about the same series the later one counts."""
         for sample in samples:
-            values[sample.metric][spelt(sample.metric, (self._pipeline, *sample.labels.items()))] = sample.value
+            values[sample.metric][self._spelt(sample.metric, (self._pipeline, *sample.labels.items()))] = sample.value
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,6 @@ Lines = Iterable[tuple[Metric, Sequence[str]]]
 EOF = b"# EOF\n"
 # What saves most of the bytes at a tenth of the time.
 FAST = 1
-# Series whose spelling is kept, some 500 bytes each; with more of them, each scrape spells them anew.
-MOST_KEPT = 50_000
 
 
 class Scrapes:
@@ -113,12 +111,6 @@ def spell(metric: str, labels: Iterable[tuple[str, str]]) -> str:
     """
     written = ",".join(f'{name}="{_escaped(label_value(text))}"' for name, text in sorted(labels))
     return f"{metric}{{{written}}}" if written else metric
-
-
-@lru_cache(maxsize=MOST_KEPT)
-def spelt(metric: str, labels: tuple[tuple[str, str], ...]) -> str:
-    """Return the same, as it was spelt before."""
-    return spell(metric, labels)
 
 
 def _escaped(text: str) -> str:

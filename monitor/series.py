@@ -110,7 +110,7 @@ def kept(values: Mapping[str, Mapping[str, float]], budget: int) -> tuple[dict[s
         rest -= waiting.pop()
     else:
         share = max((len(found) for found in values.values()), default=0)
-    # Sorting takes a fifth of a scrape, and is needed only to choose.
+    # Sorting is needed only to choose.
     fitting = {
         name: dict(sorted(found.items())[:share]) if len(found) > share else found for name, found in values.items()
     }

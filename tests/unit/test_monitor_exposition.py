@@ -27,7 +27,8 @@ from monitor.clock import SystemClock
 from monitor.config import Config
 from monitor.errors import ConfigError, StateError
 from monitor.exposition import Exposition, registry
-from monitor.records import Judged
+from monitor.exposition_plan import Plan
+from monitor.records import Judged, series_name
 from monitor.resolve import build
 from monitor.runner import Disabled, run_samples
 from monitor.series import kept, label_value, series_estimate
@@ -462,6 +463,16 @@ def test_labels_that_are_cut_or_cleaned_to_the_same_are_one_series(store: Store,
     ]
     store.commit(judged("freshness", gauges=gauges))
     assert list(told(Exposition(store, lambda: watched, SystemClock()), NEWEST)) == [of(dataset="events", source="a ?")]
+
+
+def test_series_that_come_and_go_leave_nothing_behind(store: Store, watched: Watched) -> None:
+    plan = Plan(replace(watched, config=configured(max_series=100)))
+    for number in range(1_000):
+        name = series_name(Sample(NEWEST, {"dataset": "events", "source": f"s{number}"}, 0))
+        written = f'{NEWEST}{{dataset="events",pipeline="shop",source="s{number}"}}'
+        assert plan.shown(name) == (NEWEST, written) == plan.shown(name)
+        assert plan.shown(name.replace("events", "gone")) is None
+    assert plan.shown.cache_info().currsize <= 200
 
 
 def test_a_scrape_is_one_reading_of_the_state(

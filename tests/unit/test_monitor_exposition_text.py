@@ -21,7 +21,7 @@ from prometheus_client.utils import floatToGoString
 
 from checks.metrics import Kind
 from checks.metrics import Metric as MadeMetric
-from monitor.exposition_text import Scrapes, family_of, number, spell, spelt
+from monitor.exposition_text import Scrapes, family_of, number, spell
 from monitor.series import label_value
 
 TEXTS = ("web", "", 'quote " and \\ and \n line', "ünïcode 日本", "\u202e", "a" * 500)
@@ -45,7 +45,7 @@ def made() -> Iterator[tuple[MadeMetric, list[str]]]:
     for metric, values in VALUES:
         yield (
             metric,
-            [f"{spelt(metric.name, tuple(labels.items()))} {number(value)}\n" for labels, value in values],
+            [f"{spell(metric.name, labels.items())} {number(value)}\n" for labels, value in values],
         )
 
 
