@@ -92,11 +92,6 @@ class Sample:
     labels: Mapping[str, str]
     value: float
 
-    @property
-    def key(self) -> tuple[str, tuple[tuple[str, str], ...]]:
-        """Identity of the series."""
-        return self.metric, tuple(sorted(self.labels.items()))
-
 
 # The settings of all checks on the same dataset, by check id; for checks that share a definition.
 Siblings = Mapping[str, Any]

@@ -107,7 +107,7 @@ class App:
         self._problem, self._pending = problem, pending
         self._home = home
         self.exposition = Exposition(store, watched, clock)
-        self._scrapes = Scrapes(self.exposition)
+        self._scrapes = Scrapes(self.exposition.lines)
         self._failing: set[str] = set()
         self._lock = threading.Lock()
         self._routes: Mapping[str, Callable[[Mapping[str, Any]], Answer]] = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 
 from alerts.slo import Kind, Slo
@@ -14,12 +14,18 @@ from monitor.status import Watched
 from monitor.store import Store
 
 
-def about_objectives(store: Store, slos: Mapping[str, Slo], now: datetime) -> Iterator[Sample]:
-    """Yield the series of objectives, each from its definition and from its last run."""
+def defined(slos: Iterable[Slo]) -> Iterator[Sample]:
+    """Yield what the definitions of objectives say, and zeros for what has yet to be counted."""
+    for slo in slos:
+        yield from _defined(slo)
+        # The store's own counts replace them.
+        yield from slo.counters(Outcome.ERROR, 0, 0)
+
+
+def seen(store: Store, slos: Mapping[str, Slo], now: datetime) -> Iterator[Sample]:
+    """Yield what the last run of each objective, and its budget, say."""
     latest, spent = objectives.latest(store), objectives.spent(store, slos, now)
     for slo in slos.values():
-        yield from _defined(slo)
-        yield from _unborn(slo)
         yield from _seen(slo, latest.get(slo.name), spent[slo.name], now)
 
 
@@ -40,11 +46,6 @@ def _defined(slo: Slo) -> Iterator[Sample]:
     for tier in slo.active:
         threshold = tier.threshold_ratio(slo.objective, slo.period)
         yield Sample("recwatch_slo_alert_threshold_ratio", {**labels, "tier": tier.name}, threshold)
-
-
-def _unborn(slo: Slo) -> Iterator[Sample]:
-    """Yield zeros for what has yet to be counted; the store's own counts replace them."""
-    yield from slo.counters(Outcome.ERROR, 0, 0)
 
 
 def _seen(slo: Slo, latest: Latest | None, spent: Spent, now: datetime) -> Iterator[Sample]:

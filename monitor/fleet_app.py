@@ -9,10 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import quote
 
-from prometheus_client.metrics_core import Metric as Family
-from prometheus_client.registry import Collector
-
-from checks.metrics import METRICS, PIPELINE
+from checks.metrics import METRICS, PIPELINE, Metric
 from monitor import evidence, log
 from monitor.access import denied
 from monitor.app import (
@@ -29,13 +26,11 @@ from monitor.app import (
     plain,
 )
 from monitor.errors import RecwatchError
-from monitor.exposition import family_of
-from monitor.exposition_text import Scrapes
+from monitor.exposition_text import Scrapes, number, spell
 from monitor.fleet import Fleet, Member
 from monitor.fleet_status import PIPELINES, FleetStatus, line, not_running, together
 from monitor.page import Page
 from monitor.receiver import MOST_BYTES
-from monitor.series import label_value
 
 UP, READ = "recwatch_pipeline_up", "recwatch_config_last_reload_successful"
 
@@ -49,7 +44,7 @@ class FleetApp:
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet, self._page = fleet, Page()
-        self._scrapes = Scrapes(FleetExposition(fleet))
+        self._scrapes = Scrapes(FleetExposition(fleet).lines)
         self._routes: Mapping[str, Callable[[Mapping[str, Any]], Answer]] = {
             "/": self._show,
             "/metrics": self._expose,
@@ -167,7 +162,7 @@ class FleetApp:
         return Answer(*self._scrapes.answer(environ))
 
 
-class FleetExposition(Collector):
+class FleetExposition:
     """The series of all pipelines, each under its own label; one that cannot tell is down, and hides no other.
 
     Args:
@@ -177,29 +172,29 @@ class FleetExposition(Collector):
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
 
-    def describe(self) -> Iterable[Family]:
-        """Return every family without samples, so that no other collector takes its name."""
-        return [family_of(metric) for metric in METRICS]
-
-    def collect(self) -> Iterable[Family]:
-        """Return every family with the samples of all pipelines."""
-        merged = {family.name: family for family in self.describe()}
+    def lines(self) -> list[tuple[Metric, list[str]]]:
+        """Return every metric with its lines of all pipelines."""
+        merged: dict[str, list[str]] = {metric.name: [] for metric in METRICS}
         down: list[str] = []
         for member in self._fleet.members.values():
             try:
-                families = list(member.app.exposition.collect())
+                found = member.app.exposition.lines()
             except RecwatchError as error:
                 log.error("pipeline_not_exposed", pipeline=member.name, error=error)
                 down.append(member.name)
                 continue
-            for family in families:
-                merged[family.name].samples.extend(family.samples)
+            for metric, lines in found:
+                merged[metric.name].extend(lines)
         for broken in self._fleet.broken.values():
             # One that took the name of another is told by its file; the other one runs.
             taken = any(member.name == broken.name for member in self._fleet.members.values())
             if not taken:
                 down.append(broken.name)
-                merged[READ].add_sample(READ, {PIPELINE: label_value(broken.name)}, 0)
+                merged[READ].append(_zero(READ, broken.name))
         for name in dict.fromkeys(down):
-            merged[UP].add_sample(UP, {PIPELINE: label_value(name)}, 0)
-        return merged.values()
+            merged[UP].append(_zero(UP, name))
+        return [(metric, merged[metric.name]) for metric in METRICS]
+
+
+def _zero(metric: str, pipeline: str) -> str:
+    return f"{spell(metric, [(PIPELINE, pipeline)])} {number(0)}\n"

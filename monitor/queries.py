@@ -25,7 +25,18 @@ def _latest() -> sa.Select[Any]:
     return select(table).join_from(found, table, same).order_by(table.c.dataset, table.c.check_id)
 
 
+def _series(table: sa.Table) -> sa.Select[Any]:
+    """Return the statement for the name of each series, see ``series_name``, and its value."""
+    name = table.c.metric + sa.literal(" ") + table.c.labels
+    return select(name, table.c.value).where(table.c.pipeline == sa.bindparam("pipeline"))
+
+
 LATEST = _latest()
+LATEST_FIGURES = LATEST.with_only_columns(
+    *(schema.verdicts.c[name] for name in ("dataset", "check_id", "subject", "outcome", "measure", "value", "bound")),
+    maintain_column_froms=True,
+)
+SERIES = (_series(schema.counters), _series(schema.gauges))
 HISTORY = (
     select(*(schema.verdicts.c[name] for name in ("end_us", "outcome", "measure", "value", "bound")))
     .where(*(schema.verdicts.c[name] == sa.bindparam(name) for name in ("pipeline", "dataset", "check_id", "subject")))

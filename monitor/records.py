@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from checks.check import Outcome, Sample, Verdict
@@ -85,6 +84,18 @@ class Point(NamedTuple):
     limit: float | None
 
 
+class Figure(NamedTuple):
+    """A verdict without its words, as Prometheus is told of it; the subject is JSON."""
+
+    dataset: str
+    check: str
+    subject: str
+    outcome: Outcome
+    measure: str
+    value: float | None
+    limit: float | None
+
+
 @dataclass(frozen=True)
 class SavedBaseline:
     """A reference as it was built: over which span, when, and whether it is pinned."""
@@ -136,13 +147,6 @@ def load_tally(dataset: str, row: Any, saved: str) -> Tally:
         {name: [tuple(entry) for entry in rows] for name, rows in found["listings"].items()},
         {name: Merge(merge) for name, merge in found["merges"].items()},
     )
-
-
-@lru_cache(maxsize=50_000)
-def labels_of(text: str) -> Mapping[str, str]:
-    """Return labels as they were written, not to be changed: a scrape parses none twice."""
-    labels: Mapping[str, str] = json.loads(text)
-    return labels
 
 
 def load_verdict(row: Any) -> Verdict:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from math import prod
 from typing import Any
 
 from checks import CATALOGUE
-from checks.check import Check, Sample
+from checks.check import Check
 from checks.contract import Contract
 from checks.dataset import Role
 from checks.feature_drift import FeatureDrift
@@ -92,34 +91,32 @@ def _rules(check: Check[Any], dataset: DatasetConfig) -> int:
     return own + len(check.settings.required) + len(check.settings.ranges)
 
 
-def kept(samples: Mapping[str, Sequence[Sample]], budget: int) -> tuple[dict[str, list[Sample]], int]:
-    """Return the samples of each metric that fit into a budget, and how many do not.
+def kept(values: Mapping[str, Mapping[str, float]], budget: int) -> tuple[dict[str, Mapping[str, float]], int]:
+    """Return the series of each metric that fit into a budget, and how many do not.
 
     All metrics get the same share; what a small one leaves over goes to the larger ones. Of a metric with
     too many, those that come first in the order of their labels are kept, so that they are the same every time.
 
     Args:
-        samples: By metric name.
+        values: By metric name, and by series.
         budget: Most series in all.
     """
     share, rest = budget, budget
-    waiting = sorted((len(found) for found in samples.values()), reverse=True)
+    waiting = sorted((len(found) for found in values.values()), reverse=True)
     while waiting:
         share = rest // len(waiting)
         if waiting[-1] > share:
             break
         rest -= waiting.pop()
     else:
-        share = max((len(found) for found in samples.values()), default=0)
-    # Sorting takes a fifth of a scrape, and is needed only to choose.
+        share = max((len(found) for found in values.values()), default=0)
+    # Sorting is needed only to choose.
     fitting = {
-        name: sorted(found, key=lambda sample: sample.key)[:share] if len(found) > share else list(found)
-        for name, found in samples.items()
+        name: dict(sorted(found.items())[:share]) if len(found) > share else found for name, found in values.items()
     }
-    return fitting, sum(map(len, samples.values())) - sum(map(len, fitting.values()))
+    return fitting, sum(map(len, values.values())) - sum(map(len, fitting.values()))
 
 
-@lru_cache(maxsize=1024)
 def label_value(text: str) -> str:
     """Return a label's value, at most 128 characters; longer ones end in a mark that keeps them apart.
 

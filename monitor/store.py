@@ -21,15 +21,15 @@ from checks.window import Window, micros, moment
 from monitor import objectives, rollups, schema
 from monitor.clock import Clock
 from monitor.database import Database
-from monitor.queries import COUNT, HISTORY, LATEST
+from monitor.queries import COUNT, HISTORY, LATEST, LATEST_FIGURES, SERIES
 from monitor.records import (
+    Figure,
     Judged,
     Point,
     Run,
     SavedBaseline,
     dump,
     dump_tally,
-    labels_of,
     load_tally,
     load_verdict,
     series_name,
@@ -198,6 +198,12 @@ class Store(Database):
             rows = connection.execute(LATEST, {"pipeline": self.pipeline}).all()
         return [load_verdict(row) for row in rows]
 
+    def latest_figures(self) -> list[Figure]:
+        """Return the same without their words."""
+        with self.reading() as connection:
+            rows = connection.execute(LATEST_FIGURES, {"pipeline": self.pipeline}).all()
+        return [Figure(*row) for row in rows]
+
     def histories(self, verdicts: Sequence[Verdict], at_most: int) -> list[tuple[Point, ...]]:
         """Return, for the subject of each verdict, its last verdicts without their words, oldest first."""
         found = []
@@ -239,14 +245,20 @@ class Store(Database):
         table = schema.counters
         with self.reading() as connection:
             rows = connection.execute(select(table).where(table.c.pipeline == self.pipeline)).all()
-        return [Sample(row.metric, labels_of(row.labels), row.value) for row in rows]
+        return [Sample(row.metric, json.loads(row.labels), row.value) for row in rows]
 
     def gauges(self) -> list[Sample]:
         """Return every gauge that a check has set."""
         table = schema.gauges
         with self.reading() as connection:
             rows = connection.execute(select(table).where(table.c.pipeline == self.pipeline)).all()
-        return [Sample(row.metric, labels_of(row.labels), row.value) for row in rows]
+        return [Sample(row.metric, json.loads(row.labels), row.value) for row in rows]
+
+    def series(self) -> list[tuple[str, float]]:
+        """Return the name, see ``series_name``, and the value of every counter and gauge, read at little cost."""
+        with self.reading() as connection:
+            read = [connection.execute(statement, {"pipeline": self.pipeline}).all() for statement in SERIES]
+        return [(name, value) for rows in read for name, value in rows]
 
     def baseline(self, dataset: str, check: str, window: Window, span_windows: int = 2_000) -> Baseline:
         """Return what a check may know of the time before a window; at most this many past windows."""

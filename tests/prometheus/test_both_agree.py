@@ -24,9 +24,9 @@ from checks.check import Outcome, Verdict
 from checks.window import Window
 from monitor.alerting import Alerting
 from monitor.config import Config
-from monitor.exposition_slo import about_objectives, running
+from monitor.exposition_slo import defined, running, seen
 from monitor.objectives import points
-from monitor.records import Judged
+from monitor.records import Judged, series_name
 from monitor.resolve import build
 from monitor.status import Watched
 from monitor.store import Store
@@ -137,8 +137,10 @@ class Play:
         self.store.commit(Judged(self.story.check, "events", window, [verdict], now, 0.1, points=found))
 
     def _scrape(self, minute: int, now: datetime) -> None:
-        samples = {sample.key: sample for sample in about_objectives(self.store, running(self.watched), now)}
-        samples |= {sample.key: sample for sample in self.store.counters()}
+        slos = running(self.watched)
+        told = (*defined(slos.values()), *seen(self.store, slos, now))
+        samples = {series_name(sample): sample for sample in told}
+        samples |= {series_name(sample): sample for sample in self.store.counters()}
         for sample in samples.values():
             labels = ", ".join(f'{name}="{text}"' for name, text in {"pipeline": "shop", **sample.labels}.items())
             # In promtool time begins at 0.

@@ -27,7 +27,8 @@ from monitor.clock import SystemClock
 from monitor.config import Config
 from monitor.errors import ConfigError, StateError
 from monitor.exposition import Exposition, registry
-from monitor.records import Judged
+from monitor.exposition_plan import Plan
+from monitor.records import Judged, series_name
 from monitor.resolve import build
 from monitor.runner import Disabled, run_samples
 from monitor.series import kept, label_value, series_estimate
@@ -290,13 +291,13 @@ def test_within_the_budget_nothing_is_dropped(store: Store, watched: Watched) ->
     assert found["recwatch_series"] == {(): sum(len(of) for name, of in found.items() if name.startswith("recwatch_"))}
 
 
-def samples_of(sizes: Mapping[str, int]) -> dict[str, list[Sample]]:
-    return {name: [Sample(name, {"n": str(n)}, 0) for n in range(size)] for name, size in sizes.items()}
+def values_of(sizes: Mapping[str, int]) -> dict[str, dict[str, float]]:
+    return {name: {f"{name}{n}": n for n in range(size)} for name, size in sizes.items()}
 
 
 @given(some.dictionaries(some.text(min_size=1, max_size=3), some.integers(1, 40), max_size=8), some.integers(0, 120))
 def test_the_budget_is_shared_fairly(sizes: dict[str, int], budget: int) -> None:
-    fitting, dropped = kept(samples_of(sizes), budget)
+    fitting, dropped = kept(values_of(sizes), budget)
     left = {name: len(found) for name, found in fitting.items()}
     assert sum(left.values()) + dropped == sum(sizes.values())
     assert sum(left.values()) <= budget
@@ -340,7 +341,7 @@ def test_too_many_possible_series_are_refused_at_the_start() -> None:
 # -- failure -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("read", ["counters", "gauges", "runs", "latest"])
+@pytest.mark.parametrize("read", ["series", "runs", "latest_figures"])
 def test_a_store_that_can_not_be_read_fails_the_scrape(
     store: Store, watched: Watched, monkeypatch: pytest.MonkeyPatch, read: str
 ) -> None:
@@ -366,3 +367,145 @@ def test_every_metric_says_what_it_means(store: Store, watched: Watched) -> None
         escaped = metric.help.replace("\\", r"\\").replace("\n", r"\n")
         assert f"# HELP {metric.name} {escaped}\n" in text
         assert f"# TYPE {metric.name} {metric.kind}\n" in text
+
+
+# -- what is kept between scrapes is never stale ---------------------------------------------------
+
+
+def told(exposition: Exposition, metric: str) -> dict[tuple[tuple[str, str], ...], float]:
+    """Return the values of one metric by labels, of one scrape of an exposition that was scraped before."""
+    found: dict[tuple[tuple[str, str], ...], float] = {}
+    for family in exposition.collect():
+        for sample in family.samples:
+            if sample.name == metric:
+                labels = {name: text for name, text in sample.labels.items() if name != "pipeline"}
+                assert of(**labels) not in found, "twice"
+                found[of(**labels)] = sample.value
+    return found
+
+
+NEWEST = "recwatch_newest_event_timestamp_seconds"
+
+
+def newest(number: int, **at: float) -> Judged:
+    gauges = [Sample(NEWEST, {"dataset": "events", "source": source}, value) for source, value in at.items()]
+    return judged("freshness", number=number, gauges=gauges)
+
+
+def test_each_scrape_tells_what_the_state_holds_now(store: Store, watched: Watched) -> None:
+    exposition = Exposition(store, lambda: watched, SystemClock())
+    assert told(exposition, NEWEST) == {}
+    for number, at in enumerate(({"ios": 1e9}, {"ios": 2e9, "web": 1e9}, {"web": 3e9})):
+        store.commit(newest(number, **at))
+        for _again in range(2):
+            assert told(exposition, NEWEST) == {of(dataset="events", source=name): n for name, n in at.items()}
+        assert told(exposition, "recwatch_check_runs_total")[of(**FRESH, outcome="good")] == (0, 2, 3)[number]
+        finished = (NOON + (number + 1.5) * MINUTE).timestamp()
+        assert told(exposition, "recwatch_check_last_run_timestamp_seconds") == {of(**FRESH): finished}
+    for number, outcome in enumerate((Outcome.BAD, Outcome.UNKNOWN, Outcome.GOOD), start=3):
+        store.commit(judged("freshness", outcome, number))
+        said = {Outcome.BAD: {of(**FRESH): 0}, Outcome.UNKNOWN: {}, Outcome.GOOD: {of(**FRESH): 1}}
+        assert told(exposition, "recwatch_check_good") == said[outcome]
+
+
+def test_what_another_daemon_writes_is_seen_at_the_next_scrape(store: Store, watched: Watched, tmp_path: Path) -> None:
+    exposition, other = (
+        Exposition(store, lambda: watched, SystemClock()),
+        Store(f"sqlite:///{tmp_path}/state.db", "shop"),
+    )
+    for number in range(3):
+        other.commit(newest(number, ios=1e9 + number))
+        assert told(exposition, NEWEST) == {of(dataset="events", source="ios"): 1e9 + number}
+    other.close()
+
+
+def test_a_reload_is_seen_at_the_next_scrape(store: Store, watched: Watched) -> None:
+    inforce = [watched]
+    exposition = Exposition(store, lambda: inforce[0], SystemClock())
+    store.commit(newest(0, ios=1e9))
+    ios = {of(dataset="events", source="ios"): 1e9}
+    assert told(exposition, NEWEST) == ios
+    rest = tuple(check for check in watched.checks["events"] if check.id != "freshness")
+    inforce[0] = replace(watched, checks={"events": rest})
+    assert told(exposition, NEWEST) == {}
+    assert told(exposition, "recwatch_check_enabled")[of(**FRESH)] == 0
+    assert told(exposition, "recwatch_check_last_run_timestamp_seconds") == {}
+    # A role that is missing is noticed by a run, without a reload.
+    inforce[0] = replace(watched, disabled={("events", "freshness"): Disabled("freshness", "events", "needs a role")})
+    assert told(exposition, NEWEST) == {}
+    inforce[0] = replace(watched, config=configured(max_series=4_000))
+    assert told(exposition, NEWEST) == ios
+    renamed = watched.config.model_copy(update={"pipeline": "mall"})
+    inforce[0] = replace(watched, config=renamed, read_problem="unknown key", is_leader=False)
+    samples = [sample for family in exposition.collect() for sample in family.samples]
+    assert {sample.labels["pipeline"] for sample in samples} == {"mall"}
+    values = {sample.name: sample.value for sample in samples}
+    assert (values["recwatch_config_last_reload_successful"], values["recwatch_leader"]) == (0, 0)
+
+
+def test_objectives_follow_a_reload(store: Store) -> None:
+    pipeline = build(configured())
+    watched = Watched(pipeline.config, pipeline.checks, {}, NOON, slos=pipeline.slos)
+    inforce = [watched]
+    exposition = Exposition(store, lambda: inforce[0], SystemClock())
+    name = "recwatch_slo_objective_ratio"
+    assert len(told(exposition, name)) == len(pipeline.slos) > 5
+    assert set(told(exposition, "recwatch_slo_checks_total").values()) == {0}
+    slo = pipeline.slos["events-freshness"]
+    inforce[0] = replace(watched, slos={"mine": replace(slo, name="mine", objective=0.5)})
+    assert told(exposition, name) == {of(slo="mine"): 0.5}
+    pipeline.close()
+
+
+def test_labels_that_are_cut_or_cleaned_to_the_same_are_one_series(store: Store, watched: Watched) -> None:
+    gauges = [
+        Sample(NEWEST, {"dataset": "events", "source": source}, at) for source, at in (("a ?", 1), ("a \ud800", 2))
+    ]
+    store.commit(judged("freshness", gauges=gauges))
+    assert list(told(Exposition(store, lambda: watched, SystemClock()), NEWEST)) == [of(dataset="events", source="a ?")]
+
+
+def test_series_that_come_and_go_leave_nothing_behind(store: Store, watched: Watched) -> None:
+    plan = Plan(replace(watched, config=configured(max_series=100)))
+    for number in range(1_000):
+        name = series_name(Sample(NEWEST, {"dataset": "events", "source": f"s{number}"}, 0))
+        written = f'{NEWEST}{{dataset="events",pipeline="shop",source="s{number}"}}'
+        assert plan.shown(name) == (NEWEST, written) == plan.shown(name)
+        assert plan.shown(name.replace("events", "gone")) is None
+    assert plan.shown.cache_info().currsize <= 200
+
+
+def test_a_scrape_is_one_reading_of_the_state(
+    store: Store, watched: Watched, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    exposition, other = (
+        Exposition(store, lambda: watched, SystemClock()),
+        Store(f"sqlite:///{tmp_path}/state.db", "shop"),
+    )
+    other.commit(newest(0, ios=1e9))
+    read = store.latest_figures
+
+    def meanwhile() -> Any:
+        other.commit(newest(1, ios=2e9))
+        return read()
+
+    monkeypatch.setattr(store, "latest_figures", meanwhile)
+    found = {sample.name: sample.value for family in exposition.collect() for sample in family.samples}
+    assert found[NEWEST] == 1e9, "of the moment at which the scrape began"
+    monkeypatch.setattr(store, "latest_figures", read)
+    assert told(exposition, NEWEST) == {of(dataset="events", source="ios"): 2e9}
+    other.close()
+
+
+def test_a_state_on_postgresql_is_told_alike(store: Store, watched: Watched, postgresql: str) -> None:
+    served = Store(postgresql, "exposed")
+    rows = Sample("recwatch_contract_rows_total", {"dataset": "events", "result": "valid"}, 7)
+    for kept_in in (store, served):
+        for number in range(2):
+            kept_in.commit(newest(number, **{'a "b" \\': 1e9 + 0.25}))
+            kept_in.commit(judged("contract", number=number, increments=[rows]))
+    one, other = (Exposition(kept_in, lambda: watched, SystemClock()).lines() for kept_in in (store, served))
+    for (metric, lines), (_same, others) in zip(one, other, strict=True):
+        if metric.name != "recwatch_state_bytes":
+            assert sorted(lines) == sorted(others), metric.name
+    served.close()

@@ -214,7 +214,7 @@ def test_a_lost_state_is_an_error_and_logged_once(
         raise StateError("state sqlite:///state.db: cannot be read: disk I/O error")
 
     with monkeypatch.context() as patch:
-        patch.setattr(stage.store, "counters", fail)
+        patch.setattr(stage.store, "series", fail)
         for _ in range(3):
             status, _headers, body = stage.ask("/metrics")
             assert status == 503

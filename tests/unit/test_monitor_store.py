@@ -175,6 +175,25 @@ def test_a_database_that_cannot_be_opened_says_so_without_its_password(tmp_path:
         Store(f"sqlite:///{tmp_path}/no/such/folder/state.db", "shop")
 
 
+def test_what_is_read_together_is_of_one_moment_to_one_thread(store: Store, tmp_path: Path) -> None:
+    other = Store(f"sqlite:///{tmp_path}/state.db", "shop")
+    elsewhere: list[object] = []
+    with store.one_moment():
+        assert store.note("told") is None
+        other.set_note("told", 1)
+        assert store.note("told") is None
+        thread = threading.Thread(target=lambda: elsewhere.append(store.note("told")))
+        thread.start()
+        thread.join()
+        assert elsewhere == [1], "another thread reads for itself"
+    assert store.note("told") == 1
+    other.set_note("told", 2)
+    with pytest.raises(StateError, match="no such table"), store.one_moment(), store.reading() as connection:
+        connection.exec_driver_sql("SELECT * FROM nowhere")
+    assert store.note("told") == 2, "after a failure, too"
+    other.close()
+
+
 def test_references_of_schema_2_still_serve(store: Store, tmp_path: Path) -> None:
     """References of feature_drift used to give a feature by its place, over all sources."""
     tally = Tally("events", window(0), listings={"bins": [(0, 1, 7), (1, None, 3), (1, 2, 5)]})
