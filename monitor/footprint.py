@@ -25,7 +25,8 @@ class Footprint:
     """Gives memory back after work.
 
     DuckDB's code alone is 37 MB when it has run, and a third of it is needed again in the usual tick; its constants
-    are 12 MB, read when it is loaded. The allocator of the C library keeps what was freed. Elsewhere than on Linux nothing is done.
+    are 12 MB, read when it is loaded. The allocator of the C library keeps what was freed. Elsewhere than on Linux
+    nothing is done.
     """
 
     def __init__(self) -> None:
