@@ -75,8 +75,9 @@ def _part(name: str, *numbers: Any, key: Any = None) -> Any:
 
 def _cells_part(rows: Rows, users: Any, items: Any) -> Any:
     both = and_(rows.belongs, rows.present(Role.USER), rows.present(Role.ITEM))
-    pair = row_key(rows.column(Role.USER), rows.column(Role.ITEM))
-    cells = select(func.count(distinct(pair))).where(both).scalar_subquery()
+    pair = row_key(rows.column(Role.USER), rows.column(Role.ITEM)).label("pair")
+    # The groups are counted, which takes less time and memory than a set of what is distinct.
+    cells = select(func.count()).select_from(select(pair).where(both).group_by(pair).subquery()).scalar_subquery()
     counts = [select(func.count()).select_from(of).scalar_subquery() for of in (users, items)]
     catalogue = [_catalogue_size(rows, link, role) for link, role in (("users", Role.USER), ("items", Role.ITEM))]
     return _part("cells", cells, *counts, *catalogue)
