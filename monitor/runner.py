@@ -16,7 +16,7 @@ from checks.check import Check, Outcome, Sample, Verdict
 from checks.dataset import Dataset, Role
 from checks.fuse import Scan, fuse
 from checks.measure import Listing, Measure, Row, Tally, combined
-from checks.rows import Rows
+from checks.rows import GROUPS, Rows
 from checks.window import MICROSECOND, Window, moment
 from monitor.clock import Clock
 from monitor.errors import EngineError
@@ -179,7 +179,9 @@ class Runner:
             largest = largest_sources(resolver.session(name, window), dataset, window, config.most_sources)
             known = self._sources.get(name) or tuple(self._note(f"sources:{name}") or ())
             # Known sources stay, so that a series never changes its meaning.
-            kept = (*known, *(source for source in largest if source not in known))[: config.most_sources]
+            # Names of groups, which may be known from earlier, take no place.
+            own = tuple(source for source in known if source not in GROUPS)
+            kept = (*own, *(source for source in largest if source not in own))[: config.most_sources]
             self._sources[name], self._sources_at[name] = kept, now
             if self.remembers and self.store is not None and kept != known:
                 self.store.set_note(f"sources:{name}", kept)

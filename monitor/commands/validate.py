@@ -16,6 +16,7 @@ from alerts.burn import CHECKS_IN_SHORT, Tier
 from alerts.evaluate import SEVERITY_OF
 from alerts.slo import Kind, Slo
 from checks import CATALOGUE
+from checks.rows import GROUPS
 from monitor.access import exposure
 from monitor.budget import engines_used
 from monitor.channels import told
@@ -234,6 +235,9 @@ def unused(config: Config) -> Iterator[str]:
             yield f"dataset {name} is neither watched nor read for another; remove it, or add a time role"
         elif name not in watched and (dataset.checks.model_fields_set or dataset.features):
             yield f"dataset {name} is not watched, so its checks and features have no effect; add watch: true"
+        groups = [source for source in dataset.sources or () if source in GROUPS]
+        if groups:
+            yield f"dataset {name}: sources has {', '.join(groups)}, names of recwatch's own; such rows count as other"
     for check in CATALOGUE:
         reasons = [
             check(config.settings(name, check.id, check.settings_type)).absent(described(name, config.datasets[name]))
