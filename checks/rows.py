@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 
 from checks.dataset import Dataset, Kind, Role, TimeUnit
-from checks.dialect import epoch_micros, is_not_finite, number_text, parsed_time
+from checks.dialect import LONGEST_VALUE, epoch_micros, is_not_finite, number_text, parsed_time
 from checks.window import Window, micros
 
 NO_SOURCE = "(none)"
@@ -171,7 +171,7 @@ class Rows:
         if Role.SOURCE not in self.dataset.roles:
             return name
         # Told apart value by value: to DuckDB a list of values is a join, at twice the cost.
-        known = {source: source for source in self.dataset.sources if source not in GROUPS}
+        known = {source: source for source in self.dataset.sources if is_source(source)}
         named = case(known, value=name, else_=OTHER_SOURCE) if known else literal(OTHER_SOURCE, Text)
         return case((name.is_(None), NO_SOURCE), else_=named)
 
@@ -222,6 +222,11 @@ class Rows:
         if self.kind(role) is Kind.TEXT:
             return and_(column.is_not(None), column != "")
         return column.is_not(None)
+
+
+def is_source(name: str) -> bool:
+    """Return whether a producer can be told apart by its name: it is none of ours, and short enough to be kept."""
+    return name not in GROUPS and len(name) <= LONGEST_VALUE
 
 
 def require(dataset: Dataset, *roles: Role) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy import Double, Text, and_, case, cast, func, select
 from alerts.slo import Slo
 from checks import CATALOGUE, Check
 from checks.dataset import ColumnType, Dataset, Kind, Role, TimeUnit, dataset_table
+from checks.dialect import LONGEST_VALUE
 from checks.rows import GROUPS, Rows
 from checks.window import Window
 from monitor.config import EMBEDDED, Config, DatasetConfig, TimeColumn
@@ -24,7 +25,6 @@ from monitor.streams import Stream, connect_streams
 TIME_ROLES = (Role.EVENT_TIME, Role.INGESTED_AT, Role.VALID_FROM, Role.VALID_TO)
 ID_ROLES = (Role.EVENT_ID, Role.USER, Role.ITEM)
 # In characters. Each is kept with every verdict about it.
-LONGEST_SOURCE = 1_000
 # A number below the bound of its unit lies before the year 5138; the smallest unit that fits wins.
 _UNIT_BOUNDS = {TimeUnit.SECONDS: 1e11, TimeUnit.MILLISECONDS: 1e14, TimeUnit.MICROSECONDS: 1e17}
 
@@ -209,7 +209,7 @@ def largest_sources(session: Session, dataset: Dataset, window: Window, most: in
     """
     rows = Rows(dataset, window)
     source, counted = cast(rows.column(Role.SOURCE), Text), func.count()
-    named = and_(source.is_not(None), func.length(source) <= LONGEST_SOURCE, source.not_in(GROUPS))
+    named = and_(source.is_not(None), func.length(source) <= LONGEST_VALUE, source.not_in(GROUPS))
     statement = rows.select(source).where(named).group_by(source)
     statement = statement.order_by(counted.desc(), source).limit(most)
     return tuple(str(row[0]) for row in session.run(statement, most, f"sources of {dataset.name}"))
