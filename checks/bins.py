@@ -9,8 +9,9 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Double, Integer, SmallInteger, Text, case, cast, literal, literal_column, or_
 
+from checks.clipped import clip, comparable
 from checks.dataset import Dataset, Kind
-from checks.dialect import is_not_finite, number_or_null, number_text
+from checks.dialect import LONGEST_VALUE, is_not_finite, number_or_null, number_text
 
 NULL, UNSEEN, BELOW, ABOVE = "null", "unseen", "below", "above"
 
@@ -48,6 +49,11 @@ class Bins:
         return 1
 
     @property
+    def has_cut(self) -> bool:
+        """Whether a value may be the start of one that was too long to keep."""
+        return any(len(value) >= LONGEST_VALUE for value in self.values)
+
+    @property
     def closed_edges(self) -> tuple[float, ...]:
         """The edges with the two outer bins closed.
 
@@ -65,7 +71,9 @@ class Bins:
     @classmethod
     def load(cls, saved: Mapping[str, Any]) -> Bins:
         """Return saved bins."""
-        lists = {name: tuple(saved[name]) for name in ("labels", "edges", "values")}
+        lists = {"edges": tuple(saved["edges"])}
+        # What was saved before long values were cut finds its rows, too.
+        lists |= {name: tuple(map(clip, saved[name])) for name in ("labels", "values")}
         return cls(**{**saved, **lists})
 
 
@@ -91,7 +99,7 @@ def bin_of(dataset: Dataset, name: str, bins: Bins) -> ColumnElement[int]:
     """Return the number of a row's bin, as a tree of comparisons for numeric features."""
     raw: ColumnElement[Any] = dataset.table.c[name]
     if not bins.edges:
-        text = spelt(dataset, name)
+        text = comparable(spelt(dataset, name), bins.values)
         whens = {value: literal(at, SmallInteger) for at, value in enumerate(bins.values, start=2)}
         known = case(whens, value=text, else_=literal(1, SmallInteger)) if whens else literal(1, SmallInteger)
         return case((raw.is_(None), literal(0, SmallInteger)), else_=known)
@@ -102,6 +110,14 @@ def bin_of(dataset: Dataset, name: str, bins: Bins) -> ColumnElement[int]:
     inner = _tree(cast(value, Double), bins.edges[1:], 2)
     below = (cast(value, Double) < bins.edges[0], literal(1, SmallInteger))
     return case((is_null, literal(0, SmallInteger)), below, else_=inner)
+
+
+def in_bin(dataset: Dataset, name: str, bins: Bins, at: int) -> ColumnElement[bool]:
+    """Return the condition that a row is in a certain bin."""
+    if bins.edges or at < len(bins.labels) - len(bins.values):
+        return bin_of(dataset, name, bins) == at
+    value = bins.values[at - len(bins.labels)]
+    return comparable(spelt(dataset, name), [value]) == value
 
 
 def spelt(dataset: Dataset, name: str) -> ColumnElement[str]:

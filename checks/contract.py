@@ -25,6 +25,7 @@ from sqlalchemy import (
 from checks.baseline import Baseline
 from checks.bins import number
 from checks.check import Check, Outcome, Sample, Verdict, percent, ratio_verdict
+from checks.clipped import clip
 from checks.dataset import Dataset, Kind, Role
 from checks.dialect import is_not_finite
 from checks.measure import Aggregate, Counts, Listing, Measure, Tally
@@ -212,7 +213,8 @@ class Contract(Check[ContractSettings]):
     def _value_changes(self, tally: Tally, frozen: Mapping[str, Any]) -> dict[str, list[str]]:
         changes: dict[str, list[str]] = {}
         rows = tally.count("rows")
-        for role, recorded in frozen["values"].items():
+        for role, known in frozen["values"].items():
+            recorded = {clip(value): share for value, share in known.items()}
             seen = {str(value) for value, _ in tally.listings.get(role, ()) if value is not None}
             new = sorted(seen - set(recorded))
             if new and len(recorded) < MOST_VALUES and not self.settings.allow_new_values:

@@ -251,6 +251,46 @@ def _row_key_sqlite(element: Any, compiler: Any, **kw: Any) -> str:
     return parts[0] if len(parts) == 1 else f"({joined})"
 
 
+# Of a longer text this many characters are kept, and a hash in place of the rest.
+LONGEST_VALUE, START = 1_000, 935
+
+
+class clipped(GenericFunction[str]):  # noqa: N801
+    """A text as it is kept, equal to ``clip`` of ``checks/clipped.py``.
+
+    A dialect that does not say how leaves it as it is: long values are then cut when they have come, and found by none.
+    """
+
+    type = Text()
+    inherit_cache = True
+
+
+@compiles(clipped)
+def _clipped(element: Any, compiler: Any, **kw: Any) -> str:
+    return compiler.process(element.clauses, **kw)  # type: ignore[no-any-return]
+
+
+@compiles(clipped, "duckdb")
+def _clipped_duckdb(element: Any, compiler: Any, **kw: Any) -> str:
+    return _cut(compiler.process(element.clauses, **kw), "sha256({})")
+
+
+@compiles(clipped, "postgresql")
+def _clipped_postgresql(element: Any, compiler: Any, **kw: Any) -> str:
+    return _cut(compiler.process(element.clauses, **kw), "encode(sha256(convert_to({}, 'UTF8')), 'hex')")
+
+
+@compiles(clipped, "sqlite")
+def _clipped_sqlite(element: Any, compiler: Any, **kw: Any) -> str:
+    # It has no hash; the engine brings this function.
+    return f"clipped({compiler.process(element.clauses, **kw)})"
+
+
+def _cut(value: str, digest: str) -> str:
+    cut = f"substr({value}, 1, {START}) || '~' || {digest.format(value)}"
+    return f"CASE WHEN length({value}) > {LONGEST_VALUE} THEN {cut} ELSE {value} END"
+
+
 def count_if(condition: ColumnElement[bool]) -> ColumnElement[int]:
     """Return the number of rows for which a condition holds, as an aggregate."""
     return func.count(case((condition, 1)))

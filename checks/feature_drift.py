@@ -22,10 +22,10 @@ from sqlalchemy import (
 
 from checks import stats
 from checks.baseline import Baseline
-from checks.bins import Bins, bin_of, categorical, numeric, spelt
+from checks.bins import Bins, bin_of, categorical, in_bin, numeric, spelt
 from checks.check import Check, Outcome, Sample, Verdict
-from checks.dataset import Dataset, Kind, Role
-from checks.dialect import is_not_finite
+from checks.dataset import ColumnType, Dataset, Kind, Role
+from checks.dialect import clipped, is_not_finite
 from checks.measure import Aggregate, Listing, Measure, Tally
 from checks.rows import ALL_SOURCES, Rows
 from checks.settings import CheckSettings, Duration, Ratio, Setting, hours
@@ -105,8 +105,9 @@ class FeatureDrift(Check[FeatureDriftSettings]):
                 listings.append(Listing(f"moments:{name}", rows, _moments(rows, name), 1))
             value, counted = spelt(rows.dataset, name).label("value"), func.count().label("n")
             top = rows.select(value, counted).where(raw.is_not(None)).group_by(value)
-            top = top.order_by(counted.desc(), value).limit(self.settings.categories + 1)
-            listings.append(Listing(f"values:{name}", rows, top, self.settings.categories + 1))
+            most: Any = top.order_by(counted.desc(), value).limit(self.settings.categories + 1).subquery().c
+            kept = select(clipped(most.value), most.n).order_by(most.n.desc(), most.value)
+            listings.append(Listing(f"values:{name}", rows, kept, self.settings.categories + 1))
         return listings
 
     def freeze(self, tally: Tally, dataset: Dataset) -> Mapping[str, Any]:
@@ -231,7 +232,7 @@ class FeatureDrift(Check[FeatureDriftSettings]):
         if bins is None or not grown or feature not in rows.dataset.columns:
             return None
         label = max(grown)[1]
-        is_in = bin_of(rows.dataset, feature, bins) == list(bins.labels).index(label)
+        is_in = in_bin(rows.dataset, feature, bins, list(bins.labels).index(label))
         return Suspects(rows, is_in, what=f"rows with {feature} {label}")
 
     def gauges(self, tally: Tally, verdicts: Sequence[Verdict]) -> tuple[Sample, ...]:
@@ -274,14 +275,20 @@ def _binned(rows: Rows, name: str, bins: Bins, place: int, per_source: bool) -> 
     producer, count = f"{name}_source", f"{name}_rows"
     sources = [rows.source.label(producer)] if per_source else []
     # Not every type that is none of the usual ones can be grouped by.
-    if not bins.recurring or rows.dataset.columns[name].kind is Kind.OTHER:
+    if not bins.has_cut and (not bins.recurring or rows.dataset.columns[name].kind is Kind.OTHER):
         found: Any = rows.select(*sources, bin_of(rows.dataset, name, bins).label("bin")).subquery(f"f{place}").c
         n: Any = func.count()
     else:
-        each: Any = rows.select(rows.dataset.table.c[name], *sources).subquery(f"e{place}").c
+        dataset = rows.dataset
+        raw: Any = dataset.table.c[name]
+        if bins.has_cut:
+            # Cut once a row, not once for each value that it is compared with.
+            raw = clipped(spelt(dataset, name)).label(name)
+            dataset = replace(dataset, columns={**dataset.columns, name: ColumnType(Kind.TEXT, "TEXT")})
+        each: Any = rows.select(raw, *sources).subquery(f"e{place}").c
         values: Any = select(*each, func.count().label(count)).group_by(*each).subquery(f"v{place}")
         kept = [values.c[producer]] if per_source else []
-        bin_of_value = bin_of(replace(rows.dataset, table=values), name, bins).label("bin")
+        bin_of_value = bin_of(replace(dataset, table=values), name, bins).label("bin")
         found = select(*kept, bin_of_value, values.c[count].label("n")).subquery(f"f{place}").c
         n = cast(func.sum(found.n), BigInteger)
     of = [found[producer]] if per_source else []

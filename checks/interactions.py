@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import Double, Text, and_, case, cast, distinct, func, literal, null, select, union_all
 
+from checks.clipped import clip, comparable
 from checks.dataset import Role
 from checks.dialect import row_key
 from checks.measure import Listing, Tally
@@ -46,7 +47,7 @@ def interactions(rows: Rows, look_back: timedelta, ranking: Sequence[str] = ()) 
     items = _ranked(_counted(rows, Role.ITEM, rows.column(Role.ITEM)).subquery()).cte("_items")
     parts = [_items_part(rows, items, look_back), _top_part(items)]
     if ranking:
-        spelt = cast(items.c.key, Text)
+        spelt = comparable(cast(items.c.key, Text), ranking)
         parts.append(_part("ranked", items.c.n, key=spelt).select_from(items).where(spelt.in_(ranking)))
     if Role.USER in rows.dataset.roles:
         users = _counted(rows, Role.USER, row_key(rows.column(Role.USER))).cte("_users")
@@ -158,4 +159,4 @@ def ranked_items(tally: Tally) -> dict[str, int]:
 
 
 def _items(tally: Tally, name: str) -> dict[str, int]:
-    return {row[1]: int(row[2]) for row in tally.listings.get(NAME, ()) if row[0] == name}
+    return {clip(row[1]): int(row[2]) for row in tally.listings.get(NAME, ()) if row[0] == name}

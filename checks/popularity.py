@@ -12,8 +12,10 @@ from checks import concentration as spread
 from checks import stats
 from checks.baseline import Baseline
 from checks.check import NO_SIBLINGS, Check, Outcome, Sample, Siblings, Verdict, percent
-from checks.dataset import Dataset, Role
+from checks.clipped import clip, comparable
+from checks.dataset import Dataset, Kind, Role
 from checks.density import DensitySettings
+from checks.dialect import clipped
 from checks.interactions import interactions, part, ranked_items, top_items
 from checks.measure import Aggregate, Listing, Measure, Tally
 from checks.rows import Rows
@@ -72,11 +74,11 @@ class Popularity(Check[PopularitySettings]):
 
     def measures(self, rows: Rows, baseline: Baseline) -> Sequence[Measure | Listing]:
         """Return the matrix of the window, and the events on each item of the ranking."""
-        ranking = [key for key, _count in (baseline.frozen or {}).get("ranking", ())]
+        ranking = [key for key, _count in _ranking(baseline)]
         matrix = interactions(rows, self.look_back, [str(key) for key in ranking])
         if not ranking or not self.settings.per_source or Role.SOURCE not in rows.dataset.roles:
             return (matrix,)
-        item = rows.column(Role.ITEM)
+        item = comparable(rows.column(Role.ITEM), ranking)
         named = case((item.in_(ranking), cast(item, Text))).label("item")
         each = rows.select(rows.source.label("source"), named).where(rows.present(Role.ITEM)).subquery()
         counted = select(each.c.source, each.c.item, func.count()).group_by(each.c.source, each.c.item)
@@ -85,8 +87,11 @@ class Popularity(Check[PopularitySettings]):
     def learns(self, rows: Rows) -> Sequence[Measure | Listing]:
         """Return the ranking of the reference."""
         item, counted, present = rows.column(Role.ITEM), func.count(), rows.present(Role.ITEM)
-        statement = rows.select(item, counted).where(present).group_by(item)
+        statement: Any = rows.select(item.label("item"), counted.label("n")).where(present).group_by(item)
         statement = statement.order_by(counted.desc(), item).limit(self.settings.ranking_size)
+        if rows.kind(Role.ITEM) is Kind.TEXT:
+            top = statement.subquery()
+            statement = select(clipped(top.c.item), top.c.n).order_by(top.c.n.desc(), top.c.item)
         total = Measure(rows, {"events": Aggregate.rows(column("has_item").is_(True))}, {"has_item": present})
         return (total, Listing("ranking", rows, statement, self.settings.ranking_size))
 
@@ -109,10 +114,8 @@ class Popularity(Check[PopularitySettings]):
         if baseline.frozen is None or baseline.reference is None:
             reason = "no reference yet; build one with: recwatch baseline build"
             return (self.verdict(tally, Outcome.UNKNOWN, "js_distance", reason=reason, details=details),)
-        ranking = [str(key) for key, _count in baseline.frozen["ranking"]]
-        p = _with_rest(
-            [count for _key, count in baseline.frozen["ranking"]], int(concentration(baseline.reference)["events"])
-        )
+        ranking = [str(key) for key, _count in _ranking(baseline)]
+        p = _with_rest([count for _key, count in _ranking(baseline)], int(concentration(baseline.reference)["events"]))
         found = ranked_items(tally)
         q = _with_rest([found.get(key, 0) for key in ranking], events)
         movers = _movers(ranking, p, q, top_items(tally))
@@ -168,7 +171,8 @@ class Popularity(Check[PopularitySettings]):
         if not gained:
             return None
         item = max(gained)[1]
-        return Suspects(rows, cast(rows.column(Role.ITEM), Text) == item, what=f"events on item {item}")
+        is_it = comparable(cast(rows.column(Role.ITEM), Text), [item]) == item
+        return Suspects(rows, is_it, what=f"events on item {item}")
 
     def _told_apart(self, n: int, m: int, most: int) -> int:
         """Return how many items of the ranking to tell apart; the rest is pooled.
@@ -222,6 +226,12 @@ class Popularity(Check[PopularitySettings]):
         return tuple(samples)
 
 
+def _ranking(baseline: Baseline) -> list[tuple[Any, int]]:
+    """Return the items of the reference with their events; long ids as they are kept now, whenever it was built."""
+    found = (baseline.frozen or {}).get("ranking", ())
+    return [(clip(key) if isinstance(key, str) else key, count) for key, count in found]
+
+
 def _movers(
     ranking: Sequence[str], p: Sequence[int], q: Sequence[int], newcomers: Sequence[tuple[str, int]] = ()
 ) -> Movers:
@@ -239,7 +249,7 @@ def _by_source(tally: Tally, ranking: Sequence[str]) -> dict[str, list[int]]:
     counts: dict[str, list[int]] = {}
     for source, item, count in tally.listings.get("items_by_source", ()):
         of_source = counts.setdefault(source, [0] * (len(ranking) + 1))
-        of_source[len(ranking) if item is None else places[item]] += int(count)
+        of_source[len(ranking) if item is None else places[clip(item)]] += int(count)
     return counts
 
 

@@ -26,12 +26,14 @@ from sqlalchemy import (
 )
 
 from checks.dataset import Dataset, Kind, Role, TimeUnit
-from checks.dialect import epoch_micros, is_not_finite, number_text, parsed_time
+from checks.dialect import LONGEST_VALUE, epoch_micros, is_not_finite, number_text, parsed_time
 from checks.window import Window, micros
 
 NO_SOURCE = "(none)"
 OTHER_SOURCE = "other"
 ALL_SOURCES = "(all)"
+# Names of ours: a producer that calls itself so is counted with ``other``, or nobody could tell the two apart.
+GROUPS = (NO_SOURCE, OTHER_SOURCE, ALL_SOURCES)
 FOREVER = 2**62
 # Times beyond this number of microseconds, about the year 75,000, are corrupt; they are cut off at it, so that
 # sums and differences of two still fit into 64 bits.
@@ -152,7 +154,10 @@ class Rows:
 
     @property
     def source(self) -> ColumnElement[str]:
-        """The producer of a row: one of the known ones, ``other``, or ``(none)`` for null."""
+        """The producer of a row: one of the known ones, ``other``, or ``(none)`` for null.
+
+        One that has the name of such a group itself is in ``other``.
+        """
         return self.told_apart(self.source_name)
 
     @property
@@ -166,7 +171,7 @@ class Rows:
         if Role.SOURCE not in self.dataset.roles:
             return name
         # Told apart value by value: to DuckDB a list of values is a join, at twice the cost.
-        known = {source: source for source in self.dataset.sources}
+        known = {source: source for source in self.dataset.sources if is_source(source)}
         named = case(known, value=name, else_=OTHER_SOURCE) if known else literal(OTHER_SOURCE, Text)
         return case((name.is_(None), NO_SOURCE), else_=named)
 
@@ -217,6 +222,11 @@ class Rows:
         if self.kind(role) is Kind.TEXT:
             return and_(column.is_not(None), column != "")
         return column.is_not(None)
+
+
+def is_source(name: str) -> bool:
+    """Return whether a producer can be told apart by its name: it is none of ours, and short enough to be kept."""
+    return name not in GROUPS and len(name) <= LONGEST_VALUE
 
 
 def require(dataset: Dataset, *roles: Role) -> None:

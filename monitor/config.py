@@ -129,7 +129,11 @@ class DatasetConfig(Section):
     item_vocabulary: str | None = Field(None, description="Dataset of items that the model knows.")
     sent: str | None = Field(None, description="Dataset of what the producers sent.")
     rejected: str | None = Field(None, description="Dataset of rejected or dead-lettered events.")
-    sources: tuple[str, ...] | None = Field(None, description="Producers told apart; by default the largest.")
+    sources: tuple[str, ...] | None = Field(
+        None,
+        description="Producers told apart; by default the largest. The rest, and any that is called (all), (none) or"
+        " other, is other; null is (none).",
+    )
     most_sources: int = Field(10, ge=1, le=50, description="How many producers are told apart at most.")
     checks: ChecksConfig = Field(default_factory=ChecksConfig, description="Settings for this dataset only.")
 

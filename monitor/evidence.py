@@ -19,6 +19,7 @@ from typing import Any
 from sqlalchemy import and_, select
 
 from checks.check import Check, Outcome, Verdict
+from checks.clipped import clip_cells
 from checks.dataset import Dataset, Kind, Role
 from checks.feature_drift import FeatureDrift
 from checks.fuse import fuse
@@ -223,7 +224,7 @@ def _said(verdict: Verdict, check: Check[Any]) -> dict[str, Any]:
 
 
 def _run(session: Session, listing: Listing) -> Sequence[Row]:
-    return session.run(listing.statement, listing.row_limit, f"evidence ({listing.name})")
+    return clip_cells(session.run(listing.statement, listing.row_limit, f"evidence ({listing.name})"))
 
 
 def _compiled(session: Session, parts: Sequence[Measure | Listing]) -> list[str]:

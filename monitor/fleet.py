@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections.abc import Mapping, Sequence
@@ -16,11 +15,9 @@ from monitor import log
 from monitor.app import App
 from monitor.clock import Clock
 from monitor.config import Config
-from monitor.config_server import ServerConfig
 from monitor.daemon import LONGEST_SILENCE, Daemon
-from monitor.document import read
 from monitor.errors import ConfigError, RecwatchError
-from monitor.load import load
+from monitor.fleet_files import Agreement, files_of, name_in, nothing_here
 from monitor.server import app_of
 from monitor.turns import once
 from monitor.workers import PULSE, Workers
@@ -28,7 +25,6 @@ from monitor.workers import PULSE, Workers
 LOOKS_EVERY = timedelta(seconds=2)
 # How often a pipeline is tried again that could not be started though nothing is wrong with its file.
 TRIES_EVERY = timedelta(seconds=30)
-ENDINGS = (".yml", ".yaml")
 # Whose turns those of the fleet itself are; no pipeline has this name.
 ITSELF = ""
 
@@ -76,7 +72,7 @@ class Fleet:
     """
 
     def __init__(self, places: Sequence[Path], clock: Clock, given: Mapping[str, object] | None = None) -> None:
-        self._places, self.clock, self._given = places, clock, given or {}
+        self._places, self.clock = places, clock
         self.workers = Workers(are_shared=True)
         self.workers.turns.join(ITSELF, {PULSE: 8})
         # Replaced as a whole, so that whoever goes through them is not disturbed.
@@ -87,14 +83,13 @@ class Fleet:
         self._lock, self._stopping, self._heartbeat = threading.Lock(), threading.Event(), clock.now()
         self._is_started = False
         files = files_of(places)
-        self._stated_in, stated = _stated(files)
-        self.server = self._placed(stated)
+        self._agreement = Agreement(files, given)
+        self.server = self._agreement.server
         for path in files:
             self._add(path)
         if not self.members:
-            where = ", ".join(map(str, places))
             problems = [broken.problem for broken in self.broken.values()]
-            raise ConfigError(problems or [f"{where}: no configuration is here; add a file that ends in .yml"])
+            raise ConfigError(problems or [nothing_here(places)])
 
     # -- life ------------------------------------------------------------------------------------
 
@@ -169,7 +164,7 @@ class Fleet:
         try:
             daemon = Daemon(path, self.clock, self.workers, self._read)
         except (RecwatchError, ValueError) as error:
-            name = _name_in(path)
+            name = name_in(path) or path.stem
             # Two series with the name of one that runs would be no telling apart.
             name = path.name if any(member.name == name for member in self.members.values()) else name
             may_pass = isinstance(error, RecwatchError) and not isinstance(error, ConfigError)
@@ -192,29 +187,7 @@ class Fleet:
         log.event("pipeline_removed", config=path)
 
     def _read(self, path: Path) -> Config:
-        """Return the configuration of a file, as one of many.
-
-        Raises:
-            ConfigError: It is wrong, has the name of another, or wants to be served elsewhere.
-        """
-        config = load(path)
-        for other, member in self.members.items():
-            if other != path and member.name == config.pipeline:
-                raise ConfigError(
-                    [f"{path}: pipeline: must be unlike that of {other}, got {config.pipeline}; rename one of them"]
-                )
-        if "server" in config.model_fields_set and self._placed(config.server) != self.server:
-            if path == self._stated_in:
-                raise ConfigError([f"{path}: server: cannot change while the process runs; restart it"])
-            of = f"that of {self._stated_in}" if self._stated_in else "where the others are served already"
-            raise ConfigError(
-                [f"{path}: server: must be {of}: one process has one server; state it in one file, or with --host"]
-            )
-        # Who may see what depends on the address that is really bound.
-        return config.model_copy(update={"server": self.server})
-
-    def _placed(self, server: ServerConfig) -> ServerConfig:
-        return server.model_copy(update=dict(self._given))
+        return self._agreement.read(path, {other: member.name for other, member in self.members.items()})
 
     # -- health ----------------------------------------------------------------------------------
 
@@ -232,37 +205,6 @@ class Fleet:
         waits = {member.name: member.daemon.pending() for member in self.members.values()}
         found = [f"{name}: {why}" for name, why in waits.items() if why is not None]
         return "; ".join(found) if found else self.problem()
-
-
-def files_of(places: Sequence[Path]) -> list[Path]:
-    """Return the files in some places, in the order of the places, those of a folder by name."""
-    found: list[Path] = []
-    for place in places:
-        if place.is_dir():
-            found += sorted(path for path in place.iterdir() if path.suffix in ENDINGS and path.is_file())
-        elif place.is_file():
-            found.append(place)
-    return list(dict.fromkeys(found))
-
-
-def _stated(files: Sequence[Path]) -> tuple[Path | None, ServerConfig]:
-    """Return the first file that says where to serve, and where that is."""
-    for path in files:
-        try:
-            config = load(path)
-        except (RecwatchError, ValueError):
-            # It is told about when it is started.
-            continue
-        if "server" in config.model_fields_set:
-            return path, config.server
-    return None, ServerConfig()
-
-
-def _name_in(path: Path) -> str:
-    try:
-        return str(read(path, os.environ).value.get("pipeline") or path.stem)
-    except (RecwatchError, ValueError, AttributeError):
-        return path.stem
 
 
 def _mtime(path: Path) -> float:

@@ -11,7 +11,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, ColumnElement, Date, DateTime, Double, Integer, Text, cast, func, literal, select
 
+from checks.clipped import clip
 from checks.dialect import (
+    LONGEST_VALUE,
+    clipped,
     count_if,
     epoch_micros,
     is_not_finite,
@@ -133,6 +136,8 @@ def _functions() -> Iterator[Probe]:
     apart = [("a", "bc"), ("", "abc"), (None, "ab"), ("ab", None)]
     told: list[Any] = [key("ab", "c") != key(*parts) for parts in apart]
     yield Probe("row_key", select(*same, *told), (True,) * 6)
+    long = "ü" * LONGEST_VALUE + "'"
+    yield Probe("clipped", select(clipped(text("ü")), clipped(text(long))), ("ü", clip(long)), is_needed=False)
 
 
 def _probes(engine: Engine) -> Iterator[Probe]:

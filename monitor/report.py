@@ -17,6 +17,7 @@ from sqlalchemy import func
 
 from checks.bins import spelt
 from checks.check import Verdict
+from checks.clipped import clip_cells
 from checks.dataset import Dataset, Role
 from checks.feature_drift import FeatureDrift
 from checks.measure import Row
@@ -175,7 +176,7 @@ def _sampled(session: Session, rows: Rows, features: Sequence[str], asked: Asked
     # A burst of rows of the same time may be drawn as a whole; twice the size bounds that.
     most = 2 * asked.sample_rows
     found = session.run(statement.limit(most), most, f"sample of {asked.dataset}")
-    plain = [tuple(float(cell) if _is_number(cell) else cell for cell in row) for row in found]
+    plain = [tuple(float(cell) if _is_number(cell) else cell for cell in row) for row in clip_cells(found)]
     return Sample(rows.window, plain, total)
 
 

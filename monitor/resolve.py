@@ -12,7 +12,8 @@ from sqlalchemy import Double, Text, and_, case, cast, func, select
 from alerts.slo import Slo
 from checks import CATALOGUE, Check
 from checks.dataset import ColumnType, Dataset, Kind, Role, TimeUnit, dataset_table
-from checks.rows import Rows
+from checks.dialect import LONGEST_VALUE
+from checks.rows import GROUPS, Rows
 from checks.window import Window
 from monitor.config import EMBEDDED, Config, DatasetConfig, TimeColumn
 from monitor.engine import Engine, Location, Session
@@ -24,7 +25,6 @@ from monitor.streams import Stream, connect_streams
 TIME_ROLES = (Role.EVENT_TIME, Role.INGESTED_AT, Role.VALID_FROM, Role.VALID_TO)
 ID_ROLES = (Role.EVENT_ID, Role.USER, Role.ITEM)
 # In characters. Each is kept with every verdict about it.
-LONGEST_SOURCE = 1_000
 # A number below the bound of its unit lies before the year 5138; the smallest unit that fits wins.
 _UNIT_BOUNDS = {TimeUnit.SECONDS: 1e11, TimeUnit.MILLISECONDS: 1e14, TimeUnit.MICROSECONDS: 1e17}
 
@@ -205,11 +205,11 @@ def time_unit(session: Session, dataset: Dataset, role: Role) -> TimeUnit | None
 def largest_sources(session: Session, dataset: Dataset, window: Window, most: int) -> tuple[str, ...]:
     """Return the producers with the most rows in a window, at most this many.
 
-    Texts that are too long to be a name are none; their rows go with ``other``.
+    Texts that are too long to be a name are none, nor are names of recwatch's own; their rows go with ``other``.
     """
     rows = Rows(dataset, window)
     source, counted = cast(rows.column(Role.SOURCE), Text), func.count()
-    named = and_(source.is_not(None), func.length(source) <= LONGEST_SOURCE)
+    named = and_(source.is_not(None), func.length(source) <= LONGEST_VALUE, source.not_in(GROUPS))
     statement = rows.select(source).where(named).group_by(source)
     statement = statement.order_by(counted.desc(), source).limit(most)
     return tuple(str(row[0]) for row in session.run(statement, most, f"sources of {dataset.name}"))

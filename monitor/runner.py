@@ -13,10 +13,11 @@ from sqlalchemy import BigInteger, cast, func, select
 
 from checks.baseline import Baseline
 from checks.check import Check, Outcome, Sample, Verdict
+from checks.clipped import clip_cells
 from checks.dataset import Dataset, Role
 from checks.fuse import Scan, fuse
 from checks.measure import Listing, Measure, Row, Tally, combined
-from checks.rows import Rows
+from checks.rows import Rows, is_source
 from checks.window import MICROSECOND, Window, moment
 from monitor.clock import Clock
 from monitor.errors import EngineError
@@ -179,7 +180,9 @@ class Runner:
             largest = largest_sources(resolver.session(name, window), dataset, window, config.most_sources)
             known = self._sources.get(name) or tuple(self._note(f"sources:{name}") or ())
             # Known sources stay, so that a series never changes its meaning.
-            kept = (*known, *(source for source in largest if source not in known))[: config.most_sources]
+            # Names of groups, which may be known from earlier, take no place.
+            own = tuple(source for source in known if is_source(source))
+            kept = (*own, *(source for source in largest if source not in own))[: config.most_sources]
             self._sources[name], self._sources_at[name] = kept, now
             if self.remembers and self.store is not None and kept != known:
                 self.store.set_note(f"sources:{name}", kept)
@@ -280,7 +283,9 @@ class Runner:
                     if key not in ran:
                         self._on_step(f"{task.check.id} ({listing.name})")
                         session = resolver.session(name, _span(listing.rows, [task]))
-                        ran[key] = session.run(widest[key].statement, widest[key].row_limit, what)
+                        found = session.run(widest[key].statement, widest[key].row_limit, what)
+                        # Of what follows all is kept.
+                        ran[key] = clip_cells(found)
                     task.found[listing.name] = ran[key]
                 except EngineError as error:
                     _fail([task], str(error))

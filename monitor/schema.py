@@ -310,11 +310,14 @@ MIGRATIONS: dict[int, Callable[[Connection], None]] = {1: _no_change, 2: _name_f
 
 def connect(url: str) -> Engine:
     """Return the engine of a state database, set up so that a kill at any instant harms nothing."""
-    is_sqlite = url.startswith("sqlite")
-    engine = create_engine(url, pool_pre_ping=not is_sqlite)
-    if is_sqlite:
-        event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
+    if not url.startswith("sqlite"):
+        # Its driver is loaded where there is use for it.
+        from monitor import state_postgres
+
+        return state_postgres.connect(url)
+    engine = create_engine(url)
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 

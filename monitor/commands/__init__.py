@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,22 @@ config_option = click.option(
     show_default=True,
     help="The configuration file.",
 )
+
+configs_option = click.option(
+    "-c",
+    "--config",
+    "paths",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    default=(Path("recwatch.yml"),),
+    show_default=True,
+    help="The configuration file; or, for many pipelines, a folder of such files. May be repeated.",
+)
+
+
+def is_many(paths: Sequence[Path]) -> bool:
+    """Return whether these are the files of many pipelines: a folder, or several."""
+    return len(paths) > 1 or paths[0].is_dir()
 
 
 def screen() -> Console:

@@ -14,6 +14,7 @@ from checks.stats import simulate_with
 from monitor import log
 from monitor.apart import drawn_apart
 from monitor.clock import SystemClock
+from monitor.commands import configs_option, is_many
 from monitor.daemon import Daemon
 from monitor.errors import ConfigError
 from monitor.footprint import Footprint
@@ -35,16 +36,7 @@ def keep_out(modules: tuple[str, ...]) -> None:
 
 
 @click.command()
-@click.option(
-    "-c",
-    "--config",
-    "paths",
-    type=click.Path(path_type=Path),
-    multiple=True,
-    default=(Path("recwatch.yml"),),
-    show_default=True,
-    help="The configuration file; or, for many pipelines, a folder of such files. May be repeated.",
-)
+@configs_option
 @click.option("--host", help="Address to bind, for many pipelines; by default what a file says.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port, for many pipelines; by default what a file says.")
 @click.option("--verbose", is_flag=True, help="Log more.")
@@ -58,7 +50,7 @@ def command(paths: tuple[Path, ...], host: str | None, port: int | None, verbose
     simulate_with(drawn_apart)
     footprint = Footprint()
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-    runs, server = _many(paths, given) if len(paths) > 1 or paths[0].is_dir() else _one(paths[0], given)
+    runs, server = _many(paths, given) if is_many(paths) else _one(paths[0], given)
     runs.handle_signals()
     # What is loaded by now stays: the collector of cyclic garbage need not look through it again and again.
     gc.collect()

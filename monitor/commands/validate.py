@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -16,13 +16,15 @@ from alerts.burn import CHECKS_IN_SHORT, Tier
 from alerts.evaluate import SEVERITY_OF
 from alerts.slo import Kind, Slo
 from checks import CATALOGUE
+from checks.rows import GROUPS
 from monitor.access import exposure
 from monitor.budget import engines_used
 from monitor.channels import told
-from monitor.commands import config_option, screen
+from monitor.commands import configs_option, is_many, screen
 from monitor.config import EMBEDDED, Config, TimeColumn, described
 from monitor.durations import duration_text
 from monitor.errors import ConfigError
+from monitor.fleet_files import Agreement, files_of, name_in, named_alike, nothing_here
 from monitor.load import load
 from monitor.resolve import enabled_checks, engine_name
 from monitor.series import series_estimate
@@ -32,28 +34,73 @@ from monitor.workers import engine_config
 
 
 @click.command()
-@config_option
+@configs_option
 @click.option("--json", "as_json", is_flag=True, help="Print problems and notes as JSON, each a list of texts.")
-def command(path: Path, as_json: bool) -> None:
-    """Say everything that is wrong with a configuration; exits 2 if anything is."""
+def command(paths: tuple[Path, ...], as_json: bool) -> None:
+    """Say everything that is wrong with a configuration; exits 2 if anything is.
+
+    Given a folder, or several files, it reads them as run does: each must be right, and all of them together.
+    """
     try:
-        config = load(path)
+        show, notes = _many(paths) if is_many(paths) else _one(paths[0])
     except ConfigError as error:
         if not as_json:
             raise
         click.echo(json.dumps({"problems": error.problems, "notes": []}, indent=2))
         raise SystemExit(2) from None
-    notes = [*filter(None, [exposure(config.server)]), *unused(config)]
     if as_json:
         click.echo(json.dumps({"problems": [], "notes": notes}, indent=2))
         return
     console = screen()
-    _show(console, config)
+    show(console)
     for note in notes:
         console.print(Text(f"note: {note}", style="yellow"), soft_wrap=True)
 
 
-def _show(console: Console, config: Config) -> None:
+def _one(path: Path) -> tuple[Callable[[Console], None], list[str]]:
+    """Return what shows a configuration that is right, and what is to be noted about it."""
+    config = load(path)
+    series = _series(config)
+    notes = [*filter(None, [exposure(config.server)]), *unused(config)]
+    return lambda console: _show(console, config, series), notes
+
+
+def _many(places: Sequence[Path]) -> tuple[Callable[[Console], None], list[str]]:
+    """Return the same of files that run in one process.
+
+    Raises:
+        ConfigError: With every problem of every file.
+    """
+    # run waits for a file that is not there yet; here it is a name that nobody can have meant.
+    files = [*files_of(places), *(place for place in places if not place.exists())]
+    agreement, taken = Agreement(files), dict[Path, str]()
+    problems = [] if files else [nothing_here(places)]
+    notes, series = [*filter(None, [exposure(agreement.server)])], 0
+    for path in files:
+        name = name_in(path)
+        try:
+            config = agreement.read(path, taken)
+            name = config.pipeline
+            series += _series(config)
+            notes += [f"{path}: {note}" for note in unused(config)]
+        except ConfigError as error:
+            # Once all else in it is mended, its name would still be in the way.
+            alike = named_alike(path, name or "", taken)
+            problems += dict.fromkeys((*error.problems, *alike))
+        if name is not None:
+            taken[path] = name
+    if problems:
+        raise ConfigError(problems)
+    said = f"{len(files)} configurations are fine, alone and together" if len(files) > 1 else "1 configuration is fine"
+    text = Text(f"{', '.join(map(str, places))}: {said}; at most {series:,} series on /metrics")
+    return lambda console: console.print(text, soft_wrap=True), notes
+
+
+def _series(config: Config) -> int:
+    return series_estimate(config, {name: enabled_checks(config, name) for name in config.watched()})
+
+
+def _show(console: Console, config: Config, series: int) -> None:
     console.print(Text(config.pipeline, style="bold") + Text(": the configuration is fine", style=""))
     watched = config.watched()
     for name in watched:
@@ -65,7 +112,6 @@ def _show(console: Console, config: Config) -> None:
     _show_objectives(console, config)
     for line in asked_of_engines(config):
         console.print(Text(line), soft_wrap=True)
-    series = series_estimate(config, {name: enabled_checks(config, name) for name in watched})
     text = f"\nat most {series:,} series on /metrics, of {config.limits.max_series:,} allowed"
     console.print(Text(text, style="dim"))
 
@@ -189,6 +235,9 @@ def unused(config: Config) -> Iterator[str]:
             yield f"dataset {name} is neither watched nor read for another; remove it, or add a time role"
         elif name not in watched and (dataset.checks.model_fields_set or dataset.features):
             yield f"dataset {name} is not watched, so its checks and features have no effect; add watch: true"
+        groups = [source for source in dataset.sources or () if source in GROUPS]
+        if groups:
+            yield f"dataset {name}: sources has {', '.join(groups)}, names of recwatch's own; such rows count as other"
     for check in CATALOGUE:
         reasons = [
             check(config.settings(name, check.id, check.settings_type)).absent(described(name, config.datasets[name]))

@@ -7,6 +7,9 @@ from typing import Any
 from sqlalchemy.ext.compiler import compiles
 
 from checks.dialect import (
+    LONGEST_VALUE,
+    START,
+    clipped,
     epoch_micros,
     is_not_finite,
     matches_whole,
@@ -82,3 +85,10 @@ def _row_key(element: Any, compiler: Any, **kw: Any) -> str:
     parts = [compiler.process(clause, **kw) for clause in element.clauses]
     # A null leaves the hash as it is, so where it stands is hashed too.
     return f"xxhash64({', '.join(f'{part} IS NULL, {part}' for part in parts)})"
+
+
+@compiles(clipped, *NAMES)
+def _clipped(element: Any, compiler: Any, **kw: Any) -> str:
+    value = compiler.process(element.clauses, **kw)
+    cut = f"concat(substr({value}, 1, {START}), '~', sha2({value}, 256))"
+    return f"CASE WHEN length({value}) > {LONGEST_VALUE} THEN {cut} ELSE {value} END"

@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
+from checks.clipped import clip
 from monitor.engine import Dialect
 from monitor.engines.tables import open_table
 
@@ -23,6 +24,7 @@ def _prepare(connection: sa.Connection, options: Mapping[str, Any]) -> None:
     for name in ("ln", "sqrt", "ceil", "floor"):
         function = getattr(math, "log" if name == "ln" else name)
         driver.create_function(name, 1, _null_safe(function), deterministic=True)
+    driver.create_function("clipped", 1, _null_safe(clip), deterministic=True)
     driver.execute("PRAGMA query_only=ON")
 
 

@@ -80,6 +80,16 @@ def test_validate_notes_what_has_no_effect(recwatch: Run, config: Path) -> None:
     assert json.loads(done.out) == {"problems": [], "notes": [note.removeprefix("note: ") for note in notes]}
 
 
+def test_validate_notes_sources_that_are_called_like_groups(recwatch: Run, config: Path) -> None:
+    text = CONFIG.replace(
+        "item: i}\n    items: items", "item: i, source: app}\n    sources: [web, (all), other]\n    items: items"
+    )
+    config.write_text(text)
+    done = recwatch("validate", "-c", str(config), "--json")
+    note = "dataset events: sources has (all), other, names of recwatch's own; such rows count as other"
+    assert (done.code, json.loads(done.out)["notes"]) == (0, [note])
+
+
 def test_validate_names_every_problem_and_exits_2(recwatch: Run, config: Path) -> None:
     config.write_text(CONFIG.replace("items: items", "items: itms").replace("max_ratio", "max_ration"))
     expected = [

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from sqlalchemy import Boolean, ColumnElement, Date, DateTime, Double, Text, cast, column, literal, select
 
+from checks.clipped import clip
 from checks.dialect import (
+    clipped,
     count_if,
     epoch_micros,
     is_not_finite,
@@ -222,6 +224,16 @@ def test_a_key_tells_rows_apart(ask: Ask) -> None:
     apart = [key("a", "b|c"), key("a|b", "c"), key("ab", "c"), key("a", "bc"), key(None, "a"), key("a", None)]
     apart += [key("", "a"), key("a", ""), key("1:a", "b"), key("ü", "b"), key("a;'\"\n", "b")]
     assert len(set(apart)) == len(apart)
+
+
+def test_a_long_text_is_cut_alike_everywhere(ask: Ask) -> None:
+    short = ["", "web", "it's", "ü" * 1_000, "\U0001f600" * 1_000]
+    long = ["x" * 1_001, "ü" * 1_001, "\U0001f600" * 1_001, "a\nb'\\" * 2_000, "x" * 1_000_000, " " * 1_001]
+    for text in (*short, *long):
+        assert ask(clipped(cast(literal(text, Text), Text))) == clip(text)
+    assert [clip(text) for text in short] == short
+    assert {len(clip(text)) for text in long} == {1_000}
+    assert ask(clipped(cast(None, Text))) is None
 
 
 def test_only_what_holds_is_counted(session: Session) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as some
 from checks.check import Outcome, Verdict
 from checks.window import Window
 from monitor.series import LONGEST_LABEL, label_value
+from monitor.store import Store
 
 START = datetime(2026, 3, 3, 12, tzinfo=UTC)
 WINDOW = Window(START, START + timedelta(minutes=1))
@@ -106,6 +108,26 @@ def test_each_nasty_text_is_a_value_like_any_other(bench: Any, table: Any) -> No
     assert_counted(found, made * 2)
     rare = [one for one in found if one.check == "duplicates" and one.source not in (None, "other")]
     assert {one.value for one in rare} <= {0.5, None}, "each source has each of its events twice, or none with an id"
+
+
+def test_a_source_that_is_called_like_a_group_is_in_other(bench: Any, table: Any) -> None:
+    apps = ["web", "(all)", "(none)", "other", None] * 4
+    made: list[Row] = [(str(at), "u", "i", "k", app, "n", 1.0, at) for at, app in enumerate(apps)]
+    found = judged(bench, table, made)
+    assert_counted(found, made)
+    counted = {one.source: one.total for one in found if one.check == "contract" and one.feature != "schema"}
+    assert counted == {None: 20, "web": 4, "other": 12, "(none)": 4}
+    assert {one.source for one in found} == {None, "web", "other", "(none)"}
+
+
+def test_groups_that_were_taken_for_sources_once_take_no_place(benches: Any, table: Any) -> None:
+    apps = ["(all)"] * 9 + ["web", "ios", "tv"] * 2
+    made: list[Row] = [(str(at), "u", "i", "k", app, "n", 1.0, at) for at, app in enumerate(apps)]
+    bench = benches("duckdb")
+    with closing(Store(f"sqlite:///{bench.folder}/state.db", "shop")) as store:
+        store.set_note("sources:events", ["(all)", "tv"])
+    found = judged(bench, table, made)
+    assert {one.source for one in found} == {None, "web", "ios", "tv", "other"}, "three are told apart, and the rest"
 
 
 def test_texts_of_a_megabyte_are_counted_and_make_no_source(benches: Any, table: Any) -> None:

@@ -1,7 +1,10 @@
-"""A shop with ten rows a minute, its daemon without the schedule, and a clock that is moved by hand."""
+"""A shop with ten rows a minute, its daemon without the schedule, a clock moved by hand; a proxy that goes silent."""
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -113,3 +116,45 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
         daemon.live.evidence.close()
         daemon.live.pipeline.close()
         daemon.store.close()
+
+
+class Proxy:
+    """Passes bytes on between us and a server, until it is told to swallow them; connections stay open."""
+
+    def __init__(self, port: int) -> None:
+        self._port, self.swallows, self._ends = port, threading.Event(), list[socket.socket]()
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listening.getsockname()[1])
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._threads[0].start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                ours, _address = self._listening.accept()
+                theirs = socket.create_connection(("127.0.0.1", self._port))
+                self._ends += [ours, theirs]
+                for source, target in ((ours, theirs), (theirs, ours)):
+                    self._threads.append(threading.Thread(target=self._pass, args=(source, target), daemon=True))
+                    self._threads[-1].start()
+
+    def _pass(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while found := source.recv(65_536):
+                if not self.swallows.is_set():
+                    target.sendall(found)
+
+    def close(self) -> None:
+        for end in (self._listening, *self._ends):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+        for thread in self._threads:
+            thread.join(timeout=10)
+
+
+@pytest.fixture
+def proxy(postgresql: str) -> Iterator[Proxy]:
+    proxy = Proxy(int(postgresql.rpartition(":")[2].partition("/")[0]))
+    yield proxy
+    proxy.close()

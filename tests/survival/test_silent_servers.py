@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -20,50 +19,8 @@ from monitor.errors import EngineError
 ENDLESS = select(column("n")).select_from(text("(SELECT count(*) AS n FROM generate_series(1, 10000000000) a) AS x"))
 
 
-class Proxy:
-    """Passes bytes on between us and a server, until it is told to swallow them; connections stay open."""
-
-    def __init__(self, port: int) -> None:
-        self._port, self.swallows, self._ends = port, threading.Event(), list[socket.socket]()
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._listening.getsockname()[1])
-        self._threads = [threading.Thread(target=self._accept, daemon=True)]
-        self._threads[0].start()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                ours, _address = self._listening.accept()
-                theirs = socket.create_connection(("127.0.0.1", self._port))
-                self._ends += [ours, theirs]
-                for source, target in ((ours, theirs), (theirs, ours)):
-                    self._threads.append(threading.Thread(target=self._pass, args=(source, target), daemon=True))
-                    self._threads[-1].start()
-
-    def _pass(self, source: socket.socket, target: socket.socket) -> None:
-        with contextlib.suppress(OSError):
-            while found := source.recv(65_536):
-                if not self.swallows.is_set():
-                    target.sendall(found)
-
-    def close(self) -> None:
-        for end in (self._listening, *self._ends):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
-        for thread in self._threads:
-            thread.join(timeout=10)
-
-
 @pytest.fixture
-def proxy(postgresql: str) -> Iterator[Proxy]:
-    proxy = Proxy(int(postgresql.rpartition(":")[2].partition("/")[0]))
-    yield proxy
-    proxy.close()
-
-
-@pytest.fixture
-def engine(postgresql: str, proxy: Proxy) -> Iterator[Engine]:
+def engine(postgresql: str, proxy: Any) -> Iterator[Engine]:
     """An engine behind the proxy, which has answered once."""
     port = postgresql.rpartition(":")[2].partition("/")[0]
     engine = connect("warehouse", postgresql.replace(port, str(proxy.port)), timeout_seconds=1)
@@ -73,7 +30,7 @@ def engine(postgresql: str, proxy: Proxy) -> Iterator[Engine]:
     engine.close()
 
 
-def test_a_server_that_falls_silent_between_runs_is_unreachable_within_seconds(proxy: Proxy, engine: Engine) -> None:
+def test_a_server_that_falls_silent_between_runs_is_unreachable_within_seconds(proxy: Any, engine: Engine) -> None:
     proxy.swallows.set()
     started = time.monotonic()
     with pytest.raises(EngineError, match=r"engine warehouse .* cannot be reached") as caught, engine.session():
@@ -85,7 +42,7 @@ def test_a_server_that_falls_silent_between_runs_is_unreachable_within_seconds(p
         assert session.run(select(func.abs(-3)), 1) == [(3,)], "it heals by itself"
 
 
-def test_a_server_that_falls_silent_during_a_statement_is_given_up(proxy: Proxy, engine: Engine) -> None:
+def test_a_server_that_falls_silent_during_a_statement_is_given_up(proxy: Any, engine: Engine) -> None:
     started = time.monotonic()
     with engine.session() as session:
         proxy.swallows.set()
@@ -122,7 +79,7 @@ def test_a_statement_that_never_returns_ends_in_postgresql_too(postgresql: str) 
 
 
 def test_the_server_ends_a_statement_that_our_word_does_not_reach(
-    postgresql: str, proxy: Proxy, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    postgresql: str, proxy: Any, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The order to cancel is swallowed, the connection is severed, and the server's own limit stops the statement."""
     monkeypatch.setattr("monitor.engines.postgres.SPARE_SECONDS", 0.5)
