@@ -2,7 +2,7 @@
 # make test   lint, types, import contract and tests
 # make lock   lock what recwatch rests on, with hashes, for every Python and machine that it runs on
 # make audit  look for known holes in what is locked
-# make test SPARK=1 ARGS="-n 0 -k 'spark or hive'" fetches Spark (450 MB) and runs the tests that start a cluster (Java 17)
+# make test SPARK=1 ARGS="-k 'spark or hive'" fetches Spark (450 MB) and runs the tests that start a cluster (Java 17)
 # All set up what they need in .venv; Python 3.11+ is all that has to be there.
 
 PYTHON ?= python3

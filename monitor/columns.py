@@ -45,6 +45,8 @@ KEY_WORDS = split("id key uuid guid uid iid sku asin isbn hash")
 WHOLE_KEYS = split("uid iid sku asin isbn")
 # Times that say when something was changed, or that have nothing to do with events.
 OTHER_TIMES = split("updated modified changed last birth birthday birthdate dob end")
+# What cuts a table into days or hours: each window has other values, whatever happens.
+CALENDAR = split("year month week day hour date dt ds")
 _KNOWN = frozenset().union(*WORDS.values(), KEY_WORDS, split("type at name"))
 
 
@@ -79,6 +81,11 @@ class Seen:
     def is_key(self) -> bool:
         """Whether the name is that of an id."""
         return bool(self.words) and self.words[-1] in KEY_WORDS
+
+    @property
+    def is_calendar(self) -> bool:
+        """Whether the name is that of a date or a part of one, and of nothing else: dt, hour, event_date."""
+        return self.has(CALENDAR) and set(self.words) <= CALENDAR | {"event", "partition"}
 
     @property
     def unique_ratio(self) -> float:

@@ -19,7 +19,7 @@ from monitor.crosscheck import COUNTING
 from monitor.durations import duration_text
 from monitor.guess import MOST_FEATURES, Found, Guessed
 from monitor.rhythm import AGES, DAY, ENOUGH_FOR_SHAPES, ENOUGH_ROWS, LONG_WINDOWS, WINDOWS
-from monitor.survey import DATABASE, SAMPLE_ROWS, Survey
+from monitor.survey import DATABASE, SAMPLE_ROWS, SPARK_TIMEOUT, Survey, is_spark
 
 URL_VARIABLE = "RECWATCH_DATABASE_URL"
 MOST_NAMED = 30
@@ -45,6 +45,8 @@ def compose(pipeline: str, found: Survey, folder: Path) -> str:
     ]
     if found.url is not None:
         lines += ["", "engines:", f"  {DATABASE}:", f"    url: {scalar(_written_url(found.url, folder))}"]
+        if is_spark(found.url):
+            lines += [f"    timeout: {duration_text(SPARK_TIMEOUT)}  # statements may wait for their turn"]
     lines += ["", "datasets:"]
     has_events = any(dataset.kind == "events" for dataset in found.datasets)
     for dataset in sorted(found.datasets, key=lambda dataset: (_KINDS.index(dataset.kind), dataset.name)):

@@ -299,7 +299,7 @@ def _guess_features(found: Found) -> None:
 
 
 def _is_feature(column: Seen) -> bool:
-    if column.is_key or column.is_time or column.distinct < 2 or "${" in column.name:
+    if column.is_key or column.is_time or column.is_calendar or column.distinct < 2 or "${" in column.name:
         return False
     if column.type.kind.is_numeric:
         is_numbered = column.type.kind is Kind.INTEGER and column.distinct > 1_000

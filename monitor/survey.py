@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from glob import escape
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from monitor.targets import database_url, files, tables
 
 SAMPLE_ROWS = 50_000
 DATABASE = "database"
+# Bounds on one statement. In a cluster it may have to wait for its turn.
+TIMEOUT, SPARK_TIMEOUT = timedelta(minutes=1), timedelta(minutes=5)
 # Databases bound how many columns a statement may return.
 _COLUMNS_AT_ONCE = 100
 # Of 1990 to 2099, in ISO 8601; looser than the engines' own parsers, and the same in all of them.
@@ -89,9 +92,15 @@ def survey(target: str, looked: Looked) -> Survey:
     return Survey(url, found, notes)
 
 
+def is_spark(url: str) -> bool:
+    """Return whether a URL is that of a Thrift server."""
+    return url.startswith("hive")
+
+
 def _engine(url: str | None) -> Engine:
+    timeout = SPARK_TIMEOUT if url and is_spark(url) else TIMEOUT
     try:
-        return connect(DATABASE if url else EMBEDDED, url or "duckdb:///:memory:")
+        return connect(DATABASE if url else EMBEDDED, url or "duckdb:///:memory:", timeout.total_seconds())
     except (ImportError, sa.exc.SQLAlchemyError) as error:
         # The driver that the URL names is not there; the text of the error may hold the URL.
         shown = f"{str(url).partition('://')[0]}://..."

@@ -51,12 +51,12 @@ def database_url(target: str) -> str | None:
         url = make_url(target)
     except (sa.exc.ArgumentError, ValueError):
         shown = target.partition("://")[0]
-        says = "is no URL of a database; write postgresql://user@host/database, duckdb:///FILE or sqlite:///FILE"
+        says = "is no URL of a database; write postgresql://user@host/database, hive://host:10000/database or duckdb:///FILE"
         raise ConfigError([f"{shown}://...: {says}"]) from None
     known = [dialect.name for dialect in DIALECTS]
     if url.get_backend_name() not in known:
         raise ConfigError([f"{url.drivername}://...: no support for it; use one of {', '.join(known)}"])
-    is_file = url.get_backend_name() != "postgresql" and not (url.database or "").startswith(("md:", "file:"))
+    is_file = url.get_backend_name() in ("duckdb", "sqlite") and not (url.database or "").startswith(("md:", "file:"))
     if is_file:
         if not Path(url.database or "").is_file():
             raise EngineError(f"{url.database or ':memory:'}: no such database file; give one that is there")
@@ -79,7 +79,7 @@ def tables(engine: Engine) -> tuple[list[Location], list[str]]:
     """
     inspector = sa.inspect(engine.sqlalchemy_engine)
     found: list[tuple[str | None, str]] = []
-    for schema in _schemas(inspector):
+    for schema in _schemas(inspector, engine.sqlalchemy_engine.url.database):
         names = {*inspector.get_table_names(schema), *inspector.get_view_names(schema)}
         if inspector.dialect.name == "postgresql":
             names |= set(inspector.get_materialized_view_names(schema))
@@ -106,10 +106,11 @@ def _odd(name: str) -> bool:
     return "." in name or "${" in name
 
 
-def _schemas(inspector: sa.Inspector) -> Iterator[str | None]:
+def _schemas(inspector: sa.Inspector, database: str | None) -> Iterator[str | None]:
     """Yield None for the default schema, then the names of others that people made."""
     yield None
-    if inspector.dialect.name == "sqlite":
+    # What other databases call a schema is the database of a URL on Spark: the one that is named is meant.
+    if inspector.dialect.name == "sqlite" or (inspector.dialect.name == "hive" and database):
         return
     for name in inspector.get_schema_names():
         # DuckDB spells them database.schema.
@@ -244,8 +245,10 @@ def plain_name(text: str) -> str:
 def pipeline_name(target: str) -> str:
     """Return what a pipeline may be called by where its data lies."""
     if "://" in target and not target.startswith(_REMOTE):
-        database = make_url(target).database or "default"
-        return plain_name(Path(database).stem)
+        url = make_url(target)
+        database = url.database or "default"
+        # On Spark it can be catalog.database; elsewhere what follows a dot is the ending of a file.
+        return plain_name(database.rpartition(".")[2] if url.get_backend_name() == "hive" else Path(database).stem)
     path = Path(target)
     if path.is_dir():
         return plain_name(path.resolve().name)

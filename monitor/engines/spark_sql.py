@@ -149,7 +149,8 @@ class SparkDialect(default.DefaultDialect):
             "host": url.host or "127.0.0.1",
             "port": url.port or 10000,
             "username": url.username,
-            "database": url.database or "default",
+            # The driver puts backticks around it; of catalog.database each part has its own.
+            "database": self.identifier_preparer.quote_schema(url.database or "default")[1:-1],
             **url.query,
         }
         if url.password is not None:
@@ -166,7 +167,7 @@ class SparkDialect(default.DefaultDialect):
 
     def initialize(self, connection: sa.Connection) -> None:
         """Ask the server for nothing: there is no version to adapt to."""
-        self.default_schema_name = "default"
+        self.default_schema_name = connection.engine.url.database or "default"
 
     def do_ping(self, dbapi_connection: Any) -> bool:
         """Return whether the session still answers."""
@@ -201,8 +202,8 @@ class SparkDialect(default.DefaultDialect):
             raise
         found: list[ReflectedColumn] = []
         for column, declared, *_ in rows:
-            # Below a line with # the columns of the partitions are named once more.
-            if not column or column.startswith("#"):
+            # Below a heading, which has no type, the columns of the partitions are named once more.
+            if not column or not declared:
                 break
             found.append({"name": column, "type": Declared(declared), "nullable": True, "default": None})
         return found
@@ -223,8 +224,13 @@ class SparkDialect(default.DefaultDialect):
         return self._shown(connection, "TABLES", schema)
 
     def get_view_names(self, connection: sa.Connection, schema: str | None = None, **kw: Any) -> list[str]:
-        """Return the names of the views of a schema."""
-        return self._shown(connection, "VIEWS", schema)
+        """Return the names of the views of a schema; of a catalog that knows no views, none."""
+        try:
+            return self._shown(connection, "VIEWS", schema)
+        except sa.exc.DBAPIError as error:
+            if "MISSING_CATALOG_ABILITY" in str(error.orig):
+                return []
+            raise
 
     def _shown(self, connection: sa.Connection, what: str, schema: str | None) -> list[str]:
         place = f" IN {self.identifier_preparer.quote_schema(schema)}" if schema else ""

@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,13 @@ def test_the_engines_that_recwatch_knows_can_do_all(name: str, recwatch: Run, re
     assert "every check can run there" in done.out
     assert "stopping a long statement    ok" in done.out
     assert "row_key                      ok" in done.out
+
+
+@pytest.mark.slow
+def test_what_was_stopped_holds_no_executor_of_spark(recwatch: Run, spark: str) -> None:
+    assert "stopping a long statement    ok" in recwatch("doctor", "--engine", spark).out
+    with closing(connect("lake", spark, 300)) as engine, engine.session() as session:
+        assert session.run(select(sa.func.sum(sa.text("id"))).select_from(sa.text("range(10)")), 1) == [(45,)]
 
 
 def test_a_wrong_answer_and_an_error_are_told(recwatch: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,10 @@
-"""``recwatch init`` on a real PostgreSQL: schemas, partitions, views, and a password that is not written."""
+"""``recwatch init`` on a real PostgreSQL and a real Spark: schemas, partitions, views, and passwords not written."""
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,9 @@ import pytest
 import sqlalchemy as sa
 
 from checks.dataset import Role
+from monitor.engines import connect
 from monitor.load import load
+from monitor.targets import tables
 
 Recwatch = Callable[..., Any]
 MADE = (
@@ -79,3 +83,84 @@ def test_it_runs_as_it_was_written(
     assert recwatch("init", shop, "-o", str(path)).code == 0
     said = recwatch("check", "-c", str(path), "--all", "--only", "unknown_ids", "--only", "contract")
     assert said.code == 0, said
+
+
+LAKE = (
+    "CREATE TABLE {shop}.products USING parquet AS SELECT id, TIMESTAMP '2026-01-01 00:00:00' AS created_at,"
+    " named_struct('timestamp', current_timestamp()) AS meta, array(1) AS tags FROM range(7)",
+    "CREATE TABLE {shop}.interactions USING parquet PARTITIONED BY (dt, hour, country) AS SELECT uuid() AS event_id,"
+    " lpad(CAST(id % 40 AS STRING), 3, '0') AS customer_id, id % 7 AS product_id,"
+    " CASE id % 3 WHEN 0 THEN 'view' ELSE 'click' END AS action, CAST(id % 50 AS DECIMAL(8, 2)) AS price,"
+    " CAST(id % 5 AS FLOAT) AS dwell, map('a', 1) AS extra, INTERVAL '1' DAY AS took, CAST('x' AS BINARY) AS `#raw`,"
+    " TIMESTAMP_NTZ '2026-03-03 12:00:00' + make_interval(0, 0, 0, 0, 0, 0, id) AS occurred_at,"
+    " 20260303 + id % 2 AS dt, id % 3 AS hour, CASE id % 2 WHEN 0 THEN 'de' ELSE 'fr' END AS country FROM range(500)",
+    "CREATE VIEW {shop}.customers AS SELECT DISTINCT customer_id FROM {shop}.interactions",
+    "CREATE TABLE {shop}.narrow USING parquet AS SELECT 1 AS a, 2 AS b",
+    "CREATE VIEW {shop}.broken AS SELECT b FROM {shop}.narrow",
+    "DROP TABLE {shop}.narrow",
+    "CREATE OR REPLACE TEMPORARY VIEW mine AS SELECT 1 AS user_id",
+)
+
+
+@pytest.fixture
+def lake(spark: str) -> Iterator[str]:
+    """The URL of a Spark database of our own, with a password that the server does not look at."""
+    shop = f"shop_{uuid.uuid4().hex}"
+    with closing(connect("lake", spark, 300)) as engine, engine.sqlalchemy_engine.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {shop}")
+        try:
+            for statement in LAKE:
+                connection.exec_driver_sql(statement.format(shop=shop).replace("%", "%%"))
+            yield spark.replace("hive://", "hive://ann:canary@").replace("/default", f"/{shop}")
+        finally:
+            connection.exec_driver_sql(f"DROP DATABASE {shop} CASCADE")
+
+
+@pytest.mark.slow
+def test_a_spark_database_becomes_a_configuration_that_runs(
+    lake: str, recwatch: Recwatch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "recwatch.yml"
+    said = recwatch("init", lake, "-o", str(path))
+    assert said.code == 0, said
+    assert "canary" not in said.out + said.err + path.read_text()
+    assert "table broken: [TABLE_OR_VIEW_NOT_FOUND]" in said.out
+    config = load(path, {"RECWATCH_DATABASE_URL": lake})
+    assert set(config.datasets) == {"interactions", "products", "customers"}, "tables of this database, each once"
+    assert config.engines["database"].timeout.total_seconds() == 300
+    events = config.datasets["interactions"]
+    assert {role.value: column for role, column in events.roles.items()} == {
+        "event_id": "event_id", "user": "customer_id", "item": "product_id", "event_type": "action",
+        "event_time": "occurred_at", "value": "price",
+    }  # fmt: skip
+    assert (events.users, events.items) == ("customers", "products")
+    assert list(events.features) == ["price", "dwell", "country"], "what only cuts the table by time is none"
+    monkeypatch.setenv("RECWATCH_DATABASE_URL", lake)
+    said = recwatch("check", "-c", str(path), "--all")
+    assert said.code == 0, said
+    assert "6 good, 5 unknown" in said.out
+
+
+@pytest.mark.slow
+def test_a_spark_url_may_name_a_catalog_or_no_database(lake: str) -> None:
+    shop = lake.rpartition("/")[2]
+    with closing(connect("lake", lake.replace(shop, f"spark_catalog.{shop}"), 300)) as engine:
+        found = {(location.schema, location.table) for location in tables(engine)[0]}
+    assert found == {(None, name) for name in ("interactions", "products", "customers", "broken")}
+    with closing(connect("lake", lake.removesuffix(f"/{shop}"), 300)) as engine:
+        assert {(shop, name) for _, name in found} <= {(at.schema, at.table) for at in tables(engine)[0]}
+
+
+@pytest.mark.slow
+def test_a_spark_catalog_that_knows_no_views_is_looked_at(spark: str) -> None:
+    with closing(connect("lake", spark, 300)) as engine:
+        with engine.sqlalchemy_engine.connect() as connection:
+            for name, value in (
+                ("", "org.apache.spark.sql.execution.datasources.v2.jdbc.JDBCTableCatalog"),
+                (".url", "jdbc:derby:memory:viewless;create=true"),
+            ):
+                connection.exec_driver_sql(f"SET `spark.sql.catalog.viewless{name}`=`{value}`")
+            connection.exec_driver_sql("CREATE TABLE viewless.APP.things (id INT)")
+            connection.exec_driver_sql("USE viewless.APP")
+        # The session is kept, and with it the catalog.
+        assert [location.table for location in tables(engine)[0] if location.schema is None] == ["things"]

@@ -108,6 +108,12 @@ def test_the_unit_of_a_time_is_told_by_its_size(unit: str) -> None:
     assert found.roles[Role.EVENT_TIME].sure == SURE
 
 
+def test_what_cuts_a_table_by_time_is_no_feature() -> None:
+    cuts = [column(name, Kind.INTEGER, 12) for name in ("dt", "hour", "event_date", "partitionDate", "year_month")]
+    found = guessed(USER, ITEM, TIME, *cuts, column("release_year", Kind.INTEGER, 12), column("😀", Kind.INTEGER, 3))
+    assert found.features == ("release_year", "😀")
+
+
 def test_a_few_corrupt_times_do_no_harm_and_many_do() -> None:
     assert guessed(USER, ITEM, column("ts", Kind.INTEGER, 900, s=960)).kind == "events"
     found = guessed(USER, ITEM, column("ts", Kind.INTEGER, 900, s=900))

@@ -430,6 +430,7 @@ def test_a_secret_is_written_as_a_reference(tmp_path: Path) -> None:
         ("sqlite:///nowhere.db", 3, "no such database file"),
         ("empty.sqlite", 3, "holds no table"),
         ("postgresql+psycopg://watch:canary@127.0.0.1:1/none", 3, "cannot be reached"),
+        ("hive://watch:canary@127.0.0.1:1/none", 3, "cannot be reached"),
         ("postgresql+psycopg://watch@127.0.0.1:1/none?password=canary", 3, "cannot be reached"),
         ("postgresql+asyncpg://watch:canary@127.0.0.1:1/none", 2, "no such driver"),
         ("mysql://watch:canary@db/shop", 2, "no support for it; use one of"),
