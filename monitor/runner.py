@@ -213,7 +213,8 @@ class Runner:
                 continue
             try:
                 if self.store is not None and task.baseline.frozen is None:
-                    task.baseline = self.store.baseline(dataset.name, task.check.id, task.window)
+                    has_past = bool(task.check.history)
+                    task.baseline = self.store.baseline(dataset.name, task.check.id, task.window, has_past)
                 parts = asked(task.check, Rows(dataset, task.window), task.baseline)
             except ValueError as error:
                 # A check's own words.

@@ -36,6 +36,9 @@ from monitor.records import (
     when,
 )
 
+# How far back a check looks for what is normal.
+PAST_WINDOWS = 2_000
+
 
 class Store(Database):
     """The state of one pipeline.
@@ -260,15 +263,25 @@ class Store(Database):
             read = [connection.execute(statement, {"pipeline": self.pipeline}).all() for statement in SERIES]
         return [(name, value) for rows in read for name, value in rows]
 
-    def baseline(self, dataset: str, check: str, window: Window, span_windows: int = 2_000) -> Baseline:
-        """Return what a check may know of the time before a window; at most this many past windows."""
+    def baseline(self, dataset: str, check: str, window: Window, with_past: bool = True) -> Baseline:
+        """Return what a check may know of the time before a window.
+
+        Args:
+            dataset: Name of a watched dataset.
+            check: Name of a check.
+            window: What it is about to judge.
+            with_past: Whether it looks at figures of past windows, at most PAST_WINDOWS.
+
+        Cost:
+            1 to 4 us for each past window.
+        """
         table, saved = schema.windows, self.saved_baseline(dataset, check)
         before = and_(self._is(table, dataset, check), table.c.end_us <= micros(window.end))
         earlier = and_(before, table.c.start_us < micros(window.start))
         newest_first = table.c.end_us.desc()
         accepted = select(table.c.end_us, table.c.figures).where(before, table.c.accepted).order_by(newest_first)
         with self.reading() as connection:
-            past = connection.execute(accepted.limit(span_windows)).all()
+            past = connection.execute(accepted.limit(PAST_WINDOWS)).all() if with_past else []
             previous = connection.execute(select(table).where(earlier).order_by(newest_first).limit(1)).first()
         past = past[::-1]
         figures = [json.loads(row.figures) for row in past]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import sqlite3
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from checks.check import Outcome, Sample, Verdict
+from checks import CATALOGUE
+from checks.check import Check, Outcome, Sample, Verdict
 from checks.measure import Merge, Tally
 from checks.window import Window
 from monitor import schema
@@ -107,6 +110,13 @@ def test_baselines_hold_accepted_windows_before_the_tested_one_only(store: Store
     band_ends = [end for end in past.ends if end <= window(4).start]
     assert len(band_ends) == 3, "the tested window is kept out by the band itself"
     assert store.baseline("events", "contract", window(4)).previous.window == window(3)  # type: ignore[union-attr]
+    without = store.baseline("events", "contract", window(4), with_past=False)
+    assert (list(without.past.ends), without.previous) == ([], store.baseline("events", "contract", window(4)).previous)
+
+
+@pytest.mark.parametrize("check", CATALOGUE, ids=lambda check: check.id)
+def test_a_check_is_given_its_past_if_it_looks_for_what_is_normal(check: type[Check[Any]]) -> None:
+    assert ("baseline.band(" in inspect.getsource(check)) == bool(check.history)
 
 
 def test_a_reference_survives_as_it_was(store: Store) -> None:
