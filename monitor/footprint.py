@@ -18,7 +18,7 @@ _UNCHANGED = re.compile(
 )
 _DONTNEED = 4
 # The least work, in CPU seconds, after which there is something to give back.
-WORTH_IT_SECONDS = 0.02
+WORTH_IT_SECONDS = 0.1
 
 
 class Footprint:

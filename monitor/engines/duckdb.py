@@ -20,13 +20,13 @@ from monitor.engine import Dialect, Location, kind_of
 from monitor.engines import views
 from monitor.errors import EngineError
 
+# Each thread of each scan holds twice the largest object; by default that is 32 MB, and some statements have six scans.
+_OBJECTS = "maximum_object_size = 2_097_152"
 READERS = {
     ".parquet": "read_parquet({files}, union_by_name = true)",
     ".csv": "read_csv({files}, union_by_name = true)",
     ".tsv": "read_csv({files}, union_by_name = true)",
-    ".json": "read_json({files}, union_by_name = true)",
-    ".jsonl": "read_json({files}, union_by_name = true)",
-    ".ndjson": "read_json({files}, union_by_name = true)",
+    **dict.fromkeys((".json", ".jsonl", ".ndjson"), "read_json({files}, union_by_name = true, " + _OBJECTS + ")"),
 }
 # With one or two threads DuckDB keeps a grouping in one table that outgrows the cache; from three on it splits
 # it, which takes half the time for millions of groups, on two cores too.
@@ -42,7 +42,8 @@ def _create(url: str, options: Mapping[str, Any]) -> sa.Engine:
     is_file = database not in (None, "", ":memory:")
     # A file is opened for reading, and only while a run lasts: its owner must be able to write.
     arguments = {"read_only": True} if is_file else {}
-    return sa.create_engine(url, poolclass=NullPool, connect_args=arguments)
+    # Each statement stands alone; a transaction around it would cost as much as a small one.
+    return sa.create_engine(url, poolclass=NullPool, connect_args=arguments, isolation_level="AUTOCOMMIT")
 
 
 def _prepare(connection: sa.Connection, options: Mapping[str, Any]) -> None:
@@ -110,14 +111,15 @@ def _identifier(name: str) -> str:
 
 
 def _origin(connection: sa.Connection, location: Location) -> str:
-    """Return the table function for files; in CSV and JSON, ids are read as the text they are.
+    """Return the table function for files; in CSV and JSON, ids are read as the text they are, in JSON times, too.
 
     The types of CSV and JSON are guessed from the first 20,480 rows. What comes later is bent to fit:
     of ids, 007 becomes 7, 20 digits become the nearest floating point number, and a UUID loses its case
-    (duckdb/duckdb issues 25824 and 22750).
+    (duckdb/duckdb issues 25824 and 22750). In JSON a time has the format of the first ones, and one of a whole
+    second, without the fraction that these have, is an error of the whole file.
     """
     origin = reader(str(location.files))
-    if origin.startswith("read_parquet") or not location.ids:
+    if origin.startswith("read_parquet") or (origin.startswith("read_csv") and not location.ids):
         return origin
     types = {row[0]: row[1] for row in connection.exec_driver_sql(f"DESCRIBE SELECT * FROM {origin}").fetchall()}
     # A column that is part of the path is not in the files: to give it a type is an error of DuckDB's own.
@@ -128,9 +130,11 @@ def _origin(connection: sa.Connection, location: Location) -> str:
         spelt = ", ".join(f"{_quoted(name)}: 'VARCHAR'" for name in kept)
         extra = f"types = {{{spelt}}}, " if kept else ""
     else:
-        found = {name: "VARCHAR" if name in kept else types[name] for name in types if name not in parted}
-        spelt = ", ".join(f"{_quoted(name)}: {_quoted(declared)}" for name, declared in found.items())
-        extra = f"columns = {{{spelt}}}, " if any(_is_bent(types[name]) for name in kept) else ""
+        times = [name for name in types if kind_of(types[name]) in (Kind.TIMESTAMP, Kind.DATE)]
+        told = {name: "VARCHAR" if name in (*kept, *times) else types[name] for name in types if name not in parted}
+        spelt = ", ".join(f"{_quoted(name)}: {_quoted(declared)}" for name, declared in told.items())
+        is_needed = any(_is_bent(types[name]) for name in (*kept, *times))
+        extra = f"columns = {{{spelt}}}, " if is_needed else ""
     return f"{extra}union_by_name".join(origin.rsplit("union_by_name", 1))
 
 

@@ -62,7 +62,6 @@ def indexed(connection: sa.Connection, location: Location, origin: str) -> Liste
         if isinstance(error.orig, duckdb.InterruptException):
             raise
         # A file that is broken, or gone by now: what is wrong is said by the engine, of all of them.
-        connection.rollback()
         return None
     if listed is not None:
         views[location.name] = View(origin, index, listed)
@@ -80,7 +79,6 @@ def fetch(connection: sa.Connection, statement: Any, most: int) -> Sequence[Row]
         if is_whole or not isinstance(error.orig, duckdb.IOException):
             raise
     # A file is gone, as when many are merged into one: once more over whatever there is by now.
-    connection.rollback()
     for name, view in views.items():
         _make(connection, name, view, view.origin)
     return connection.execute(statement).fetchmany(most)
@@ -99,6 +97,4 @@ def _make(connection: sa.Connection, name: str, view: View, shown: Sequence[str]
     origin = shown if isinstance(shown, str) else view.listed.origin(shown)
     spelt = '"' + name.replace('"', '""') + '"'
     connection.exec_driver_sql(f"CREATE OR REPLACE TEMP VIEW {spelt} AS SELECT * FROM {origin}")
-    # Whatever becomes of the statement, the view stays.
-    connection.commit()
     view.shown = shown

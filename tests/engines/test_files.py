@@ -202,6 +202,21 @@ def test_dates_are_times(engine: Engine, tmp_path: Path) -> None:
     assert [once(engine, f"{tmp_path}/*.parquet", 24 * day) for day in range(4)] == [10, 10, 10, 0]
 
 
+@pytest.mark.parametrize("later", ["2026-03-01 00:30:01", "2026-03-01T00:30:01+00:00", "2026-03-01"])
+def test_in_json_a_time_may_be_written_otherwise_than_the_first_thousands(
+    engine: Engine, tmp_path: Path, later: str
+) -> None:
+    first = '{"at": "2026-03-01 00:20:00.000001", "item": 1}\n'
+    (tmp_path / "a.jsonl").write_text(first * 30_000 + f'{{"at": "{later}", "item": 2}}\n')
+    assert once(engine, tmp_path / "*.jsonl", 0, TimeUnit.TEXT) == 30_001
+
+
+def test_in_json_a_time_that_is_none_is_one_row_without_a_time(engine: Engine, tmp_path: Path) -> None:
+    first = '{"at": "2026-03-01 00:20:00.000001", "item": 1}\n'
+    (tmp_path / "a.jsonl").write_text(first * 30_000 + '{"at": "yesterday", "item": 2}\n')
+    assert once(engine, tmp_path / "*.jsonl", 0, TimeUnit.TEXT) == 30_000
+
+
 def test_one_row_dated_in_the_future_widens_its_own_file_alone(engine: Engine, tmp_path: Path) -> None:
     write(tmp_path / "0.parquet", 0, "i AS item, CASE WHEN i = 0 THEN TIMESTAMP '2099-01-01' ELSE {at} END AS at")
     write(tmp_path / "1.parquet", 1)

@@ -29,6 +29,7 @@ def of(field):
 def asked():
     return duckdb.sql("SELECT count(*), sum(i % 7) FROM range(100000) r(i)").fetchone()
 
+footprint.WORTH_IT_SECONDS = 0.0001
 resting, first = footprint.Footprint(), asked()
 before = of("Rss") - of("Anonymous")
 worked = resting.settle()
