@@ -37,7 +37,9 @@ class EngineConfig(Section):
 
     url: SecretStr = Field(description="SQLAlchemy URL; take secrets from ${NAME} or ${file:PATH}.")
     timeout: Duration = Field(timedelta(seconds=60), gt=timedelta(0), description="Bound on one statement.")
-    memory_limit: Name = Field("200MB", description="DuckDB only: memory before it spills to the working folder.")
+    memory_limit: Name | None = Field(
+        None, description="DuckDB only: memory before it spills to the working folder; by default 170MB, of JSON 250MB."
+    )
     threads: int | None = Field(None, ge=1, description="DuckDB only: threads; by default one a core.")
     concurrency: int = Field(2, ge=1, le=64, description="How many windows are judged on it at once.")
     budget: BudgetConfig | None = Field(None, description="What may be asked of it; by default no limit.")

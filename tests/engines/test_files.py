@@ -217,6 +217,27 @@ def test_in_json_a_time_that_is_none_is_one_row_without_a_time(engine: Engine, t
     assert once(engine, tmp_path / "*.jsonl", 0, TimeUnit.TEXT) == 30_000
 
 
+@pytest.mark.parametrize(
+    ("ending", "options", "limit"),
+    [
+        ("parquet", {}, "170000000"),
+        ("json", {}, "250000000"),
+        ("json", {"memory_limit": None}, "250000000"),
+        ("json", {"memory_limit": "300MB"}, "300000000"),
+    ],
+)
+def test_json_gets_more_memory_unless_the_configuration_says_how_much(
+    tmp_path: Path, ending: str, options: dict[str, Any], limit: str
+) -> None:
+    duckdb.connect().execute(f"COPY (SELECT 1 AS item) TO '{tmp_path}/a.{ending}'")
+    limited = text("SELECT value FROM duckdb_settings() WHERE name = 'memory_limit'")
+    with closing(connect("files", "duckdb:///:memory:", options=options)) as engine, engine.session() as session:
+        session.open(Location("events", files=f"{tmp_path}/*.{ending}"))
+        ((found,),) = session._connection.execute(limited).fetchall()
+        number, unit = found.split()
+        assert float(number) * {"MiB": 2**20}[unit] == pytest.approx(float(limit), rel=0.001)
+
+
 def test_one_row_dated_in_the_future_widens_its_own_file_alone(engine: Engine, tmp_path: Path) -> None:
     write(tmp_path / "0.parquet", 0, "i AS item, CASE WHEN i = 0 THEN TIMESTAMP '2099-01-01' ELSE {at} END AS at")
     write(tmp_path / "1.parquet", 1)
