@@ -167,6 +167,11 @@ class Check(ABC, Generic[S]):
                 f"the reference has {found:,} rows, {self.settings.min_rows:,} are needed; choose a longer span"
             )
 
+    @property
+    def carries(self) -> bool:
+        """Whether the check looks at the tally of the window before."""
+        return type(self).carry is not Check.carry
+
     def carry(self, previous: Tally, tally: Tally) -> Tally:
         """Return the tally with what it takes over from the one before; by default nothing."""
         return tally

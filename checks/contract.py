@@ -20,6 +20,8 @@ from sqlalchemy import (
     func,
     literal,
     or_,
+    select,
+    union_all,
 )
 
 from checks.baseline import Baseline
@@ -135,7 +137,8 @@ class Contract(Check[ContractSettings]):
         for at, name in enumerate(rules(rows, self.settings), start=1):
             aggregates[name] = Aggregate.rows(broken == at)
         measure = Measure(rows, aggregates, validity(rows, self.settings))
-        return (measure, *(self._values(rows, role) for role in CLOSED_SETS if role in rows.dataset.roles))
+        sets = [role for role in CLOSED_SETS if role in rows.dataset.roles]
+        return (measure, self._values(rows, sets)) if sets else (measure,)
 
     def suspects(self, rows: Rows, verdict: Verdict, baseline: Baseline) -> Suspects | None:
         """Return the rows that break a rule; a changed schema is nobody's row."""
@@ -143,11 +146,15 @@ class Contract(Check[ContractSettings]):
             return None
         return Suspects(rows, validity(rows, self.settings)["broken_rule"].is_not(None), what="rows that break a rule")
 
-    def _values(self, rows: Rows, role: Role) -> Listing:
-        value = cast(rows.column(role), Text)
-        counted = func.count().label("n")
-        statement = rows.select(value, counted).group_by(value).order_by(counted.desc(), value)
-        return Listing(role.value, rows, statement.limit(MOST_VALUES), MOST_VALUES)
+    def _values(self, rows: Rows, sets: Sequence[Role]) -> Listing:
+        """Return the most frequent values of the closed sets, as rows of (role, value, number of rows)."""
+        parts = []
+        for role in sets:
+            value, counted = cast(rows.column(role), Text).label("value"), func.count().label("n")
+            most = rows.select(value, counted).group_by(value).order_by(counted.desc(), value).limit(MOST_VALUES)
+            found = most.subquery()
+            parts.append(select(literal(role.value, Text).label("role"), found.c.value, found.c.n))
+        return Listing("values", rows, union_all(*parts), MOST_VALUES * len(parts))
 
     def learns(self, rows: Rows) -> Sequence[Measure | Listing]:
         """Return what the contract is recorded from: the values of the closed sets."""
@@ -158,10 +165,10 @@ class Contract(Check[ContractSettings]):
         self.enough(tally.count("rows"))
         columns = {name: column_type.declared for name, column_type in dataset.columns.items()}
         total = tally.count("rows") or 1
-        values = {
-            role: {str(value): n / total for value, n in listing if value is not None}
-            for role, listing in tally.listings.items()
-        }
+        values: dict[str, dict[str, float]] = {role: {} for role in CLOSED_SETS if role in dataset.roles}
+        for role, value, n in tally.listings.get("values", ()):
+            if value is not None:
+                values[role][str(value)] = n / total
         return {"columns": columns, "values": values}
 
     def judge(self, tally: Tally, baseline: Baseline) -> tuple[Verdict, ...]:
@@ -212,10 +219,10 @@ class Contract(Check[ContractSettings]):
 
     def _value_changes(self, tally: Tally, frozen: Mapping[str, Any]) -> dict[str, list[str]]:
         changes: dict[str, list[str]] = {}
-        rows = tally.count("rows")
+        rows, listed = tally.count("rows"), tally.listings.get("values", ())
         for role, known in frozen["values"].items():
             recorded = {clip(value): share for value, share in known.items()}
-            seen = {str(value) for value, _ in tally.listings.get(role, ()) if value is not None}
+            seen = {str(value) for of, value, _ in listed if of == role and value is not None}
             new = sorted(seen - set(recorded))
             if new and len(recorded) < MOST_VALUES and not self.settings.allow_new_values:
                 changes[f"new_{role}_values"] = new

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -15,6 +15,7 @@ from typing import Any
 from apscheduler.job import Job
 from apscheduler.jobstores.base import JobLookupError
 from apscheduler.triggers.interval import IntervalTrigger
+from sqlalchemy.exc import OperationalError
 
 from checks.check import Check
 from checks.window import EPOCH, Window
@@ -24,11 +25,12 @@ from monitor.clock import Clock
 from monitor.config import Config
 from monitor.errors import ConfigError, RecwatchError
 from monitor.evidence import Collector
-from monitor.lease import Lease
+from monitor.lease import Lease, LeaseLostError
 from monitor.live import Live, Reload
 from monitor.load import load
+from monitor.records import Judged
 from monitor.resolve import build
-from monitor.runner import Runner
+from monitor.runner import Runner, said
 from monitor.schedule import due, given_up
 from monitor.series import series_estimate
 from monitor.store import Store
@@ -157,7 +159,6 @@ class Daemon:
                 tick = partial(self._queue_tick, dataset, together, f"tick:{every}")
                 self._jobs.append(self._scheduler.add_job(tick, trigger, next_run_time=self.clock.now()))
         self._every(HEARTBEAT, self._beat, "heartbeat", lane=PULSE)
-        self._every(timedelta(seconds=2), self._reload_if_changed, "watch-config", lane=PULSE)
         renew = partial(self._queue_each, "baselines", chores.renewals)
         reopen = partial(self._queue_each, "late-rows", chores.late_rows)
         self._every(timedelta(minutes=5), renew, "baselines", first=self.clock.now())
@@ -218,7 +219,7 @@ class Daemon:
             return
         engine, stuck, put_off = engine_of(live.config, dataset), set[str](), set[str]()
         try:
-            watermarks = {check.id: self.store.watermark(dataset, check.id) for check in checks}
+            watermarks = self.store.watermarks(dataset)
             for pairs in due(checks, watermarks, now, live.config.limits.catch_up_windows):
                 put_off |= self._not_allowed(engine, pairs)
                 ready = [(check, window) for check, window in pairs if check.id not in stuck | put_off]
@@ -252,15 +253,33 @@ class Daemon:
         """Judge one round and commit it; return the checks that failed, whose next windows must wait."""
         failed, now = set(), self.clock.now()
         found = live.runner.run(dataset, ready)
-        for judged in found:
+        for place, judged in enumerate(found):
             if judged.failed and judged.tally is None:
                 failed.add(judged.check)
                 log.error("check_failed", check=judged.check, dataset=dataset, error=judged.verdicts[0].reason)
-                judged = replace(judged, advances=given_up(judged.window, now, live.config.limits.catch_up))
-            self.store.commit(judged)
+                found[place] = replace(judged, advances=given_up(judged.window, now, live.config.limits.catch_up))
+        try:
+            self.store.commit(*found)
+        except Exception as error:
+            if isinstance(error, LeaseLostError) or isinstance(error.__cause__, OperationalError):
+                raise
+            failed |= self._commit_each(live, found, {check.id: check for check, _window in ready})
         # What was found is told first; to explain it takes more scans.
         for judged in found if self.may_ask(dataset) else ():
             live.evidence.after(judged)
+        return failed
+
+    def _commit_each(self, live: Live, found: list[Judged], checks: Mapping[str, Check[Any]]) -> set[str]:
+        """Commit what can be written of a round of which something can't; return the checks of the rest."""
+        failed = set()
+        for judged in found:
+            try:
+                self.store.commit(judged)
+            except Exception as error:
+                reason = f"what it found cannot be written: {said(error)}"
+                failed.add(judged.check)
+                log.error("check_failed", check=judged.check, dataset=judged.dataset, error=reason)
+                self.store.commit(live.runner.failed(judged.dataset, checks[judged.check], judged.window, reason))
         return failed
 
     def renew_baselines(self) -> None:
@@ -317,6 +336,7 @@ class Daemon:
         self._heartbeat = self.clock.now()
         self._lead()
         self._save_scans()
+        self._reload_if_changed()
 
     def _save_scans(self) -> None:
         try:

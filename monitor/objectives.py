@@ -13,7 +13,7 @@ from sqlalchemy import Connection, and_, select
 from alerts.slo import Kind, Slo
 from checks.check import Outcome, Verdict
 from checks.window import micros, moment
-from monitor import schema
+from monitor import queries, schema
 from monitor.records import SloPoint, when
 
 if TYPE_CHECKING:
@@ -53,19 +53,19 @@ def record(connection: Connection, pipeline: str, found: Sequence[SloPoint]) -> 
     The first judgement of a window stands, whatever late rows change: what has burnt has burnt, and
     nobody is woken by the past. A run that could not judge gives way to one that can.
     """
-    table, new = schema.slo_points, []
+    new = []
     for point in found:
-        here = and_(table.c.pipeline == pipeline, table.c.slo == point.slo, table.c.end_us == micros(point.window_end))
-        old = connection.execute(select(table.c.id, table.c.outcome).where(here)).first()
-        if old is not None:
-            if old.outcome != Outcome.UNKNOWN or point.outcome is Outcome.UNKNOWN:
-                continue
-            connection.execute(table.delete().where(table.c.id == old.id))
         row = {
             "pipeline": pipeline, "slo": point.slo, "end_us": micros(point.window_end), "at_us": micros(point.at),
             "outcome": point.outcome.value, "good": point.good, "bad": point.bad, "live": point.is_live,
         }  # fmt: skip
-        connection.execute(table.insert().values(row))
+        if connection.execute(queries.POINT, row).rowcount == 0:
+            here = {f"of_{name}": row[name] for name in ("pipeline", "slo", "end_us")}
+            old = connection.execute(queries.OLD_POINT, here).scalar_one()
+            if old != Outcome.UNKNOWN or point.outcome is Outcome.UNKNOWN:
+                continue
+            connection.execute(queries.DROP_POINT, here)
+            connection.execute(queries.POINT, row)
         _spend(connection, pipeline, point)
         if point.is_live:
             _note_latest(connection, pipeline, point)
@@ -74,25 +74,19 @@ def record(connection: Connection, pipeline: str, found: Sequence[SloPoint]) -> 
 
 
 def _note_latest(connection: Connection, pipeline: str, point: SloPoint) -> None:
-    table, at = schema.slo_latest, micros(point.at)
-    here = and_(table.c.pipeline == pipeline, table.c.slo == point.slo)
-    values: dict[str, Any] = {"outcome": point.outcome.value, "at_us": at}
-    if point.outcome is not Outcome.UNKNOWN:
-        values["judged_us"] = at
-    if connection.execute(table.update().where(here).values(values)).rowcount == 0:
-        connection.execute(table.insert().values(pipeline=pipeline, slo=point.slo, since_us=at, **values))
+    at = micros(point.at)
+    judged = None if point.outcome is Outcome.UNKNOWN else at
+    row = {"pipeline": pipeline, "slo": point.slo, "outcome": point.outcome.value, "at_us": at, "judged_us": judged}
+    connection.execute(queries.LATEST_POINT, {**row, "since_us": at})
 
 
 def _spend(connection: Connection, pipeline: str, point: SloPoint) -> None:
     if not point.good and not point.bad:
         return
     # A window belongs to the hour that it ends in, its end excluded.
-    table, hour = schema.slo_hours, HOUR // timedelta(microseconds=1)
-    key = {"pipeline": pipeline, "slo": point.slo, "hour_us": (micros(point.window_end) - 1) // hour * hour}
-    here = and_(*(table.c[name] == value for name, value in key.items()))
-    added = {"good": table.c.good + point.good, "bad": table.c.bad + point.bad}
-    if connection.execute(table.update().where(here).values(added)).rowcount == 0:
-        connection.execute(table.insert().values(**key, good=point.good, bad=point.bad))
+    hour = HOUR // timedelta(microseconds=1)
+    row = {"pipeline": pipeline, "slo": point.slo, "hour_us": (micros(point.window_end) - 1) // hour * hour}
+    connection.execute(queries.SPEND, {**row, "good": point.good, "bad": point.bad})
 
 
 @dataclass(frozen=True)

@@ -43,9 +43,62 @@ HISTORY = (
     .order_by(schema.verdicts.c.end_us.desc())
     .limit(sa.bindparam("at_most"))
 )
-# What is held back of a series is added with the next value: SQLite and PostgreSQL say this in the same words.
-COUNT = sa.text(
-    "INSERT INTO counters (pipeline, metric, labels, value, held) VALUES (:pipeline, :metric, :labels, 0, :added)"
-    " ON CONFLICT (pipeline, metric, labels) DO UPDATE"
-    " SET value = counters.value + counters.held + excluded.held, held = 0"
+
+
+def upsert(table: sa.Table, kept: str = "", **instead: str) -> sa.TextClause:
+    """Return the statement that writes a row, over the one with the same key: SQLite and PostgreSQL say it alike.
+
+    Args:
+        table: With a primary key.
+        kept: A column that stays as it was when the row was there already.
+        instead: For some columns, what they become when the row was there already.
+    """
+    names, key = [column.name for column in table.columns], [column.name for column in table.primary_key]
+    values = ", ".join(f":{name}" for name in names)
+    changed = [f"{name} = {instead.get(name, f'excluded.{name}')}" for name in names if name not in (*key, kept)]
+    return sa.text(
+        f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({values})"
+        f" ON CONFLICT ({', '.join(key)}) DO UPDATE SET {', '.join(changed)}"
+    )
+
+
+def _of_window(table: sa.Table) -> Any:
+    names = ("pipeline", "dataset", "check_id", "start_us", "end_us")
+    return and_(*(table.c[name] == sa.bindparam(f"of_{name}") for name in names))
+
+
+def _of_check(table: sa.Table) -> Any:
+    return and_(*(table.c[name] == sa.bindparam(f"of_{name}") for name in ("pipeline", "dataset", "check_id")))
+
+
+# What is held back of a series is added with the next value.
+COUNT = upsert(schema.counters, value="counters.value + counters.held + excluded.held", held="0")
+OLD_WINDOW = select(schema.windows.c.increments, schema.windows.c.version).where(_of_window(schema.windows))
+WINDOW = upsert(schema.windows)
+DROP_VERDICTS = schema.verdicts.delete().where(_of_window(schema.verdicts))
+VERDICTS = schema.verdicts.insert()
+DROP_GAUGES = schema.gauges.delete().where(_of_check(schema.gauges))
+GAUGES = schema.gauges.insert()
+# A watermark never goes back, and a run that failed leaves the time of the last one that did not.
+RUN = upsert(
+    schema.runs,
+    watermark_us="CASE WHEN runs.watermark_us >= excluded.watermark_us OR excluded.watermark_us IS NULL"
+    " THEN runs.watermark_us ELSE excluded.watermark_us END",
+    succeeded_us="coalesce(excluded.succeeded_us, runs.succeeded_us)",
 )
+WATERMARKS = select(schema.runs.c.check_id, schema.runs.c.watermark_us).where(
+    schema.runs.c.pipeline == sa.bindparam("pipeline"), schema.runs.c.dataset == sa.bindparam("dataset")
+)
+_POINT = [column.name for column in schema.slo_points.columns if column.name != "id"]
+# Adds a point, if its window has none.
+POINT = sa.text(
+    f"INSERT INTO slo_points ({', '.join(_POINT)}) VALUES ({', '.join(f':{name}' for name in _POINT)})"
+    " ON CONFLICT (pipeline, slo, end_us) DO NOTHING"
+)
+OF_POINT = and_(*(schema.slo_points.c[name] == sa.bindparam(f"of_{name}") for name in ("pipeline", "slo", "end_us")))
+OLD_POINT = select(schema.slo_points.c.outcome).where(OF_POINT)
+DROP_POINT = schema.slo_points.delete().where(OF_POINT)
+LATEST_POINT = upsert(
+    schema.slo_latest, kept="since_us", judged_us="coalesce(excluded.judged_us, slo_latest.judged_us)"
+)
+SPEND = upsert(schema.slo_hours, good="slo_hours.good + excluded.good", bad="slo_hours.bad + excluded.bad")

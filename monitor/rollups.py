@@ -13,6 +13,7 @@ from sqlalchemy import Connection, and_, select
 from checks.check import Outcome, Verdict
 from checks.window import Window, micros, moment
 from monitor import schema
+from monitor.queries import upsert
 from monitor.records import Judged, dump
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def _of_hours() -> sa.Select[Any]:
 _OF_VERDICTS, _OF_HOURS = _of_verdicts(), _of_hours()
 _HERE = _bound(schema.rollups, *_KEY, "seconds", "start_us")
 _OLD = select(schema.rollups.c.subject, *(schema.rollups.c[name] for name in _NEWEST)).where(_HERE)
-_DROP, _ADD = schema.rollups.delete().where(_HERE), schema.rollups.insert()
+_DROP, _WRITE = schema.rollups.delete().where(_HERE), upsert(schema.rollups)
 
 
 @dataclass(frozen=True)
@@ -155,10 +156,10 @@ def _replace(
                 "bound": verdict.limit, "low": verdict.details.get("low"), "high": verdict.details.get("high"),
             }  # fmt: skip
         rows.append({**place, **summed, **newest})
-    if old:
+    if old.keys() - {row["subject"] for row in rows}:
         connection.execute(_DROP, bound)
     if rows:
-        connection.execute(_ADD, rows)
+        connection.execute(_WRITE, rows)
 
 
 def prune(store: Store, now: datetime, keep: timedelta) -> None:

@@ -213,8 +213,11 @@ class Runner:
                 continue
             try:
                 if self.store is not None and task.baseline.frozen is None:
-                    has_past = bool(task.check.history)
-                    task.baseline = self.store.baseline(dataset.name, task.check.id, task.window, has_past)
+                    check = task.check
+                    task.baseline = self.store.baseline(
+                        dataset.name, check.id, task.window,
+                        with_past=bool(check.history), with_previous=check.carries, with_reference=check.has_reference,
+                    )  # fmt: skip
                 parts = asked(task.check, Rows(dataset, task.window), task.baseline)
             except ValueError as error:
                 # A check's own words.
@@ -310,11 +313,17 @@ class Runner:
                 )  # fmt: skip
             except Exception as error:
                 task.error = said(error)
-        verdicts = (Verdict(check.id, dataset, task.window, Outcome.ERROR, "none", reason=task.error),)
-        increments = run_samples(check.id, dataset, verdicts)
+        return self.failed(dataset, check, task.window, task.error, task.duration_seconds)
+
+    def failed(
+        self, dataset: str, check: Check[Any], window: Window, reason: str, duration_seconds: float = 0.0
+    ) -> Judged:
+        """Return what a run leaves behind that could not judge its window."""
+        verdicts = (Verdict(check.id, dataset, window, Outcome.ERROR, "none", reason=reason),)
         return Judged(
-            check.id, dataset, task.window, verdicts, self.clock.now(), task.duration_seconds,
-            increments=increments, advances=False, points=self._points(dataset, check, verdicts),
+            check.id, dataset, window, verdicts, self.clock.now(), duration_seconds,
+            increments=run_samples(check.id, dataset, verdicts), advances=False,
+            points=self._points(dataset, check, verdicts),
         )  # fmt: skip
 
     def _points(self, dataset: str, check: Check[Any], verdicts: Sequence[Verdict]) -> tuple[SloPoint, ...]:

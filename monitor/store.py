@@ -18,10 +18,9 @@ from checks.baseline import Baseline, Past
 from checks.check import Outcome, Sample, Verdict
 from checks.measure import Tally
 from checks.window import Window, micros, moment
-from monitor import objectives, rollups, schema
+from monitor import objectives, queries, rollups, schema
 from monitor.clock import Clock
 from monitor.database import Database
-from monitor.queries import COUNT, HISTORY, LATEST, LATEST_FIGURES, SERIES
 from monitor.records import (
     Figure,
     Judged,
@@ -67,22 +66,26 @@ class Store(Database):
 
     # -- writing ---------------------------------------------------------------------------------
 
-    def commit(self, judged: Judged) -> None:
-        """Write all of a judged window, or nothing of it."""
-        key = self._key(judged.dataset, judged.check)
-        span = {"start_us": micros(judged.window.start), "end_us": micros(judged.window.end)}
+    def commit(self, *round_of: Judged) -> None:
+        """Write all of some judged windows, or nothing of any."""
         with self.writing() as connection:
             self.guard(connection)
-            self._replace_verdicts(connection, judged, key, span)
-            if judged.tally is None:
-                # No window to replace: every failed run counts.
-                self._count(connection, _by_series(judged.increments), {})
-            else:
-                self._replace_window(connection, judged, judged.tally, {**key, **span})
-                self._replace_gauges(connection, judged, key)
-            for point in objectives.record(connection, self.pipeline, judged.points):
-                self._count(connection, _by_series(point.counted), {})
-            self._touch_run(connection, judged, key)
+            for judged in round_of:
+                self._commit(connection, judged)
+
+    def _commit(self, connection: Connection, judged: Judged) -> None:
+        key = self._key(judged.dataset, judged.check)
+        span = {"start_us": micros(judged.window.start), "end_us": micros(judged.window.end)}
+        self._replace_verdicts(connection, judged, key, span)
+        if judged.tally is None:
+            # No window to replace: every failed run counts.
+            self._count(connection, _by_series(judged.increments), {})
+        else:
+            self._replace_window(connection, judged, judged.tally, {**key, **span})
+            self._replace_gauges(connection, judged, key)
+        for point in objectives.record(connection, self.pipeline, judged.points):
+            self._count(connection, _by_series(point.counted), {})
+        self._touch_run(connection, judged, key)
 
     def commit_past(self, judged: Judged) -> None:
         """Write a window of history for baselines: nothing is counted, and no run is noted."""
@@ -96,11 +99,7 @@ class Store(Database):
     def _replace_verdicts(
         self, connection: Connection, judged: Judged, key: dict[str, str], span: dict[str, int]
     ) -> None:
-        table = schema.verdicts
-        here = self._is(table, judged.dataset, judged.check)
-        connection.execute(
-            table.delete().where(here, table.c.start_us == span["start_us"], table.c.end_us == span["end_us"])
-        )
+        connection.execute(queries.DROP_VERDICTS, _of({**key, **span}))
         finished = micros(judged.finished_at)
         rows = [
             {
@@ -111,17 +110,14 @@ class Store(Database):
             }
             for verdict in judged.verdicts
         ]  # fmt: skip
-        connection.execute(table.insert(), rows)
+        connection.execute(queries.VERDICTS, rows)
         rollups.record(connection, key, judged)
 
     def _replace_window(self, connection: Connection, judged: Judged, tally: Tally, key: Mapping[str, Any]) -> None:
-        table = schema.windows
-        here = and_(*(table.c[name] == value for name, value in key.items()))
-        old = connection.execute(select(table.c.increments, table.c.version).where(here)).first()
+        old = connection.execute(queries.OLD_WINDOW, _of(key)).first()
         counted = _by_series(judged.increments)
         before: dict[str, int] = json.loads(old.increments) if old else {}
         self._count(connection, counted, before)
-        connection.execute(table.delete().where(here))
         # A counter never falls: where a re-run counts less than before, the difference stays counted.
         kept = {**before, **{name: max(n, before.get(name, 0)) for name, n in counted.items()}}
         bad = any(verdict.outcome is Outcome.BAD for verdict in judged.verdicts)
@@ -129,7 +125,7 @@ class Store(Database):
             **key, "version": (old.version if old else 0) + 1, "accepted": not bad,
             "tally": dump_tally(tally), "figures": dump(judged.figures), "increments": dump(kept),
         }  # fmt: skip
-        connection.execute(table.insert().values(row))
+        connection.execute(queries.WINDOW, row)
 
     def _count(self, connection: Connection, counted: Mapping[str, int], before: Mapping[str, int]) -> None:
         """Add what is new of a window to the counters; a new series starts at 0."""
@@ -137,50 +133,39 @@ class Store(Database):
         for name, n in counted.items():
             metric, labels = name.split(" ", 1)
             added = max(0, n - before.get(name, 0))
-            rows.append({"pipeline": self.pipeline, "metric": metric, "labels": labels, "added": added})
+            rows.append({"pipeline": self.pipeline, "metric": metric, "labels": labels, "value": 0, "held": added})
         if rows:
-            connection.execute(COUNT, rows)
+            connection.execute(queries.COUNT, rows)
 
     def count_one(self, connection: Connection, metric: str, labels: Mapping[str, str]) -> None:
         """Add one to a counter, in the caller's transaction."""
         self._count(connection, {series_name(Sample(metric, labels, 1)): 1}, {})
 
     def _replace_gauges(self, connection: Connection, judged: Judged, key: dict[str, str]) -> None:
-        table = schema.gauges
-        connection.execute(table.delete().where(self._is(table, judged.dataset, judged.check)))
+        connection.execute(queries.DROP_GAUGES, _of(key))
         rows = [
             {**key, "metric": sample.metric, "labels": dump(sample.labels), "value": float(sample.value)}
             for sample in judged.gauges
         ]
         if rows:
-            connection.execute(table.insert(), rows)
+            connection.execute(queries.GAUGES, rows)
 
     def _touch_run(self, connection: Connection, judged: Judged, key: dict[str, str]) -> None:
-        table = schema.runs
-        here = self._is(table, judged.dataset, judged.check)
-        old = connection.execute(select(table).where(here)).first()
         finished = micros(judged.finished_at)
-        watermark = old.watermark_us if old else None
-        if judged.advances:
-            watermark = max(watermark or 0, micros(judged.window.end))
         error = next((v.reason for v in judged.verdicts if v.outcome is Outcome.ERROR), None)
-        values = {
-            "watermark_us": watermark,
-            "finished_us": finished,
-            "succeeded_us": (old.succeeded_us if old else None) if error else finished,
-            "duration_seconds": judged.duration_seconds,
-            "error": error,
-        }
-        connection.execute(table.update().where(here).values(values) if old else table.insert().values(**key, **values))
+        row = {
+            **key, "watermark_us": micros(judged.window.end) if judged.advances else None, "finished_us": finished,
+            "succeeded_us": None if error else finished, "duration_seconds": judged.duration_seconds, "error": error,
+        }  # fmt: skip
+        connection.execute(queries.RUN, row)
 
     # -- reading ---------------------------------------------------------------------------------
 
-    def watermark(self, dataset: str, check: str) -> datetime | None:
-        """Return the end of the newest window that a check has judged."""
-        table = schema.runs
+    def watermarks(self, dataset: str) -> dict[str, datetime | None]:
+        """Return the end of the newest window that each check has judged, of those that have run."""
         with self.reading() as connection:
-            found = connection.execute(select(table.c.watermark_us).where(self._is(table, dataset, check))).scalar()
-        return None if found is None else moment(found)
+            rows = connection.execute(queries.WATERMARKS, {"pipeline": self.pipeline, "dataset": dataset}).all()
+        return {row.check_id: when(row.watermark_us) for row in rows}
 
     def runs(self) -> list[Run]:
         """Return how each check last ran."""
@@ -198,13 +183,13 @@ class Store(Database):
     def latest(self) -> list[Verdict]:
         """Return the verdicts of the newest window of each check that has run."""
         with self.reading() as connection:
-            rows = connection.execute(LATEST, {"pipeline": self.pipeline}).all()
+            rows = connection.execute(queries.LATEST, {"pipeline": self.pipeline}).all()
         return [load_verdict(row) for row in rows]
 
     def latest_figures(self) -> list[Figure]:
         """Return the same without their words."""
         with self.reading() as connection:
-            rows = connection.execute(LATEST_FIGURES, {"pipeline": self.pipeline}).all()
+            rows = connection.execute(queries.LATEST_FIGURES, {"pipeline": self.pipeline}).all()
         return [Figure(*row) for row in rows]
 
     def histories(self, verdicts: Sequence[Verdict], at_most: int) -> list[tuple[Point, ...]]:
@@ -213,7 +198,7 @@ class Store(Database):
         with self.reading() as connection:
             for verdict in verdicts:
                 key = {**self._key(verdict.dataset, verdict.check), "subject": dump(verdict.subject)}
-                rows = connection.execute(HISTORY, {**key, "at_most": at_most}).all()
+                rows = connection.execute(queries.HISTORY, {**key, "at_most": at_most}).all()
                 points = [Point(moment(end), Outcome(outcome), *rest) for end, outcome, *rest in rows]
                 found.append(tuple(reversed(points)))
         return found
@@ -260,10 +245,13 @@ class Store(Database):
     def series(self) -> list[tuple[str, float]]:
         """Return the name, see ``series_name``, and the value of every counter and gauge, read at little cost."""
         with self.reading() as connection:
-            read = [connection.execute(statement, {"pipeline": self.pipeline}).all() for statement in SERIES]
+            read = [connection.execute(statement, {"pipeline": self.pipeline}).all() for statement in queries.SERIES]
         return [(name, value) for rows in read for name, value in rows]
 
-    def baseline(self, dataset: str, check: str, window: Window, with_past: bool = True) -> Baseline:
+    def baseline(
+        self, dataset: str, check: str, window: Window,
+        *, with_past: bool = True, with_previous: bool = True, with_reference: bool = True,
+    ) -> Baseline:  # fmt: skip
         """Return what a check may know of the time before a window.
 
         Args:
@@ -271,19 +259,24 @@ class Store(Database):
             check: Name of a check.
             window: What it is about to judge.
             with_past: Whether it looks at figures of past windows, at most PAST_WINDOWS.
+            with_previous: Whether it looks at the tally of the window before.
+            with_reference: Whether it looks at what was frozen.
 
         Cost:
             1 to 4 us for each past window.
         """
-        table, saved = schema.windows, self.saved_baseline(dataset, check)
+        table = schema.windows
         before = and_(self._is(table, dataset, check), table.c.end_us <= micros(window.end))
-        earlier = and_(before, table.c.start_us < micros(window.start))
         newest_first = table.c.end_us.desc()
-        accepted = select(table.c.end_us, table.c.figures).where(before, table.c.accepted).order_by(newest_first)
+        past, previous = list[Any](), None
+        saved = self.saved_baseline(dataset, check) if with_reference else None
         with self.reading() as connection:
-            past = connection.execute(accepted.limit(PAST_WINDOWS)).all() if with_past else []
-            previous = connection.execute(select(table).where(earlier).order_by(newest_first).limit(1)).first()
-        past = past[::-1]
+            if with_past:
+                accepted = select(table.c.end_us, table.c.figures).where(before, table.c.accepted)
+                past = list(connection.execute(accepted.order_by(newest_first).limit(PAST_WINDOWS)))[::-1]
+            if with_previous:
+                earlier = select(table).where(before, table.c.start_us < micros(window.start))
+                previous = connection.execute(earlier.order_by(newest_first).limit(1)).first()
         figures = [json.loads(row.figures) for row in past]
         names = {name for row in figures for name in row}
         values = {name: [row.get(name) for row in figures] for name in names}
@@ -370,6 +363,11 @@ class Store(Database):
                 ).rowcount
                 for table in (schema.windows, schema.verdicts)
             )
+
+
+def _of(key: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a key as the parameters of a statement of ``monitor/queries.py``."""
+    return {f"of_{name}": value for name, value in key.items()}
 
 
 def _by_series(samples: Iterable[Sample]) -> dict[str, int]:

@@ -54,6 +54,8 @@ def _prepare(connection: sa.Connection, options: Mapping[str, Any]) -> None:
     settings = {
         "TimeZone": "UTC",
         "preserve_insertion_order": False,
+        # A statement opens each file to learn its columns and again to read it; its footer is read once in a run.
+        "parquet_metadata_cache": True,
         "memory_limit": options.get("memory_limit") or MEMORY_LIMIT,
         "threads": options.get("threads") or max(FEWEST_THREADS, _cores()),
         "temp_directory": _spills_to(),

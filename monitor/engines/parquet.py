@@ -25,6 +25,7 @@ _AT_ONCE = 1_000
 _PARTITION = re.compile(r"/([^/=]+)=[^/=]*(?=/)")
 _TIMES = re.compile(r"TIMESTAMP|DATE$")
 _INTEGERS = re.compile(r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?$")
+_WILD = frozenset("*?[]{}\\")
 _FAMILIES = ((_TIMES, "time"), (_INTEGERS, "integer"), (re.compile(r"DOUBLE$"), "double"))
 
 # Inode, size, and when its content and its place were last changed, in nanoseconds.
@@ -72,7 +73,10 @@ class Listed:
 
     def origin(self, paths: Sequence[str]) -> str:
         """Return the table function over some of the files."""
-        return f"read_parquet({_spelt(paths)}, union_by_name = true{self.options})"
+        # Files of one shape are alike to the engine by name or by place, and by place it opens just the first of them.
+        are_alike = len({id(self.files[path].shape) for path in paths}) == 1
+        by_name = "" if are_alike else ", union_by_name = true"
+        return f"read_parquet({_spelt(paths)}{by_name}{self.options})"
 
     @cached_property
     def samples(self) -> list[str]:
@@ -145,9 +149,8 @@ class Index:
     def _marks(self, connection: sa.Connection) -> dict[str, Mark] | None:
         if "://" in self._pattern:
             return None
-        found = connection.exec_driver_sql(f"SELECT file FROM glob({_quoted(self._pattern)})").fetchall()
         marks = {}
-        for (path,) in found:
+        for path in self._paths(connection):
             if "?" in path or "\\" in path:
                 return None
             try:
@@ -158,6 +161,12 @@ class Index:
                 return None
             marks[path] = (entry.st_ino, entry.st_size, entry.st_mtime_ns, entry.st_ctime_ns)
         return marks or None
+
+    def _paths(self, connection: sa.Connection) -> list[str]:
+        if _WILD.isdisjoint(self._pattern):
+            return [self._pattern]
+        found = connection.exec_driver_sql(f"SELECT file FROM glob({_quoted(self._pattern)})").fetchall()
+        return [path for (path,) in found]
 
     def _shapes_of(self, connection: sa.Connection, paths: Sequence[str]) -> Iterator[tuple[str, Shape]]:
         """Yield each path with its shape; equal shapes are one object."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from checks.check import Outcome
+from checks.check import Outcome, Sample
 from checks.window import Window
 from monitor.clock import ManualClock
 from monitor.daemon import Daemon
@@ -153,6 +153,22 @@ def test_a_broken_check_touches_no_other(start: Callable[[datetime], Daemon], mo
     assert outcomes["duplicates"].outcome is Outcome.ERROR
     assert outcomes["duplicates"].reason == "ZeroDivisionError: by design"
     assert outcomes["contract"].outcome is not Outcome.ERROR
+
+
+def test_what_cannot_be_written_is_an_error_of_its_check_alone(
+    start: Callable[[datetime], Daemon], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon = start(START + 5 * MINUTE)
+    broken = next(check for check in daemon.live.pipeline.checks["events"] if check.id == "duplicates")
+    monkeypatch.setattr(broken, "counters", lambda _tally: (Sample("recwatch_dedup_events_total", {}, 2**70),))
+    tick(daemon)
+    outcomes = {verdict.check: verdict for verdict in daemon.store.latest()}
+    assert outcomes["duplicates"].outcome is Outcome.ERROR
+    assert outcomes["duplicates"].reason.startswith("what it found cannot be written: OverflowError")
+    assert outcomes["contract"].outcome is not Outcome.ERROR
+    watermarks = daemon.store.watermarks("events")
+    assert watermarks["duplicates"] is None
+    assert watermarks["contract"] is not None
 
 
 def test_a_missing_role_disables_just_the_checks_that_need_it(

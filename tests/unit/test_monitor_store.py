@@ -77,17 +77,25 @@ def test_a_crash_within_a_commit_leaves_nothing_of_the_window(store: Store) -> N
     store.commit(judged(0))
 
     def crash(_conn: object, _cursor: object, statement: str, *_rest: object) -> None:
-        if statement.startswith("UPDATE runs"):
+        if statement.startswith("INSERT INTO runs"):
             raise sa.exc.OperationalError("killed", {}, Exception("killed"))
 
     sa.event.listen(store._engine, "before_cursor_execute", crash)
     with pytest.raises(StateError, match="cannot be written"):
         store.commit(judged(1))
     sa.event.remove(store._engine, "before_cursor_execute", crash)
-    assert store.watermark("events", "contract") == window(0).end
+    assert store.watermarks("events")["contract"] == window(0).end
     assert [verdict.window for verdict in store.latest()] == [window(0)]
     store.commit(judged(1))
     assert counted(store) == 200
+
+
+def test_a_round_is_written_as_one_or_not_at_all(store: Store) -> None:
+    store.commit(judged(0), judged(1, 10))
+    assert counted(store) == 110
+    with pytest.raises(OverflowError):
+        store.commit(judged(2), judged(3, 2**70))
+    assert (counted(store), store.watermarks("events")["contract"]) == (110, window(1).end)
 
 
 def test_an_error_keeps_the_watermark_and_is_remembered(store: Store) -> None:
@@ -99,7 +107,7 @@ def test_an_error_keeps_the_watermark_and_is_remembered(store: Store) -> None:
     assert (run.watermark, run.succeeded_at, run.error) == (window(0).end, window(0).end, "engine files timed out")
     store.commit(judged(1))
     assert store.runs()[0].error is None
-    assert store.watermark("events", "contract") == window(1).end
+    assert store.watermarks("events")["contract"] == window(1).end
 
 
 def test_baselines_hold_accepted_windows_before_the_tested_one_only(store: Store) -> None:
@@ -143,7 +151,7 @@ def test_pipelines_in_one_database_do_not_mix(store: Store, tmp_path: Path) -> N
     other = Store(f"sqlite:///{tmp_path}/state.db", "news")
     store.commit(judged(0))
     assert other.latest() == []
-    assert other.watermark("events", "contract") is None
+    assert other.watermarks("events") == {}
     other.close()
 
 
