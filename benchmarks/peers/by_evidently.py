@@ -1,7 +1,11 @@
-"""Evidently's presets of drift and summary over the features, and nothing else: ``by_evidently.py FOLDER``."""
+"""Evidently's presets of drift and summary: ``by_evidently.py FOLDER [all]``.
+
+By default over six features whose kinds it is told; with ``all`` over every column, as it guesses them by itself.
+"""
 
 from __future__ import annotations
 
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -17,10 +21,10 @@ NUMBERS, WORDS = ["value", "position"], ["device", "app_version", "event_type", 
 def run(folder: Path) -> Any:
     """Run both presets, a day against a day of the same size."""
     warnings.simplefilter("ignore")
-    frames = [
-        pd.read_parquet(path, columns=[*NUMBERS, *WORDS]) for path in sorted((folder / "events").glob("*.parquet"))
-    ]
-    definition = DataDefinition(numerical_columns=NUMBERS, categorical_columns=WORDS)
+    has_all = "all" in sys.argv[2:]
+    columns = None if has_all else [*NUMBERS, *WORDS]
+    frames = [pd.read_parquet(path, columns=columns) for path in sorted((folder / "events").glob("*.parquet"))]
+    definition = None if has_all else DataDefinition(numerical_columns=NUMBERS, categorical_columns=WORDS)
     # It keeps nothing of a reference, so it needs the rows of both days; that they are the same saves reading them.
     whole = Dataset.from_pandas(pd.concat(frames, ignore_index=True), data_definition=definition)
     found = Report([DataDriftPreset(), DataSummaryPreset()]).run(whole, whole).dict()
