@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
+from math import inf
 from typing import Any
 
 import sqlalchemy as sa
@@ -139,12 +140,10 @@ class Index:
                 for path, column, span in self._ranges(connection, self._files, missing):
                     self._files[path].ranges[column] = span
                 self._asked |= missing
-        samples = set(listed.samples)
-        return [
-            path
-            for path, file in listed.files.items()
-            if path in samples or any(_may_hold(listed, file, bounds) for bounds in wanted)
-        ]
+        kept = set(listed.samples)
+        for bounds in wanted:
+            kept |= _holding(listed, bounds)
+        return [path for path in listed.files if path in kept]
 
     def _marks(self, connection: sa.Connection) -> dict[str, Mark] | None:
         if "://" in self._pattern:
@@ -221,25 +220,38 @@ class Index:
         return f", hive_partitioning = true, hive_types = {{{pinned}}}", frozenset(key.lower() for key in keys[0])
 
 
-def _may_hold(listed: Listed, file: File, bounds: Bounds) -> bool:
-    return all(_may_lie(listed, file, name, bound) for name, bound in bounds.items())
+def _holding(listed: Listed, bounds: Bounds) -> set[str]:
+    """Return the files that may hold a row within all of some bounds."""
+    shapes = [listed.files[path].shape for path in listed.samples]
+    files: Mapping[str, File] = listed.files
+    for name, bound in bounds.items():
+        column = name.lower()
+        if column in listed.parted:
+            continue
+        # All rows of a file without the column are null there, and null lies within no bound.
+        absent = {id(shape) for shape in shapes if column not in shape.types}
+        told = {id(shape) for shape in shapes if column in shape.types and _tells(listed, shape, name, bound)}
+        low, high = -inf if bound.low is None else bound.low, inf if bound.high is None else bound.high
+        files = {
+            path: file
+            for path, file in files.items()
+            if (shape := id(file.shape)) not in absent
+            and (
+                shape not in told
+                or (seen := file.ranges.get(column)) is None
+                or (seen[1] >= low and seen[0] <= high)
+            )
+        }  # fmt: skip
+    return set(files)
 
 
-def _may_lie(listed: Listed, file: File, name: str, bound: Bound) -> bool:
-    """Return whether a file may have a row whose column lies within a bound."""
-    column = name.lower()
-    if column in listed.parted:
-        return True
-    if column not in file.shape.types:
-        # All of its rows are null there, and null lies within no bound.
+def _tells(listed: Listed, shape: Shape, name: str, bound: Bound) -> bool:
+    """Return whether the range of a column can be held against a bound."""
+    family = _family(shape.types[name.lower()])
+    if bound.is_time != (family == "time") or family != _family(listed.columns[name].declared):
         return False
-    family, seen = _family(file.shape.types[column]), file.ranges.get(column)
-    if seen is None or bound.is_time != (family == "time") or family != _family(listed.columns[name].declared):
-        return True
-    if family == "double" and bound.high is None:
-        # NaN is greater than all numbers and no part of the statistics.
-        return True
-    return (bound.low is None or seen[1] >= bound.low) and (bound.high is None or seen[0] <= bound.high)
+    # NaN is greater than all numbers and no part of the statistics.
+    return family != "double" or bound.high is not None
 
 
 @cache
