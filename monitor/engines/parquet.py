@@ -41,7 +41,7 @@ class Shape:
     types: Mapping[str, str]
 
 
-@dataclass
+@dataclass(slots=True)
 class File:
     """What is known of one file.
 
@@ -141,7 +141,7 @@ class Index:
                     self._files[path].ranges[column] = span
                 self._asked |= missing
         kept = set(listed.samples)
-        for bounds in wanted:
+        for bounds in {tuple(sorted(bounds.items())): bounds for bounds in wanted}.values():
             kept |= _holding(listed, bounds)
         return [path for path in listed.files if path in kept]
 
