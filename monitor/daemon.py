@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -15,22 +15,21 @@ from typing import Any
 from apscheduler.job import Job
 from apscheduler.jobstores.base import JobLookupError
 from apscheduler.triggers.interval import IntervalTrigger
-from sqlalchemy.exc import OperationalError
 
 from checks.check import Check
 from checks.window import EPOCH, Window
 from monitor import chores, log
 from monitor.budget import BUDGET, QUEUE, Allowance, Scans
 from monitor.clock import Clock
+from monitor.committing import commit_round
 from monitor.config import Config
 from monitor.errors import ConfigError, RecwatchError
 from monitor.evidence import Collector
-from monitor.lease import Lease, LeaseLostError
+from monitor.lease import Lease
 from monitor.live import Live, Reload
 from monitor.load import load
-from monitor.records import Judged
 from monitor.resolve import build
-from monitor.runner import Runner, said
+from monitor.runner import Runner
 from monitor.schedule import due, given_up
 from monitor.series import series_estimate
 from monitor.store import Store
@@ -258,28 +257,10 @@ class Daemon:
                 failed.add(judged.check)
                 log.error("check_failed", check=judged.check, dataset=dataset, error=judged.verdicts[0].reason)
                 found[place] = replace(judged, advances=given_up(judged.window, now, live.config.limits.catch_up))
-        try:
-            self.store.commit(*found)
-        except Exception as error:
-            if isinstance(error, LeaseLostError) or isinstance(error.__cause__, OperationalError):
-                raise
-            failed |= self._commit_each(live, found, {check.id: check for check, _window in ready})
+        failed |= commit_round(self.store, live.runner, found, [check for check, _window in ready])
         # What was found is told first; to explain it takes more scans.
         for judged in found if self.may_ask(dataset) else ():
             live.evidence.after(judged)
-        return failed
-
-    def _commit_each(self, live: Live, found: list[Judged], checks: Mapping[str, Check[Any]]) -> set[str]:
-        """Commit what can be written of a round of which something can't; return the checks of the rest."""
-        failed = set()
-        for judged in found:
-            try:
-                self.store.commit(judged)
-            except Exception as error:
-                reason = f"what it found cannot be written: {said(error)}"
-                failed.add(judged.check)
-                log.error("check_failed", check=judged.check, dataset=judged.dataset, error=reason)
-                self.store.commit(live.runner.failed(judged.dataset, checks[judged.check], judged.window, reason))
         return failed
 
     def renew_baselines(self) -> None:
