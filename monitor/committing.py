@@ -2,51 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, IntegrityError, ProgrammingError, StatementError
 
-from checks.check import Check
-from monitor import log
-from monitor.lease import LeaseLostError
+from monitor.errors import RecwatchError
 from monitor.records import Judged
-from monitor.runner import Runner, said
+from monitor.runner import said
 from monitor.store import Store
 
 
-def commit_round(store: Store, runner: Runner, found: Sequence[Judged], checks: Sequence[Check[Any]]) -> set[str]:
-    """Write a round in one transaction; where one window cannot be written, the others each in its own.
+def commit_round(
+    store: Store, found: Sequence[Judged], instead: Callable[[Judged, str], Judged]
+) -> Sequence[Judged]:  # fmt: skip
+    """Write a round in one transaction; where one window cannot be written, each in its own.
 
     Args:
         store: The state.
-        runner: Says how a failed run is noted.
         found: What the checks of the round have found.
-        checks: These checks.
+        instead: Given what cannot be written, and why, returns what is written in its place.
 
     Returns:
-        The checks whose findings could not be written, and that are noted as failed instead.
+        What was written.
 
     Raises:
         LeaseLostError: Another daemon leads.
         StateError: The state itself fails, whatever is written.
     """
+    if not found:
+        return found
     try:
         store.commit(*found)
     except Exception as error:
-        if isinstance(error, LeaseLostError) or isinstance(error.__cause__, OperationalError):
+        if not _is_its_own(error):
             raise
-        by_id = {check.id: check for check in checks}
-        return {judged.check for judged in found if not _commit(store, runner, judged, by_id[judged.check])}
-    return set()
+        return [_commit(store, judged, instead) for judged in found]
+    return found
 
 
-def _commit(store: Store, runner: Runner, judged: Judged, check: Check[Any]) -> bool:
+def _commit(store: Store, judged: Judged, instead: Callable[[Judged, str], Judged]) -> Judged:
     try:
         store.commit(judged)
     except Exception as error:
-        reason = f"what it found cannot be written: {said(error)}"
-        log.error("check_failed", check=judged.check, dataset=judged.dataset, error=reason)
-        store.commit(runner.failed(judged.dataset, check, judged.window, reason))
-        return False
-    return True
+        if not _is_its_own(error):
+            raise
+        judged = instead(judged, f"what it found cannot be written: {said(error)}")
+        store.commit(judged)
+    return judged
+
+
+def _is_its_own(error: Exception) -> bool:
+    """Return whether what was to be written is to blame, and not the state, which fails in its own words."""
+    cause = error.__cause__
+    # A bare StatementError is a value that does not become one of its column's type.
+    of_value = isinstance(cause, DataError | IntegrityError | ProgrammingError) or type(cause) is StatementError
+    return not isinstance(error, RecwatchError) or of_value

@@ -38,7 +38,9 @@ class EngineConfig(Section):
     url: SecretStr = Field(description="SQLAlchemy URL; take secrets from ${NAME} or ${file:PATH}.")
     timeout: Duration = Field(timedelta(seconds=60), gt=timedelta(0), description="Bound on one statement.")
     memory_limit: Name | None = Field(
-        None, description="DuckDB only: memory before it spills to the working folder; by default 170MB, of JSON 250MB."
+        None,
+        description="DuckDB only: memory before it spills to the working folder; by default 25 MB a thread and at"
+        " least 170, for JSON 70 a thread and at least 250.",
     )
     threads: int | None = Field(None, ge=1, description="DuckDB only: threads; by default one a core.")
     concurrency: int = Field(2, ge=1, le=64, description="How many windows are judged on it at once.")

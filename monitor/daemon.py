@@ -28,6 +28,7 @@ from monitor.evidence import Collector
 from monitor.lease import Lease
 from monitor.live import Live, Reload
 from monitor.load import load
+from monitor.records import Judged
 from monitor.resolve import build
 from monitor.runner import Runner
 from monitor.schedule import due, given_up
@@ -250,18 +251,22 @@ class Daemon:
 
     def judge(self, live: Live, dataset: str, ready: list[tuple[Check[Any], Window]]) -> set[str]:
         """Judge one round and commit it; return the checks that failed, whose next windows must wait."""
-        failed, now = set(), self.clock.now()
-        found = live.runner.run(dataset, ready)
-        for place, judged in enumerate(found):
-            if judged.failed and judged.tally is None:
-                failed.add(judged.check)
-                log.error("check_failed", check=judged.check, dataset=dataset, error=judged.verdicts[0].reason)
-                found[place] = replace(judged, advances=given_up(judged.window, now, live.config.limits.catch_up))
-        failed |= commit_round(self.store, live.runner, found, [check for check, _window in ready])
+        now, checks = self.clock.now(), {check.id: check for check, _window in ready}
+
+        def told(judged: Judged) -> Judged:
+            if not judged.failed or judged.tally is not None:
+                return judged
+            log.error("check_failed", check=judged.check, dataset=dataset, error=judged.verdicts[0].reason)
+            return replace(judged, advances=given_up(judged.window, now, live.config.limits.catch_up))
+
+        def instead(judged: Judged, reason: str) -> Judged:
+            return told(live.runner.failed(dataset, checks[judged.check], judged.window, reason))
+
+        written = commit_round(self.store, [told(judged) for judged in live.runner.run(dataset, ready)], instead)
         # What was found is told first; to explain it takes more scans.
-        for judged in found if self.may_ask(dataset) else ():
+        for judged in written if self.may_ask(dataset) else ():
             live.evidence.after(judged)
-        return failed
+        return {judged.check for judged in written if judged.failed and judged.tally is None}
 
     def renew_baselines(self) -> None:
         """Build references that are missing, and those that are not pinned and have grown old."""
@@ -315,9 +320,11 @@ class Daemon:
 
     def _beat(self) -> None:
         self._heartbeat = self.clock.now()
+        # Work of its own: a reload may wait for what runs, and the lease does not.
+        if self._has_changed():
+            self._queue(PULSE, "watch-config", self._reload_if_changed)
         self._lead()
         self._save_scans()
-        self._reload_if_changed()
 
     def _save_scans(self) -> None:
         try:
@@ -334,9 +341,12 @@ class Daemon:
         except OSError:
             return None
 
-    def _reload_if_changed(self) -> None:
+    def _has_changed(self) -> bool:
         mtime = self._mtime()
-        if mtime is not None and mtime != self._read_mtime:
+        return mtime is not None and mtime != self._read_mtime
+
+    def _reload_if_changed(self) -> None:
+        if self._has_changed():
             self.reload()
 
     def reload(self) -> None:

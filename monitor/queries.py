@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -56,10 +57,16 @@ def upsert(table: sa.Table, kept: str = "", **instead: str) -> sa.TextClause:
     names, key = [column.name for column in table.columns], [column.name for column in table.primary_key]
     values = ", ".join(f":{name}" for name in names)
     changed = [f"{name} = {instead.get(name, f'excluded.{name}')}" for name in names if name not in (*key, kept)]
-    return sa.text(
+    return _typed(
+        table,
         f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({values})"
-        f" ON CONFLICT ({', '.join(key)}) DO UPDATE SET {', '.join(changed)}"
+        f" ON CONFLICT ({', '.join(key)}) DO UPDATE SET {', '.join(changed)}",
+        names,
     )
+
+
+def _typed(table: sa.Table, words: str, names: Sequence[str]) -> sa.TextClause:
+    return sa.text(words).bindparams(*(sa.bindparam(name, type_=table.c[name].type) for name in names))
 
 
 def _of_window(table: sa.Table) -> Any:
@@ -91,9 +98,11 @@ WATERMARKS = select(schema.runs.c.check_id, schema.runs.c.watermark_us).where(
 )
 _POINT = [column.name for column in schema.slo_points.columns if column.name != "id"]
 # Adds a point, if its window has none.
-POINT = sa.text(
+POINT = _typed(
+    schema.slo_points,
     f"INSERT INTO slo_points ({', '.join(_POINT)}) VALUES ({', '.join(f':{name}' for name in _POINT)})"
-    " ON CONFLICT (pipeline, slo, end_us) DO NOTHING"
+    " ON CONFLICT (pipeline, slo, end_us) DO NOTHING",
+    _POINT,
 )
 OF_POINT = and_(*(schema.slo_points.c[name] == sa.bindparam(f"of_{name}") for name in ("pipeline", "slo", "end_us")))
 OLD_POINT = select(schema.slo_points.c.outcome).where(OF_POINT)

@@ -32,10 +32,11 @@ READERS = {
 # it, which takes half the time for millions of groups, on two cores too.
 FEWEST_THREADS = 3
 # A window of ten million events is judged in 400 MB of the process with it, at a tenth more time than without a limit.
-MEMORY_LIMIT = "170MB"
-# The buffers of JSON's scans count too, and leave the largest statements too little of that.
-JSON_MEMORY_LIMIT = "250MB"
-_GIVEN_LIMIT = "recwatch_given_memory_limit"
+# Each thread has tables of its own that do not spill.
+LEAST_MEMORY_MB, MEMORY_MB_PER_THREAD = 170, 25
+# The buffers of JSON's scans count too.
+JSON_LEAST_MEMORY_MB, JSON_MEMORY_MB_PER_THREAD = 250, 70
+_JSON_LIMIT = "recwatch_json_memory_limit"
 _SPILLS = itertools.count()
 _PARTITION = re.compile(r"/([^/=]+)=[^/]*(?=/)")
 
@@ -50,14 +51,16 @@ def _create(url: str, options: Mapping[str, Any]) -> sa.Engine:
 
 
 def _prepare(connection: sa.Connection, options: Mapping[str, Any]) -> None:
-    connection.info[_GIVEN_LIMIT] = options.get("memory_limit")
+    threads, given = options.get("threads") or max(FEWEST_THREADS, _cores()), options.get("memory_limit")
+    # The limit of a file is that of all connections to it.
+    if given is None and connection.engine.url.database in (None, "", ":memory:"):
+        most = max(JSON_LEAST_MEMORY_MB, JSON_MEMORY_MB_PER_THREAD * threads)
+        connection.info[_JSON_LIMIT] = f"SET memory_limit = '{most}MB'"
     settings = {
         "TimeZone": "UTC",
         "preserve_insertion_order": False,
-        # A statement opens each file to learn its columns and again to read it; its footer is read once in a run.
-        "parquet_metadata_cache": True,
-        "memory_limit": options.get("memory_limit") or MEMORY_LIMIT,
-        "threads": options.get("threads") or max(FEWEST_THREADS, _cores()),
+        "memory_limit": given or f"{max(LEAST_MEMORY_MB, MEMORY_MB_PER_THREAD * threads)}MB",
+        "threads": threads,
         "temp_directory": _spills_to(),
     }
     connection.exec_driver_sql(";".join(f"SET {name} = {_quoted(value)}" for name, value in settings.items()))
@@ -91,8 +94,8 @@ def _open(connection: sa.Connection, location: Location) -> dict[str, ColumnType
     if location.files is not None:
         # A view of this connection only; the file's columns are read anew by every run.
         origin = _origin(connection, location)
-        if origin.startswith("read_json") and connection.info.get(_GIVEN_LIMIT) is None:
-            connection.exec_driver_sql(f"SET memory_limit = {_quoted(JSON_MEMORY_LIMIT)}")
+        if origin.startswith("read_json") and _JSON_LIMIT in connection.info:
+            connection.exec_driver_sql(connection.info[_JSON_LIMIT])
         listed = views.indexed(connection, location, origin) if origin.startswith("read_parquet") else None
         if listed is not None:
             return dict(listed.columns)

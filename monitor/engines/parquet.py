@@ -21,8 +21,8 @@ from checks.dataset import ColumnType
 from monitor.engine import kind_of
 from monitor.engines.bounds import Bound, Bounds
 
-# Paths in one statement.
-_AT_ONCE = 1_000
+# Paths in one statement; what a thousand of some columns have to tell does not fit into the default memory.
+_AT_ONCE = 250
 _PARTITION = re.compile(r"/([^/=]+)=[^/=]*(?=/)")
 _TIMES = re.compile(r"TIMESTAMP|DATE$")
 _INTEGERS = re.compile(r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?$")
@@ -74,7 +74,7 @@ class Listed:
 
     def origin(self, paths: Sequence[str]) -> str:
         """Return the table function over some of the files."""
-        # Files of one shape are alike to the engine by name or by place, and by place it opens just the first of them.
+        # Of files of one shape the engine need open just the first to learn the columns.
         are_alike = len({id(self.files[path].shape) for path in paths}) == 1
         by_name = "" if are_alike else ", union_by_name = true"
         return f"read_parquet({_spelt(paths)}{by_name}{self.options})"
@@ -162,7 +162,8 @@ class Index:
         return marks or None
 
     def _paths(self, connection: sa.Connection) -> list[str]:
-        if _WILD.isdisjoint(self._pattern):
+        # A folder stands for what is in it.
+        if _WILD.isdisjoint(self._pattern) and os.path.isfile(self._pattern):
             return [self._pattern]
         found = connection.exec_driver_sql(f"SELECT file FROM glob({_quoted(self._pattern)})").fetchall()
         return [path for (path,) in found]
@@ -239,7 +240,7 @@ def _holding(listed: Listed, bounds: Bounds) -> set[str]:
             and (
                 shape not in told
                 or (seen := file.ranges.get(column)) is None
-                or (seen[1] >= low and seen[0] <= high)
+                or not (seen[1] < low or seen[0] > high)
             )
         }  # fmt: skip
     return set(files)

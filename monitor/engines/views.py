@@ -59,7 +59,7 @@ def indexed(connection: sa.Connection, location: Location, origin: str) -> Liste
     try:
         listed = index.refresh(connection)
     except sa.exc.DBAPIError as error:
-        if isinstance(error.orig, duckdb.InterruptException):
+        if isinstance(error.orig, duckdb.InterruptException | duckdb.OutOfMemoryException):
             raise
         # A file that is broken, or gone by now: what is wrong is said by the engine, of all of them.
         return None

@@ -169,6 +169,10 @@ def test_what_cannot_be_written_is_an_error_of_its_check_alone(
     watermarks = daemon.store.watermarks("events")
     assert watermarks["duplicates"] is None
     assert watermarks["contract"] is not None
+    # A window that is too old to be tried again holds up no later one.
+    old = Window(START - timedelta(days=30), START - timedelta(days=30) + MINUTE)
+    assert daemon.judge(daemon.live, "events", [(broken, old)]) == {"duplicates"}
+    assert daemon.store.watermarks("events")["duplicates"] == old.end
 
 
 def test_a_missing_role_disables_just_the_checks_that_need_it(

@@ -218,16 +218,18 @@ def test_in_json_a_time_that_is_none_is_one_row_without_a_time(engine: Engine, t
 
 
 @pytest.mark.parametrize(
-    ("ending", "options", "limit"),
+    ("ending", "options", "limit_mb"),
     [
-        ("parquet", {}, "170000000"),
-        ("json", {}, "250000000"),
-        ("json", {"memory_limit": None}, "250000000"),
-        ("json", {"memory_limit": "300MB"}, "300000000"),
+        ("parquet", {"threads": 3}, 170),
+        ("parquet", {"threads": 16}, 400),
+        ("json", {"threads": 3}, 250),
+        ("json", {"threads": 16}, 1_120),
+        ("json", {"threads": 16, "memory_limit": None}, 1_120),
+        ("json", {"threads": 16, "memory_limit": "300MB"}, 300),
     ],
 )
-def test_json_gets_more_memory_unless_the_configuration_says_how_much(
-    tmp_path: Path, ending: str, options: dict[str, Any], limit: str
+def test_memory_grows_with_threads_and_for_json_unless_the_configuration_says_how_much(
+    tmp_path: Path, ending: str, options: dict[str, Any], limit_mb: int
 ) -> None:
     duckdb.connect().execute(f"COPY (SELECT 1 AS item) TO '{tmp_path}/a.{ending}'")
     limited = text("SELECT value FROM duckdb_settings() WHERE name = 'memory_limit'")
@@ -235,7 +237,26 @@ def test_json_gets_more_memory_unless_the_configuration_says_how_much(
         session.open(Location("events", files=f"{tmp_path}/*.{ending}"))
         ((found,),) = session._connection.execute(limited).fetchall()
         number, unit = found.split()
-        assert float(number) * {"MiB": 2**20}[unit] == pytest.approx(float(limit), rel=0.001)
+        assert float(number) * {"MiB": 2**20, "GiB": 2**30}[unit] == pytest.approx(1e6 * limit_mb, rel=0.05)
+
+
+def test_a_thousand_wide_files_are_looked_into_within_the_default_memory(engine: Engine, tmp_path: Path) -> None:
+    wide = ", ".join(f"i AS feature_{number}" for number in range(60))
+    write(tmp_path / "0000.parquet", 0, f"i AS item, {{at}} AS at, {wide}")
+    for number in range(1, 1_000):
+        os.link(tmp_path / "0000.parquet", tmp_path / f"{number:04}.parquet")
+    with engine.session() as session:
+        dataset = opened(session, f"{tmp_path}/*.parquet")
+        assert count(session, dataset, hour_of(5)) == 0
+        assert "events" in session._connection.info["recwatch_views"]
+
+
+def test_a_folder_that_is_called_like_a_file_is_read(engine: Engine, tmp_path: Path) -> None:
+    for number in range(2):
+        write(tmp_path / "events.parquet" / f"part-{number}.parquet", number)
+    with engine.session() as session:
+        dataset = opened(session, f"{tmp_path}/events.parquet")
+        assert count(session, dataset, hour_of(0, 2)) == 20
 
 
 def test_one_row_dated_in_the_future_widens_its_own_file_alone(engine: Engine, tmp_path: Path) -> None:
