@@ -16,6 +16,9 @@ from monitor.engines.bounds import Bounds, reads
 from monitor.engines.parquet import Index, Listed
 
 _OF_CONNECTION = "recwatch_views"
+# A statement opens each file to learn its columns and again to read it. The footers of so few files are kept for the
+# run; all of them could be hundreds of MB, which no memory limit counts.
+_FEW_FILES = 100
 _INDEXES: WeakKeyDictionary[sa.Engine, dict[str, Index]] = WeakKeyDictionary()
 
 
@@ -36,6 +39,10 @@ class View:
     listed: Listed
     shown: Sequence[str] | str | None = None
     chosen: dict[str, Sequence[str] | str] = field(default_factory=dict)
+
+    def held(self, shown: Sequence[str] | str | None) -> int:
+        """Return how many files are read where the view holds these."""
+        return len(self.listed.files) if isinstance(shown, str) else len(shown or ())
 
     def choose(self, connection: sa.Connection, wanted: Sequence[Bounds]) -> Sequence[str] | str:
         """Return what to show for bounds of which a row must fulfil one."""
@@ -80,7 +87,7 @@ def fetch(connection: sa.Connection, statement: Any, most: int) -> Sequence[Row]
             raise
     # A file is gone, as when many are merged into one: once more over whatever there is by now.
     for name, view in views.items():
-        _make(connection, name, view, view.origin)
+        _make(connection, views, name, view.origin)
     return connection.execute(statement).fetchmany(most)
 
 
@@ -88,13 +95,18 @@ def _show(connection: sa.Connection, views: dict[str, View], statement: Any) -> 
     wanted = reads(statement) if views else {}
     for name, view in views.items():
         if wanted is None or name in wanted:
-            _make(connection, name, view, view.choose(connection, [{}] if wanted is None else wanted[name]))
+            _make(connection, views, name, view.choose(connection, [{}] if wanted is None else wanted[name]))
 
 
-def _make(connection: sa.Connection, name: str, view: View, shown: Sequence[str] | str) -> None:
+def _make(connection: sa.Connection, views: dict[str, View], name: str, shown: Sequence[str] | str) -> None:
+    view = views[name]
     if view.shown == shown:
         return
     origin = shown if isinstance(shown, str) else view.listed.origin(shown)
+    files = view.held(shown) + sum(other.held(other.shown) for other in views.values() if other is not view)
     spelt = '"' + name.replace('"', '""') + '"'
-    connection.exec_driver_sql(f"CREATE OR REPLACE TEMP VIEW {spelt} AS SELECT * FROM {origin}")
+    connection.exec_driver_sql(
+        f"SET parquet_metadata_cache = {files <= _FEW_FILES};"
+        f" CREATE OR REPLACE TEMP VIEW {spelt} AS SELECT * FROM {origin}"
+    )
     view.shown = shown
