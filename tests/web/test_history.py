@@ -202,9 +202,11 @@ def test_it_all_works_without_javascript(told: Any, open_page: Open) -> None:
     page = open_page(java_script_enabled=False)
     page.click("#check-1-unknown_ids a.check")
     page.get_by_role("link", name="7 days").click()
+    # A click does not wait for the page that it leads to.
+    page.locator(".chart").first.wait_for()
     assert page.locator(".chart").count() == 2
     page.get_by_role("link", name="status page").click()
-    assert page.locator("#open-1").count() == 1
+    page.locator("#open-1").wait_for()
 
 
 def test_hostile_names_are_names(open_page: Open, server: Server) -> None:
