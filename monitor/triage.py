@@ -122,7 +122,7 @@ def _of_one_time(bad: Sequence[Verdict], about: Collection[tuple[str, str]]) -> 
         if so_far and verdict.window.start - so_far[-1].window.end > CALM_WINDOWS * verdict.window.duration:
             so_far.clear()
         so_far.append(verdict)
-    own = max((found[-1].window for (*of, _), found in last.items() if tuple(of) in about), key=_end, default=None)
+    own = max((_when(found[-1]) for (*of, _), found in last.items() if tuple(of) in about), key=_end, default=None)
     kept = [found for found in last.values() if own is None or _stood(found, own)]
     return sorted((verdict for found in kept for verdict in found), key=lambda verdict: verdict.window.end)
 
@@ -132,6 +132,14 @@ def _stood(found: Sequence[Verdict], own: Window) -> bool:
     last = found[-1].window
     holds = last.duration if last.duration > own.duration else timedelta(0)
     return found[0].window.start < own.end and last.end + holds > own.start
+
+
+def _when(verdict: Verdict) -> Window:
+    """Return the time that a verdict is about: its window, or, of an age, what has passed since the newest event."""
+    window, age = verdict.window, verdict.value
+    if verdict.measure != "lag_seconds" or not age:
+        return window
+    return Window(max(window.start, window.end - timedelta(seconds=age)), window.end)
 
 
 def _end(window: Window) -> datetime:

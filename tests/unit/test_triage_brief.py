@@ -36,14 +36,14 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield store
 
 
-def bad(store: Store, check: str, minutes: range, length: timedelta = MINUTE) -> None:
+def bad(store: Store, check: str, minutes: range, length: timedelta = MINUTE, times_its_limit: float = 30.0) -> None:
     """Let a check be bad in windows that end at these minutes."""
     measure, limit, reason = SAID[check]
     about = {"unknown_ids": {"entity": "user"}, "feature_drift": {"feature": "device"}}.get(check, {})
     for minute in minutes:
         window = Window(NOON + minute * MINUTE - length, NOON + minute * MINUTE)
         verdict = Verdict(
-            check, "events", window, Outcome.BAD, measure, 30 * limit, limit, reason=reason,
+            check, "events", window, Outcome.BAD, measure, times_its_limit * limit, limit, reason=reason,
             details=DETAILS.get(check, {}), **about,
         )  # fmt: skip
         store.commit(Judged(check, "events", window, [verdict], window.end, 0.1, Tally("events", window)))
@@ -69,6 +69,15 @@ def test_what_ends_as_the_alarm_begins_is_not_the_cause(store: Store) -> None:
     bad(store, "ingestion", range(6, 9))
     bad(store, "freshness", range(7, 9))
     assert told(store, "ingestion", 9).startswith("Most likely stalled feed: newest event is old")
+
+
+def test_what_was_over_before_the_newest_event_does_not_explain_its_age(store: Store) -> None:
+    """The window of freshness reaches back for an hour; the feed stands still since the newest event."""
+    bad(store, "unknown_ids", range(1, 6))
+    bad(store, "freshness", range(30, 33), 60 * MINUTE, times_its_limit=3)
+    assert told(store, "freshness", 33).startswith("Most likely stalled feed: newest event is old")
+    bad(store, "unknown_ids", range(20, 33))
+    assert told(store, "freshness", 33).startswith("Most likely client release dropping ids")
 
 
 def test_what_came_later_is_not_the_cause_either(store: Store) -> None:
