@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +15,7 @@ from checks.window import Window
 from monitor.clock import ManualClock
 from monitor.daemon import Daemon
 from monitor.stream import LiveWriter, Stream, StreamSettings
+from monitor.workers import lanes
 
 START = datetime(2026, 3, 3, 12, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -209,6 +212,29 @@ def test_a_wrong_configuration_is_refused_and_the_old_one_stays(
     duplicates = next(check for check in daemon.live.pipeline.checks["events"] if check.id == "duplicates")
     assert duplicates.settings.look_back == timedelta(minutes=5)
     daemon._scheduler.shutdown()
+
+
+def test_a_reload_that_waits_holds_up_no_heartbeat(
+    start: Callable[[datetime], Daemon], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon = start(START)
+    began, may_end, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def reload() -> None:
+        began.set()
+        may_end.wait(30)
+        ended.set()
+
+    monkeypatch.setattr(daemon, "reload", reload)
+    daemon.workers.turns.join(daemon.store.pipeline, lanes(daemon.live.config))
+    daemon._beat()
+    assert not began.is_set()
+    os.utime(daemon.path, (0, 0))
+    daemon._beat()
+    assert began.wait(30)
+    assert not ended.is_set(), "the heartbeat went on before the reload ended"
+    may_end.set()
+    assert ended.wait(30)
 
 
 def test_the_daemon_builds_missing_references_by_itself(
