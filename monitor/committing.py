@@ -12,9 +12,7 @@ from monitor.runner import said
 from monitor.store import Store
 
 
-def commit_round(
-    store: Store, found: Sequence[Judged], instead: Callable[[Judged, str], Judged]
-) -> Sequence[Judged]:  # fmt: skip
+def commit_round(store: Store, found: Sequence[Judged], instead: Callable[[Judged, str], Judged]) -> Sequence[Judged]:
     """Write a round in one transaction; where one window cannot be written, each in its own.
 
     Args:

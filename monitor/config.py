@@ -42,7 +42,9 @@ class EngineConfig(Section):
         description="DuckDB only: memory before it spills to the working folder; by default 25 MB a thread and at"
         " least 170, for JSON 70 a thread and at least 250.",
     )
-    threads: int | None = Field(None, ge=1, description="DuckDB only: threads; by default one a core.")
+    threads: int | None = Field(
+        None, ge=1, description="DuckDB only: threads; by default one a core, and at least three."
+    )
     concurrency: int = Field(2, ge=1, le=64, description="How many windows are judged on it at once.")
     budget: BudgetConfig | None = Field(None, description="What may be asked of it; by default no limit.")
 

@@ -254,7 +254,7 @@ class Daemon:
         now, checks = self.clock.now(), {check.id: check for check, _window in ready}
 
         def told(judged: Judged) -> Judged:
-            if not judged.failed or judged.tally is not None:
+            if judged.tally is not None:
                 return judged
             log.error("check_failed", check=judged.check, dataset=dataset, error=judged.verdicts[0].reason)
             return replace(judged, advances=given_up(judged.window, now, live.config.limits.catch_up))
@@ -266,7 +266,7 @@ class Daemon:
         # What was found is told first; to explain it takes more scans.
         for judged in written if self.may_ask(dataset) else ():
             live.evidence.after(judged)
-        return {judged.check for judged in written if judged.failed and judged.tally is None}
+        return {judged.check for judged in written if judged.tally is None}
 
     def renew_baselines(self) -> None:
         """Build references that are missing, and those that are not pinned and have grown old."""

@@ -59,13 +59,13 @@ def record(connection: Connection, pipeline: str, found: Sequence[SloPoint]) -> 
             "pipeline": pipeline, "slo": point.slo, "end_us": micros(point.window_end), "at_us": micros(point.at),
             "outcome": point.outcome.value, "good": point.good, "bad": point.bad, "live": point.is_live,
         }  # fmt: skip
-        if connection.execute(queries.POINT, row).rowcount == 0:
-            here = {f"of_{name}": row[name] for name in ("pipeline", "slo", "end_us")}
+        if connection.execute(queries.ADD_POINT, row).rowcount == 0:
+            here = queries.key({name: row[name] for name in ("pipeline", "slo", "end_us")})
             old = connection.execute(queries.OLD_POINT, here).scalar_one()
             if old != Outcome.UNKNOWN or point.outcome is Outcome.UNKNOWN:
                 continue
             connection.execute(queries.DROP_POINT, here)
-            connection.execute(queries.POINT, row)
+            connection.execute(queries.ADD_POINT, row)
         _spend(connection, pipeline, point)
         if point.is_live:
             _note_latest(connection, pipeline, point)
@@ -77,7 +77,7 @@ def _note_latest(connection: Connection, pipeline: str, point: SloPoint) -> None
     at = micros(point.at)
     judged = None if point.outcome is Outcome.UNKNOWN else at
     row = {"pipeline": pipeline, "slo": point.slo, "outcome": point.outcome.value, "at_us": at, "judged_us": judged}
-    connection.execute(queries.LATEST_POINT, {**row, "since_us": at})
+    connection.execute(queries.WRITE_LATEST_POINT, {**row, "since_us": at})
 
 
 def _spend(connection: Connection, pipeline: str, point: SloPoint) -> None:

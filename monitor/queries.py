@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -46,48 +46,47 @@ HISTORY = (
 )
 
 
-def upsert(table: sa.Table, kept: str = "", **instead: str) -> sa.TextClause:
+def upsert(table: sa.Table, **instead: str) -> sa.TextClause:
     """Return the statement that writes a row, over the one with the same key: SQLite and PostgreSQL say it alike.
 
     Args:
         table: With a primary key.
-        kept: A column that stays as it was when the row was there already.
         instead: For some columns, what they become when the row was there already.
     """
-    names, key = [column.name for column in table.columns], [column.name for column in table.primary_key]
+    names, keys = [column.name for column in table.columns], [column.name for column in table.primary_key]
+    changed = [f"{name} = {instead.get(name, f'excluded.{name}')}" for name in names if name not in keys]
+    return _insert(table, names, f"({', '.join(keys)}) DO UPDATE SET {', '.join(changed)}")
+
+
+def _insert(table: sa.Table, names: Sequence[str], on_conflict: str) -> sa.TextClause:
     values = ", ".join(f":{name}" for name in names)
-    changed = [f"{name} = {instead.get(name, f'excluded.{name}')}" for name in names if name not in (*key, kept)]
-    return _typed(
-        table,
-        f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({values})"
-        f" ON CONFLICT ({', '.join(key)}) DO UPDATE SET {', '.join(changed)}",
-        names,
-    )
-
-
-def _typed(table: sa.Table, words: str, names: Sequence[str]) -> sa.TextClause:
+    words = f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({values}) ON CONFLICT {on_conflict}"
     return sa.text(words).bindparams(*(sa.bindparam(name, type_=table.c[name].type) for name in names))
 
 
-def _of_window(table: sa.Table) -> Any:
-    names = ("pipeline", "dataset", "check_id", "start_us", "end_us")
+def has_key(table: sa.Table, *names: str) -> sa.ColumnElement[bool]:
+    """Return the condition that columns are as ``key`` tells."""
     return and_(*(table.c[name] == sa.bindparam(f"of_{name}") for name in names))
 
 
-def _of_check(table: sa.Table) -> Any:
-    return and_(*(table.c[name] == sa.bindparam(f"of_{name}") for name in ("pipeline", "dataset", "check_id")))
+def key(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values of columns as parameters of ``has_key``, which are none of those of a row."""
+    return {f"of_{name}": value for name, value in values.items()}
 
 
+CHECK = ("pipeline", "dataset", "check_id")
+_WINDOW = (*CHECK, "start_us", "end_us")
+_POINT = ("pipeline", "slo", "end_us")
 # What is held back of a series is added with the next value.
 COUNT = upsert(schema.counters, value="counters.value + counters.held + excluded.held", held="0")
-OLD_WINDOW = select(schema.windows.c.increments, schema.windows.c.version).where(_of_window(schema.windows))
-WINDOW = upsert(schema.windows)
-DROP_VERDICTS = schema.verdicts.delete().where(_of_window(schema.verdicts))
-VERDICTS = schema.verdicts.insert()
-DROP_GAUGES = schema.gauges.delete().where(_of_check(schema.gauges))
-GAUGES = schema.gauges.insert()
+OLD_WINDOW = select(schema.windows.c.increments, schema.windows.c.version).where(has_key(schema.windows, *_WINDOW))
+WRITE_WINDOW = upsert(schema.windows)
+DROP_VERDICTS = schema.verdicts.delete().where(has_key(schema.verdicts, *_WINDOW))
+ADD_VERDICTS = schema.verdicts.insert()
+DROP_GAUGES = schema.gauges.delete().where(has_key(schema.gauges, *CHECK))
+ADD_GAUGES = schema.gauges.insert()
 # A watermark never goes back, and a run that failed leaves the time of the last one that did not.
-RUN = upsert(
+WRITE_RUN = upsert(
     schema.runs,
     watermark_us="CASE WHEN runs.watermark_us >= excluded.watermark_us OR excluded.watermark_us IS NULL"
     " THEN runs.watermark_us ELSE excluded.watermark_us END",
@@ -96,18 +95,17 @@ RUN = upsert(
 WATERMARKS = select(schema.runs.c.check_id, schema.runs.c.watermark_us).where(
     schema.runs.c.pipeline == sa.bindparam("pipeline"), schema.runs.c.dataset == sa.bindparam("dataset")
 )
-_POINT = [column.name for column in schema.slo_points.columns if column.name != "id"]
 # Adds a point, if its window has none.
-POINT = _typed(
+ADD_POINT = _insert(
     schema.slo_points,
-    f"INSERT INTO slo_points ({', '.join(_POINT)}) VALUES ({', '.join(f':{name}' for name in _POINT)})"
-    " ON CONFLICT (pipeline, slo, end_us) DO NOTHING",
-    _POINT,
+    [column.name for column in schema.slo_points.columns if column.name != "id"],
+    f"({', '.join(_POINT)}) DO NOTHING",
 )
-OF_POINT = and_(*(schema.slo_points.c[name] == sa.bindparam(f"of_{name}") for name in ("pipeline", "slo", "end_us")))
-OLD_POINT = select(schema.slo_points.c.outcome).where(OF_POINT)
-DROP_POINT = schema.slo_points.delete().where(OF_POINT)
-LATEST_POINT = upsert(
-    schema.slo_latest, kept="since_us", judged_us="coalesce(excluded.judged_us, slo_latest.judged_us)"
+OLD_POINT = select(schema.slo_points.c.outcome).where(has_key(schema.slo_points, *_POINT))
+DROP_POINT = schema.slo_points.delete().where(has_key(schema.slo_points, *_POINT))
+WRITE_LATEST_POINT = upsert(
+    schema.slo_latest,
+    judged_us="coalesce(excluded.judged_us, slo_latest.judged_us)",
+    since_us="slo_latest.since_us",
 )
 SPEND = upsert(schema.slo_hours, good="slo_hours.good + excluded.good", bad="slo_hours.bad + excluded.bad")

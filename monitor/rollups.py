@@ -12,8 +12,8 @@ from sqlalchemy import Connection, and_, select
 
 from checks.check import Outcome, Verdict
 from checks.window import Window, micros, moment
-from monitor import schema
-from monitor.queries import upsert
+from monitor import queries, schema
+from monitor.queries import CHECK, has_key, upsert
 from monitor.records import Judged, dump
 
 if TYPE_CHECKING:
@@ -22,16 +22,11 @@ if TYPE_CHECKING:
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 # Pages show hours of the last week, and days of what lies before.
 KEEP_HOURS = timedelta(days=9)
-_KEY = ("pipeline", "dataset", "check_id")
 OUTCOMES = tuple(outcome.value for outcome in Outcome)
 JUDGED = (Outcome.GOOD.value, Outcome.BAD.value)
 _NEWEST = ("measure", "end_us", "value", "bound", "low", "high")
 _START: Any = sa.bindparam("of_start_us")
 _END: Any = sa.bindparam("of_end_us")
-
-
-def _bound(table: sa.Table, *names: str) -> sa.ColumnElement[bool]:
-    return and_(*(table.c[name] == sa.bindparam(f"of_{name}") for name in names))
 
 
 def _sums(table: sa.Table, counts: Mapping[str, Any], bounds: tuple[Any, Any], where: Any) -> sa.Select[Any]:
@@ -45,7 +40,7 @@ def _of_verdicts() -> sa.Select[Any]:
     counts = {name: sa.case((table.c.outcome == name, 1), else_=0) for name in OUTCOMES}
     judged = sa.case((table.c.outcome.in_(JUDGED), table.c.value))
     return _sums(
-        table, counts, (judged, judged), and_(_bound(table, *_KEY), table.c.end_us > _START, table.c.end_us <= _END)
+        table, counts, (judged, judged), and_(has_key(table, *CHECK), table.c.end_us > _START, table.c.end_us <= _END)
     )
 
 
@@ -53,12 +48,12 @@ def _of_hours() -> sa.Select[Any]:
     table = schema.rollups
     hours = and_(table.c.seconds == int(HOUR.total_seconds()), table.c.start_us >= _START, table.c.start_us < _END)
     counts = {name: table.c[name] for name in OUTCOMES}
-    return _sums(table, counts, (table.c.least, table.c.greatest), and_(_bound(table, *_KEY), hours))
+    return _sums(table, counts, (table.c.least, table.c.greatest), and_(has_key(table, *CHECK), hours))
 
 
 # Built once: they run with each window that is judged.
 _OF_VERDICTS, _OF_HOURS = _of_verdicts(), _of_hours()
-_HERE = _bound(schema.rollups, *_KEY, "seconds", "start_us")
+_HERE = has_key(schema.rollups, *CHECK, "seconds", "start_us")
 _OLD = select(schema.rollups.c.subject, *(schema.rollups.c[name] for name in _NEWEST)).where(_HERE)
 _DROP, _WRITE = schema.rollups.delete().where(_HERE), upsert(schema.rollups)
 
@@ -129,7 +124,7 @@ def record(connection: Connection, key: Mapping[str, str], judged: Judged) -> No
     found = {dump(verdict.subject): verdict for verdict in judged.verdicts if verdict.is_whole}
     for length, start, sums in ((HOUR, hour, _OF_VERDICTS), (DAY, day, _OF_HOURS)):
         place = {**key, "seconds": int(length.total_seconds()), "start_us": start}
-        bound = {f"of_{name}": value for name, value in place.items()} | {"of_end_us": start + _micros(length)}
+        bound = queries.key({**place, "end_us": start + _micros(length)})
         _replace(connection, place, [row._asdict() for row in connection.execute(sums, bound)], found)
 
 
@@ -137,7 +132,7 @@ def _replace(
     connection: Connection, place: Mapping[str, Any], sums: Sequence[Mapping[str, Any]], found: Mapping[str, Verdict]
 ) -> None:
     """Replace the bucket of each subject, except those of a single source."""
-    bound = {f"of_{name}": value for name, value in place.items()}
+    bound = queries.key(place)
     old = {row.subject: row for row in connection.execute(_OLD, bound)}
     rows = []
     for summed in sums:
@@ -190,7 +185,7 @@ def cells(
         One range of the key for each check that has run.
     """
     table, runs = schema.rollups, schema.runs
-    same = and_(*(table.c[name] == runs.c[name] for name in _KEY))
+    same = and_(*(table.c[name] == runs.c[name] for name in CHECK))
     counts = [sa.func.sum(table.c[name]) for name in OUTCOMES]
     number = (table.c.start_us - micros(span.start)) // _micros(step)
     where = (table.c.dataset, table.c.check_id, number.label("number"))

@@ -99,7 +99,7 @@ class Store(Database):
     def _replace_verdicts(
         self, connection: Connection, judged: Judged, key: dict[str, str], span: dict[str, int]
     ) -> None:
-        connection.execute(queries.DROP_VERDICTS, _of({**key, **span}))
+        connection.execute(queries.DROP_VERDICTS, queries.key({**key, **span}))
         finished = micros(judged.finished_at)
         rows = [
             {
@@ -110,11 +110,11 @@ class Store(Database):
             }
             for verdict in judged.verdicts
         ]  # fmt: skip
-        connection.execute(queries.VERDICTS, rows)
+        connection.execute(queries.ADD_VERDICTS, rows)
         rollups.record(connection, key, judged)
 
     def _replace_window(self, connection: Connection, judged: Judged, tally: Tally, key: Mapping[str, Any]) -> None:
-        old = connection.execute(queries.OLD_WINDOW, _of(key)).first()
+        old = connection.execute(queries.OLD_WINDOW, queries.key(key)).first()
         counted = _by_series(judged.increments)
         before: dict[str, int] = json.loads(old.increments) if old else {}
         self._count(connection, counted, before)
@@ -125,7 +125,7 @@ class Store(Database):
             **key, "version": (old.version if old else 0) + 1, "accepted": not bad,
             "tally": dump_tally(tally), "figures": dump(judged.figures), "increments": dump(kept),
         }  # fmt: skip
-        connection.execute(queries.WINDOW, row)
+        connection.execute(queries.WRITE_WINDOW, row)
 
     def _count(self, connection: Connection, counted: Mapping[str, int], before: Mapping[str, int]) -> None:
         """Add what is new of a window to the counters; a new series starts at 0."""
@@ -142,13 +142,13 @@ class Store(Database):
         self._count(connection, {series_name(Sample(metric, labels, 1)): 1}, {})
 
     def _replace_gauges(self, connection: Connection, judged: Judged, key: dict[str, str]) -> None:
-        connection.execute(queries.DROP_GAUGES, _of(key))
+        connection.execute(queries.DROP_GAUGES, queries.key(key))
         rows = [
             {**key, "metric": sample.metric, "labels": dump(sample.labels), "value": float(sample.value)}
             for sample in judged.gauges
         ]
         if rows:
-            connection.execute(queries.GAUGES, rows)
+            connection.execute(queries.ADD_GAUGES, rows)
 
     def _touch_run(self, connection: Connection, judged: Judged, key: dict[str, str]) -> None:
         finished = micros(judged.finished_at)
@@ -157,7 +157,7 @@ class Store(Database):
             **key, "watermark_us": micros(judged.window.end) if judged.advances else None, "finished_us": finished,
             "succeeded_us": None if error else finished, "duration_seconds": judged.duration_seconds, "error": error,
         }  # fmt: skip
-        connection.execute(queries.RUN, row)
+        connection.execute(queries.WRITE_RUN, row)
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -363,11 +363,6 @@ class Store(Database):
                 ).rowcount
                 for table in (schema.windows, schema.verdicts)
             )
-
-
-def _of(key: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a key as the parameters of a statement of ``monitor/queries.py``."""
-    return {f"of_{name}": value for name, value in key.items()}
 
 
 def _by_series(samples: Iterable[Sample]) -> dict[str, int]:

@@ -80,16 +80,10 @@ def _elements(statement: Any) -> Iterator[Any]:
     while left:
         element = left.pop()
         yield element
-        if type(element) in _LEAVES:
-            continue
         for child in element.get_children():
             if id(child) not in seen:
                 seen.add(id(child))
                 left.append(child)
-
-
-# Half of what there is, and without parts.
-_LEAVES = (BindParameter, ColumnClause)
 
 
 def _is_words(column: ColumnClause[Any]) -> bool:

@@ -28,8 +28,8 @@ READERS = {
     ".tsv": "read_csv({files}, union_by_name = true)",
     **dict.fromkeys((".json", ".jsonl", ".ndjson"), "read_json({files}, union_by_name = true, " + _OBJECTS + ")"),
 }
-# With one or two threads DuckDB keeps a grouping in one table that outgrows the cache; from three on it splits
-# it, which takes half the time for millions of groups, on two cores too.
+# With one or two threads DuckDB keeps a grouping in one table, and a join with a million ids that follows it spills:
+# twice the time, on two cores too. Other statements would take a tenth to a fifth less with two.
 FEWEST_THREADS = 3
 # A window of ten million events is judged in 400 MB of the process with it, at a tenth more time than without a limit.
 # Each thread has tables of its own that do not spill.
