@@ -7,7 +7,7 @@ in one transaction with the messages.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -160,8 +160,8 @@ def _is_louder(sign: Sign, other: Sign) -> bool:
 def step(board: Board, firing: Iterable[Firing], context: Context) -> tuple[Board, list[tuple[Incident, Alert]]]:
     """Return the board after one evaluation, and the messages that it gives rise to, each with its incident."""
     alarms = {found.key: found for found in firing}
-    explained = _explained(board, alarms, context)
     told = {key for incident in board.incidents for key, member in incident.members.items() if member.until is None}
+    explained = _explained(board, alarms, told, context)
     changes: dict[str, list[str]] = {}
     incidents = {incident.key: _ended(incident, alarms, context, changes) for incident in board.incidents}
     fresh = [found for key, found in alarms.items() if key not in {*told, *explained} and not found.hushed]
@@ -185,11 +185,15 @@ def _what(found: Firing) -> str:
     return found.sign.name if found.sign.alert == BURN else f"{found.sign.alert} of {found.sign.name}"
 
 
-def _explained(board: Board, alarms: Mapping[str, Firing], context: Context) -> dict[str, Explained]:
+def _explained(
+    board: Board, alarms: Mapping[str, Firing], told: Collection[str], context: Context
+) -> dict[str, Explained]:
     """Return which alarms are explained now, until when at least, and by what."""
     found = {key: why for key, why in board.explained.items() if why.until > context.now}
+    # What nobody was told of explains nothing to anybody; what was told and is silenced since still does.
+    known = [alarm for key, alarm in alarms.items() if key in told or not alarm.hushed]
     for key, alarm in alarms.items():
-        why = explanation(alarm, alarms.values(), context.upstream)
+        why = explanation(alarm, known, context.upstream)
         if why is not None:
             found[key] = Explained(why[0].key, context.now + alarm.linger, why[1])
     return found

@@ -123,6 +123,21 @@ def test_nobody_is_told_of_what_is_silenced_until_the_silence_ends() -> None:
     assert len(run.after(1, firing("freshness", PAGE))) == 1
 
 
+def test_what_was_silenced_from_the_start_hushes_no_other_alarm() -> None:
+    run, known = Run(), firing("ingestion", PAGE, hushed="silenced: the partner drops 1 %")
+    run.after(0, known)
+    (told,) = run.after(60, known, firing("unknown_ids", PAGE))
+    assert [problem.check for problem in told.problems] == ["unknown_ids"]
+
+
+def test_what_was_told_and_is_silenced_since_still_explains() -> None:
+    run = Run()
+    run.after(0, firing("ingestion", PAGE))
+    (update,) = run.after(5, firing("ingestion", PAGE, hushed="silenced: on it"), firing("unknown_ids", PAGE))
+    assert [problem.check for problem in update.problems] == ["ingestion"]
+    assert update.consequences == ("events-unknown_ids, which ingestion explains",)
+
+
 def test_an_old_incident_is_not_joined() -> None:
     run = Run()
     (first,) = run.after(0, firing("density"))
