@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from alerts.evaluate import BURN, WAITS, Sign
+from alerts.evaluate import KEPT, WAITS, Sign
 
 NO_TIME = timedelta(0)
 
@@ -35,7 +35,7 @@ def step(alarms: Mapping[str, Alarm], signs: Iterable[Sign], now: datetime, keep
         alarms: As they were after the evaluation before.
         signs: What has reason to fire now.
         now: The moment of this evaluation.
-        keep: How long a burn alert fires on after its last sign.
+        keep: How long what flaps otherwise fires on after its last sign.
     """
     seen = {sign.key: sign for sign in signs}
     found = {}
@@ -50,7 +50,7 @@ def step(alarms: Mapping[str, Alarm], signs: Iterable[Sign], now: datetime, keep
         if key in seen or alarm.since is None:
             continue
         gone = alarm.gone_since or now
-        if now - gone < (keep if alarm.sign.alert == BURN else NO_TIME):
+        if now - gone < (keep if alarm.sign.alert in KEPT else NO_TIME):
             found[key] = replace(alarm, gone_since=gone)
     return found
 

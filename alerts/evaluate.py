@@ -18,7 +18,10 @@ NO_DATA = "RecwatchSloNoData"
 CHECK_OVERDUE = "RecwatchCheckOverdue"
 # More than this share of events that fail to land is no matter of budgets any more.
 DOWN_RATIO = 0.5
-DOWN_OVER, DOWN_CHECKS_OVER = timedelta(minutes=5), timedelta(hours=1)
+# While nothing is known, or between checks that run rarely, what was last known holds for so long.
+DOWN_OVER, DOWN_WITHIN = timedelta(minutes=5), timedelta(hours=6)
+# What goes on firing for a while after its last sign, so that it does not flap.
+KEPT = (BURN, INGESTION_DOWN)
 # How long what a direct rule says must hold before it fires.
 WAITS: Mapping[str, timedelta] = {
     FRESHNESS_EMERGENCY: timedelta(minutes=1),
@@ -62,8 +65,8 @@ class Sign:
 def burning(track: Track, since: datetime, now: datetime) -> Iterator[Sign]:
     """Yield the tiers of an objective that burn, and ingestion that is down.
 
-    A tier burns when both of its windows are worse than its threshold, enough runs were bad, enough
-    events were counted, and at least half of the long window has been watched.
+    A tier burns when its long window is worse than its threshold, and its short one as far as is known, enough
+    runs were bad, enough events were counted, and at least half of the long window has been watched.
 
     Args:
         track: What the objective has seen.
@@ -78,8 +81,8 @@ def burning(track: Track, since: datetime, now: datetime) -> Iterator[Sign]:
             severity = SEVERITY_OF[tier.severity]
             yield Sign(BURN, slo.name, severity, tier.name, slo.dataset, slo.check, found, threshold)
     if slo.check == "ingestion":
-        share = track.over(now, DOWN_OVER).bad_ratio
-        is_enough = track.over(now, DOWN_CHECKS_OVER).bad_checks >= slo.min_bad_checks
+        share = track.last_known(now, DOWN_OVER, DOWN_WITHIN)
+        is_enough = track.over(now, DOWN_WITHIN).bad_checks >= slo.min_bad_checks
         if share is not None and share > DOWN_RATIO and is_enough:
             yield Sign(INGESTION_DOWN, slo.name, Severity.PAGE, "", slo.dataset, slo.check, share, DOWN_RATIO)
 
@@ -88,7 +91,8 @@ def _burns(track: Track, tier: Tier, now: datetime, threshold: float) -> float |
     slo, long = track.slo, track.over(now, tier.long)
     if long.bad_ratio is None or long.bad_ratio <= threshold or long.bad_checks < slo.min_bad_checks:
         return None
-    short = track.over(now, tier.short).bad_ratio
+    # Nothing known is no recovery: a check that cannot run any more ends no alarm.
+    short = track.last_known(now, tier.short, tier.long)
     if short is None or short <= threshold:
         return None
     is_quiet = slo.kind is Kind.EVENTS and long.events < slo.min_events

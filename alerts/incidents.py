@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from alerts.evaluate import BURN, FRESHNESS_EMERGENCY, INGESTION_DOWN, NO_DATA, Sign
+from alerts.evaluate import BURN, CHECK_OVERDUE, FRESHNESS_EMERGENCY, INGESTION_DOWN, NO_DATA, Sign
 from alerts.message import Alert, Link, Problem, Severity, State
 
 # An alarm joins the incident of its pipeline if that is young; nobody looks at the thread of an old one.
@@ -133,14 +133,20 @@ def explanation(
 ) -> tuple[Firing, str] | None:
     """Return the alarm that explains another, with a reason to list it by; None if there is none.
 
-    A louder alarm about the same objective makes the other one needless, which is not worth a word.
+    A louder alarm about the same makes the other one needless, which is not worth a word unless that one says
+    that nothing is known any more.
     """
     causes = upstream.get(found.sign.check, ())
+    others = [other for other in others if other.sign.dataset == found.sign.dataset and other.key != found.key]
     for other in others:
-        if other.sign.dataset != found.sign.dataset or other.key == found.key:
-            continue
         if other.sign.name == found.sign.name and _is_louder(other.sign, found.sign):
+            is_blind = found.sign.alert == NO_DATA
+            return other, f"{_what(found)}, as its check cannot judge any more" if is_blind else ""
+        is_same = other.sign.check == found.sign.check
+        if is_same and (other.sign.alert, found.sign.alert) == (CHECK_OVERDUE, NO_DATA):
             return other, ""
+    # Bad data is no reason for a check not to run.
+    for other in others if found.sign.alert != CHECK_OVERDUE else ():
         may_hush = other.sign.severity is Severity.PAGE or found.sign.severity is Severity.TICKET
         # A feed without rows has nothing to judge, for as long as that lasts.
         is_near = found.since - other.since <= found.reach or found.sign.alert == NO_DATA
@@ -194,7 +200,9 @@ def _explained(
     known = [alarm for key, alarm in alarms.items() if key in told or not alarm.hushed]
     for key, alarm in alarms.items():
         why = explanation(alarm, known, context.upstream)
-        if why is not None:
+        # What a louder alarm about the same has made needless stays needless when that one ends.
+        is_needless = key in found and not found[key].text
+        if why is not None and not (is_needless and why[1]):
             found[key] = Explained(why[0].key, context.now + alarm.linger, why[1])
     return found
 
@@ -202,13 +210,18 @@ def _explained(
 def _ended(
     incident: Incident, alarms: Mapping[str, Firing], context: Context, changes: dict[str, list[str]]
 ) -> Incident:
-    """Return an incident with those members resolved whose alarms have ended."""
+    """Return an incident with those members resolved whose alarms have ended, and the others as they are now."""
     members = dict(incident.members)
     for key, member in incident.members.items():
-        if member.until is None and key not in alarms:
+        if member.until is not None:
+            continue
+        if key in alarms:
+            # An end is told with the figures of shortly before it, not with those of the first minute.
+            members[key] = replace(member, found=replace(alarms[key], since=member.found.since))
+        else:
             problem = context.describe(member.found, State.RESOLVED, member.found.since, context.now)
             members[key] = Member(member.found, problem, context.now)
-            changes.setdefault(incident.key, []).append(f"{member.problem.name} is resolved")
+            changes.setdefault(incident.key, []).append(f"{_what(member.found)} is resolved")
     return replace(incident, members=members)
 
 

@@ -81,6 +81,11 @@ class Problem:
     contributors: tuple[str, ...] = ()
     runbook_url: str = ""
 
+    @property
+    def title(self) -> str:
+        """Its name; of a direct rule, which has no tier, with that of the alert, since it shares the objective's."""
+        return self.name if self.tier or not self.alert else f"{self.alert} of {self.name}"
+
 
 @dataclass(frozen=True)
 class Alert:

@@ -113,7 +113,7 @@ def details(alert: Alert) -> dict[str, Any]:
         about |= {name: _text(value, LONGEST_TEXT) for name, value in facts(problem)}
         if problem.contributors:
             about["most of it"] = _text("; ".join(problem.contributors), LONGEST_TEXT)
-        found[_text(problem.name, LONGEST_TEXT)] = about
+        found[_text(problem.title, LONGEST_TEXT)] = about
     if alert.triage:
         found["triage"] = [_text(entry, LONGEST_TEXT) for entry in alert.triage[:MOST_DETAILED]]
     if alert.consequences:

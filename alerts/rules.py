@@ -17,9 +17,9 @@ from alerts.burn import DAILY, SUSTAINED, WORKBOOK, Tier
 from alerts.evaluate import (
     BURN,
     CHECK_OVERDUE,
-    DOWN_CHECKS_OVER,
     DOWN_OVER,
     DOWN_RATIO,
+    DOWN_WITHIN,
     FRESHNESS_EMERGENCY,
     INGESTION_DOWN,
     NO_DATA,
@@ -60,7 +60,7 @@ def pack(tiers: Sequence[Tier] = TIERS, runbook_base_url: str = "") -> dict[str,
         tiers: Every tier that some objective may have.
         runbook_base_url: Where runbooks are served, for links; without it alerts say which command prints them.
     """
-    longs = sorted({tier.long for tier in tiers} | {DOWN_CHECKS_OVER})
+    longs = sorted({tier.long for tier in tiers} | {DOWN_WITHIN})
     windows = sorted({*longs, *(tier.short for tier in tiers), DOWN_OVER})
     found = {
         "groups": [
@@ -142,7 +142,8 @@ def _burn(tier: Tier) -> Rule:
     expr = (
         "(\n"
         f"  recwatch_slo:bad_ratio:{long} > {on} {threshold}\n"
-        f"  and {on} (recwatch_slo:bad_ratio:{short} > {on} {threshold})\n"
+        # Nothing known is no recovery: a check that cannot run any more ends no alarm.
+        f"  and {on} (last_over_time(recwatch_slo:bad_ratio:{short}[{long}]) > {on} {threshold})\n"
         # increase() extrapolates, so a whole number may come out a little lower.
         f"  and {on} (recwatch_slo:bad_checks:{long} > {on} (max by {BY} (recwatch_slo_min_bad_checks) - 0.5))\n"
         # In a young history the long window holds little more than the short one.
@@ -182,7 +183,7 @@ _OF_SLO = "{{ $labels.slo }} of {{ $labels.pipeline }}"
 _OF_CHECK = "{{ $labels.check }} on {{ $labels.dataset }} of {{ $labels.pipeline }}"
 _BY_CHECK = "(pipeline, dataset, check)"
 _AGO = "{{ $value | humanizeDuration }}"
-_DOWN, _DOWN_CHECKS = span(DOWN_OVER), span(DOWN_CHECKS_OVER)
+_DOWN, _DOWN_WITHIN = span(DOWN_OVER), span(DOWN_WITHIN)
 HEALTH: tuple[Rule, ...] = (
     _alert(
         FRESHNESS_EMERGENCY,
@@ -198,8 +199,9 @@ HEALTH: tuple[Rule, ...] = (
     _alert(
         INGESTION_DOWN,
         "(\n"
-        f"  recwatch_slo:bad_ratio:{_DOWN} > {DOWN_RATIO}\n"
-        f"  and on {BY} (recwatch_slo:bad_checks:{_DOWN_CHECKS}"
+        # While nothing is known, or between checks that run rarely, what was last known holds.
+        f"  last_over_time(recwatch_slo:bad_ratio:{_DOWN}[{_DOWN_WITHIN}]) > {DOWN_RATIO}\n"
+        f"  and on {BY} (recwatch_slo:bad_checks:{_DOWN_WITHIN}"
         f" > on {BY} (max by {BY} (recwatch_slo_min_bad_checks) - 0.5))\n"
         f") * on {BY} group_left (check, dataset, team)"
         ' max by (pipeline, slo, check, dataset, team) (recwatch_slo_info{check="ingestion"})',
@@ -208,6 +210,7 @@ HEALTH: tuple[Rule, ...] = (
             "Most events do not land.",
             f"{_OF_SLO}: {{{{ $value | humanizePercentage }}}} of what was sent did not land over {_DOWN}.",
         ),
+        keep_firing_for=KEEP,
     ),
     _alert(
         NO_DATA,

@@ -147,8 +147,8 @@ def _left(ratio: float) -> str:
 
 def _other(problem: Problem) -> str:
     if problem.state is State.RESOLVED:
-        return f"{_CHECKED} {_line(problem.name, LONGEST_LINE - 50)}: resolved at {clock(problem.until)}"
-    return f"{_BULLET} {_line(f'{problem.name}: {problem.sentence}', LONGEST_LINE)}"
+        return f"{_CHECKED} {_line(problem.title, LONGEST_LINE - 50)}: resolved at {clock(problem.until)}"
+    return f"{_BULLET} {_line(f'{problem.title}: {problem.sentence}', LONGEST_LINE)}"
 
 
 def _list(title: str, lines: Sequence[str]) -> str:

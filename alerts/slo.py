@@ -99,7 +99,7 @@ class Slo:
     def outcome(self, verdicts: Sequence[Verdict]) -> Outcome | None:
         """Return good, bad or unknown for one run; None if the run says nothing about this objective.
 
-        One bad verdict makes the run bad. An error is unknown: it has an alert of its own.
+        One bad verdict makes the run bad. An error makes it unknown, whatever else was good: it has an alert of its own.
         """
         ours = [verdict for verdict in verdicts if self.covers(verdict)]
         # A run that failed as a whole says so without a subject.
@@ -109,7 +109,7 @@ class Slo:
             return None
         if Outcome.BAD in found:
             return Outcome.BAD
-        if Outcome.GOOD in found:
+        if Outcome.GOOD in found and Outcome.ERROR not in found:
             return Outcome.GOOD
         return Outcome.BAD if self.unknown_is_bad else Outcome.UNKNOWN
 

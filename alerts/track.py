@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -77,6 +77,35 @@ class Track:
         total = good + bad
         # Sums of fractions of seconds may leave a crumb.
         return Seen(bad / total if total > _CRUMB else None, end.bad_checks - start.bad_checks, total)
+
+    def last_known(self, now: datetime, length: timedelta, within: timedelta) -> float | None:
+        """Return the bad ratio of the window that ends now; if nothing is known of it, of the last run that tells.
+
+        Args:
+            now: The end of the window.
+            length: How long the window is.
+            within: How long ago that last run may have finished.
+
+        Returns:
+            A share between 0 and 1; None if no run tells.
+        """
+        found = self.over(now, length).bad_ratio
+        if found is not None:
+            return found
+        if self.slo.kind is Kind.SLICES:
+            index = max(self._outcomes.rfind(_CODES.index(told)) for told in (Outcome.GOOD, Outcome.BAD))
+        else:
+            index = bisect_left(range(len(self._ats)), self._events(len(self._ats)), key=lambda at: self._events(at + 1))
+        if not 0 <= index < len(self._ats) or now.timestamp() - self._ats[index] >= within.total_seconds():
+            return None
+        if self.slo.kind is Kind.SLICES:
+            return float(_CODES[self._outcomes[index]] is Outcome.BAD)
+        before = self._bad[index - 1] if index else self._start.bad
+        return (self._bad[index] - before) / (self._events(index + 1) - self._events(index))
+
+    def _events(self, runs: int) -> float:
+        """Return how many events the first runs have counted."""
+        return self._good[runs - 1] + self._bad[runs - 1] if runs else self._start.good + self._start.bad
 
     def forget(self, before: datetime) -> None:
         """Drop runs that no window reaches any more."""

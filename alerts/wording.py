@@ -61,7 +61,7 @@ def lines(alert: Alert) -> Iterator[str]:
 def problem_lines(problem: Problem, sentence: str) -> Iterator[str]:
     """Yield a problem: what is wrong, the figures behind it, what contributes most."""
     state = f"resolved at {clock(problem.until)}" if problem.until is not None else f"since {clock(problem.since)}"
-    yield f"  {problem.name} ({state}){f': {sentence}' if sentence else ''}"
+    yield f"  {problem.title} ({state}){f': {sentence}' if sentence else ''}"
     said = facts(problem)
     if said:
         yield f"    {', '.join(f'{name} {value}' for name, value in said)}"

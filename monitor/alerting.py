@@ -166,16 +166,19 @@ class Alerting:
             hushed = silences.maintenance(self.pipeline.config.maintenance, name, now)
             hushed = next((f"silenced: {silence.reason}" for silence in quiet if silence.covers(name, now)), hushed)
             fires = Firing(tiers[0].sign, tiers[0].since or now, told(self.pipeline.config, severity, own), hushed)
-            tier = next((one for one in slo.tiers if one.name == fires.sign.tier), None) if slo is not None else None
-            if tier is not None:
-                # Its windows hold what was bad upstream, as far back as they reach, until the short one is clean.
-                fires = replace(fires, linger=max(incidents.EXPLAINED_FOR, tier.short), reach=tier.long)
+            burn = {one.name: one for one in slo.tiers} if slo is not None else {}
+            if fires.sign.tier in burn:
+                # Its windows hold what was bad upstream, as far back as they reach, until all short ones are clean.
+                last = max(burn[found.sign.tier].short for found in tiers) + self.pipeline.config.notify.keep_firing
+                fires = replace(
+                    fires, linger=max(incidents.EXPLAINED_FOR, last), reach=burn[fires.sign.tier].long
+                )
             yield fires
 
     def _context(self, now: datetime) -> Context:
         slos = self._running()
         spent, proofs = objectives.spent(self._store, slos, now), evidence.recent(self._store, now - evidence.FRESH)
-        figures = Figures(slos, self._store.latest(), spent, self._tracks, now, proofs)
+        figures = Figures(slos, self._store.latest(), spent, self._tracks, now, self._checks(), proofs)
         briefing = Briefing(figures, self.pipeline.config.notify, self._store.pipeline)
 
         def triage(problems: Sequence[Problem]) -> tuple[str, ...]:

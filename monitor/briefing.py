@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from urllib.parse import quote
 
 from alerts.burn import Tier
-from alerts.evaluate import BURN, CHECK_OVERDUE, FRESHNESS_EMERGENCY, INGESTION_DOWN
+from alerts.evaluate import BURN, CHECK_OVERDUE, FRESHNESS_EMERGENCY, INGESTION_DOWN, NO_DATA
 from alerts.incidents import Firing
 from alerts.message import Link, Problem, State
 from alerts.slo import Kind, Slo
@@ -19,6 +19,9 @@ from monitor.objectives import Spent
 from monitor.wording import duration_words, told_apart, unit_text, value_text
 
 MOST_CONTRIBUTORS = 3
+# What a removed objective ends; the others are about a dataset or a check.
+OF_AN_OBJECTIVE = (BURN, INGESTION_DOWN, NO_DATA)
+NOT_JUDGED = (Outcome.ERROR, Outcome.UNKNOWN)
 # Causes that a verdict's details count, with the words for them.
 CAUSES = {
     "missing": "missing", "malformed": "malformed", "unknown": "not in the catalogue", "retired": "retired",
@@ -37,6 +40,7 @@ class Figures:
         spent: What each objective has spent.
         tracks: What each objective has seen lately.
         now: The moment.
+        watched: Datasets and checks that run.
         evidence: Id of the newest evidence by dataset, check and subject.
     """
 
@@ -45,6 +49,7 @@ class Figures:
     spent: Mapping[str, Spent]
     tracks: Mapping[str, Track]
     now: datetime
+    watched: Collection[tuple[str, str]]
     evidence: Mapping[tuple[str, str, str], str] = field(default_factory=dict)
 
 
@@ -63,7 +68,7 @@ class Briefing:
         burn = slo is not None and sign.alert == BURN
         spent = figures.spent.get(sign.name)
         return Problem(
-            sign.name, sign.alert, sign.severity, state, self._sentence(found, slo, verdict), since,
+            sign.name, sign.alert, sign.severity, state, self._sentence(found, slo, verdict, state), since,
             check=sign.check, dataset=sign.dataset,
             subject=" ".join(verdict.subject.values()) if verdict is not None else "",
             tier=sign.tier, until=until, value=value, limit=limit, baseline=baseline,
@@ -83,23 +88,27 @@ class Briefing:
         order = (Outcome.BAD, Outcome.ERROR, Outcome.GOOD, Outcome.UNKNOWN)
         return min(covered or ours, key=lambda verdict: order.index(verdict.outcome), default=None)
 
-    def _sentence(self, found: Firing, slo: Slo | None, verdict: Verdict | None) -> str:
-        sign, last = found.sign, verdict.reason if verdict is not None else ""
+    def _sentence(self, found: Firing, slo: Slo | None, verdict: Verdict | None, state: State) -> str:
+        sign, lately = found.sign, _lately(verdict)
+        if (sign.dataset, sign.check) not in self._figures.watched or (sign.alert in OF_AN_OBJECTIVE and slo is None):
+            return f"{sign.name} is not watched any more"
         if sign.alert == FRESHNESS_EMERGENCY:
             age, limit = duration_words(sign.value), duration_words(sign.threshold)
-            return f"the newest event is {age} old, more than {limit} is an emergency"
+            is_over = state is State.RESOLVED
+            # The age goes on to grow while nobody can look.
+            newest = "the newest event seen" if verdict is None or verdict.outcome in NOT_JUDGED else "the newest event"
+            said = f"{newest} {'was' if is_over else 'is'} {age} old, more than {limit} is an emergency"
+            return said + _then(lately if is_over or newest.endswith("seen") else "")
         if sign.alert == INGESTION_DOWN:
-            return f"{percent(sign.value)} of events did not land over the last 5 min" + _then(last)
+            return f"{percent(sign.value)} of events did not land lately{_then(lately)}"
         if sign.alert != BURN or slo is None:
             what = "has not succeeded" if sign.alert == CHECK_OVERDUE else "could not judge"
             limit = duration_words(sign.threshold)
-            return f"{sign.check} {what} for {duration_words(sign.value)}, at most {limit} is normal" + _then(last)
+            return f"{sign.check} {what} for {duration_words(sign.value)}, at most {limit} is normal{_then(lately)}"
         tier = _tier(slo, sign.tier)
         over = duration_words(tier.long.total_seconds()) if tier is not None else "a while"
         of = "events were bad" if slo.kind is Kind.EVENTS else "the time was bad"
-        is_bad = verdict is not None and verdict.outcome is Outcome.BAD
-        lately = last if is_bad else "the last run was good" if verdict is not None else ""
-        return f"{percent(sign.value)} of {of} over the last {over}" + _then(lately)
+        return f"{percent(sign.value)} of {of} over the last {over}{_then(lately)}"
 
     def _spent_since(self, slo: Slo, found: Firing, since: datetime) -> float:
         """Return the share of the budget that has been spent since the window that began it all."""
@@ -156,6 +165,18 @@ class Briefing:
         """Return who owns an objective."""
         slo = self._figures.slos.get(name)
         return slo.team if slo is not None else ""
+
+
+def _lately(verdict: Verdict | None) -> str:
+    """Return what the last run said."""
+    if verdict is None:
+        return ""
+    if verdict.outcome is Outcome.GOOD:
+        return "the last run was good"
+    if verdict.outcome is Outcome.BAD:
+        return verdict.reason
+    what = "failed" if verdict.outcome is Outcome.ERROR else "could not judge"
+    return f"the last run {what}: {verdict.reason}"
 
 
 def _then(text: str) -> str:

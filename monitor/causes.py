@@ -70,13 +70,16 @@ def likely(found: Sequence[Deviation]) -> Cause | None:
     earliest = min(found, key=lambda deviation: deviation.first.end)
     ended = earliest.first.end + earliest.first.duration
     early = [deviation for deviation in found if deviation is earliest or deviation.began < ended]
+    # What could not run says nothing of the data, unless the reason is in the data.
     for rule in RULES:
         for deviation in early:
-            named = rule(deviation.verdict)
+            failed = deviation.verdict.outcome is Outcome.ERROR
+            named = rule(deviation.verdict) if not failed or rule is _schema else None
             if named is not None:
                 return Cause(*named, deviation)
-    worst = max(early, key=lambda deviation: deviation.strain)
-    return Cause("unknown", worst.verdict.reason, worst)
+    worst = max(early, key=lambda deviation: (deviation.verdict.outcome is Outcome.BAD, deviation.strain))
+    failed = worst.verdict.outcome is Outcome.ERROR
+    return Cause("check that cannot run" if failed else "unknown", worst.verdict.reason, worst)
 
 
 Named = tuple[str, str]
@@ -141,7 +144,7 @@ def _copies(verdict: Verdict) -> Named | None:
 
 
 def _feature(verdict: Verdict) -> Named | None:
-    if verdict.check != "feature_drift" or verdict.outcome is Outcome.ERROR:
+    if verdict.check != "feature_drift":
         return None
     grown: dict[Any, float] = {label: now - before for label, before, now in verdict.details.get("moved", ())}
     is_null = grown.get("null", 0.0) > 0 and max(grown, key=lambda label: grown[label]) == "null"

@@ -75,7 +75,7 @@ def triage(store: Store, span: Window, about: Collection[tuple[str, str]] = ()) 
     bad = _of_one_time(bad, about) if about else bad
     found = list(in_order(_deviations(bad)))
     done = tuple(happenings.between(store, span))
-    cause = _rolled_out(likely(found), done)
+    cause = _rolled_out(likely([one for one in found if not about or _began_with(one, found, about)]), done)
     piece = _evidence(store, cause, span) if cause is not None else None
     return Triage(
         store.pipeline, span, tuple(found),
@@ -83,6 +83,16 @@ def triage(store: Store, span: Window, about: Collection[tuple[str, str]] = ()) 
         cause, _segment(cause, piece, bad), piece.id if piece is not None else "",
         done,
     )  # fmt: skip
+
+
+def _began_with(one: Deviation, found: Sequence[Deviation], about: Collection[tuple[str, str]]) -> bool:
+    """Return whether something began with the alarm or shortly before; what was there long before explains no start."""
+    own = [two for two in found if (two.verdict.dataset, two.verdict.check) in about]
+    if not own or one in own:
+        return True
+    first = min(own, key=lambda two: two.began)
+    shortly = CALM_WINDOWS * max(one.first.duration, first.first.duration)
+    return one.began >= first.began - shortly
 
 
 def _rolled_out(cause: Cause | None, done: Sequence[Happening]) -> Cause | None:
@@ -147,12 +157,13 @@ def _end(window: Window) -> datetime:
 
 
 def _deviations(bad: Sequence[Verdict]) -> Iterator[Deviation]:
-    groups: dict[tuple[str, str, str], list[Verdict]] = {}
+    groups: dict[tuple[str, str, str, Outcome], list[Verdict]] = {}
     for verdict in bad:
         if verdict.is_whole:
-            groups.setdefault((verdict.dataset, verdict.check, str(verdict.subject)), []).append(verdict)
+            key = (verdict.dataset, verdict.check, str(verdict.subject), verdict.outcome)
+            groups.setdefault(key, []).append(verdict)
     for found in groups.values():
-        worst = max(found, key=lambda one: (one.outcome is Outcome.ERROR, (one.value or 0.0) / (one.limit or 1e-9)))
+        worst = max(found, key=lambda one: (one.value or 0.0) / (one.limit or 1e-9))
         yield Deviation(worst, found[0].window, found[-1].window, len(found))
 
 

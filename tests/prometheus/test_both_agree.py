@@ -80,6 +80,12 @@ STORIES = {
     "hopeless objective": Story("+" * 60 + "-" * 240 + "+" * 10, objective=0.8),
     "sustained": Story("+" * 240 + "-" * 30 + "+" * 60, slo={"tiers": "sustained-5x"}),
     "down": Story("+" * 60 + "-" * 15 + "+" * 30, check="ingestion", bad_share=0.8),
+    "down, checked rarely": Story("+" * 60 + "-" * 120 + "+" * 60, check="ingestion", every=15, bad_share=0.8),
+    "down, then no engine": Story("+" * 60 + "-" * 15 + "!" * 45 + "+" * 30, check="ingestion", bad_share=0.8),
+    "down, then no traffic": Story("+" * 60 + "-" * 15 + "?" * 45 + "+" * 30, check="ingestion", bad_share=0.8),
+    "burns, then no engine": Story("+" * 60 + "-" * 20 + "!" * 90 + "+" * 30),
+    "over, then no engine": Story("+" * 60 + "-" * 20 + "+" * 15 + "!" * 45 + "+" * 30),
+    "over, then no traffic": Story("+" * 60 + "-" * 20 + "+" * 15 + "?" * 45 + "+" * 30, check="ingestion"),
     "not quite down": Story("+" * 60 + "-" * 15 + "+" * 30, check="ingestion", bad_share=0.4),
 }
 
@@ -223,12 +229,20 @@ def test_both_give_the_same_alerts(name: str, tmp_path: Path) -> None:
 def test_the_stories_are_worth_playing(tmp_path: Path) -> None:
     """An outage must fire, and a blip must not, or equal silence would prove nothing."""
     said = {}
-    for name in ("outage", "outage of events", "blip"):
+    for name in (
+        "outage", "outage of events", "blip", "down, checked rarely", "burns, then no engine", "over, then no engine",
+    ):  # fmt: skip
         (tmp_path / name).mkdir()
         play = Play(STORIES[name], tmp_path / name)
         play.run()
         play.close()
-        said[name] = set(play.ours)
+        said[name] = {key: spans(minutes, play.story) for key, minutes in play.ours.items()}
     assert "RecwatchSloBudgetBurn page_fast" in said["outage"]
     assert "RecwatchSloBudgetBurn page_fast" in said["outage of events"]
-    assert said["blip"] == set()
+    assert said["blip"] == {}
+    ((first, last),) = said["down, checked rarely"]["RecwatchIngestionDown "]
+    assert (first, last) == (75, 184), "one alarm from the second bad run until the first good one, and a little longer"
+    ((_first, last),) = said["burns, then no engine"]["RecwatchSloBudgetBurn page_fast"]
+    assert last > 80 + 45, "it goes on while nothing is known, as long as the outage is in its long window"
+    ((_first, last),) = said["over, then no engine"]["RecwatchSloBudgetBurn page_fast"]
+    assert last <= 80 + 10, "what was known to be over does not begin anew"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from graphlib import TopologicalSorter
 
 from hypothesis import given
 from hypothesis import strategies as some
 
-from alerts.evaluate import BURN, FRESHNESS_EMERGENCY, NO_DATA, Sign
+from alerts.evaluate import BURN, CHECK_OVERDUE, FRESHNESS_EMERGENCY, NO_DATA, Sign
 from alerts.incidents import Board, Context, Firing, step
 from alerts.message import Alert, Problem, Severity, State
 from alerts.slo import DEFAULTS
@@ -136,6 +136,43 @@ def test_what_was_told_and_is_silenced_since_still_explains() -> None:
     (update,) = run.after(5, firing("ingestion", PAGE, hushed="silenced: on it"), firing("unknown_ids", PAGE))
     assert [problem.check for problem in update.problems] == ["ingestion"]
     assert update.consequences == ("events-unknown_ids, which ingestion explains",)
+
+
+def test_a_louder_alarm_says_when_nothing_is_known_any_more() -> None:
+    run = Run()
+    run.after(0, firing("ingestion", PAGE))
+    (update,) = run.after(20, firing("ingestion", PAGE), firing("ingestion", TICKET, NO_DATA))
+    assert update.state is State.FIRING
+    assert update.consequences == ("RecwatchSloNoData of events-ingestion, as its check cannot judge any more",)
+
+
+def test_bad_data_is_no_reason_for_a_check_not_to_run() -> None:
+    run = Run()
+    run.after(0, firing("ingestion", PAGE))
+    overdue, blind = firing("unknown_ids", TICKET, CHECK_OVERDUE), firing("unknown_ids", TICKET, NO_DATA)
+    (told,) = run.after(20, firing("ingestion", PAGE), overdue, blind)
+    assert (told.severity, [problem.alert for problem in told.problems]) == (TICKET, [CHECK_OVERDUE])
+
+
+def test_what_is_told_itself_is_not_kept_quiet_for_another() -> None:
+    """The ticket about an objective that pages is needless because of the page, whatever else burns upstream."""
+    run, slow = Run(), firing("unknown_ids", TICKET, linger=360 * MINUTE)
+    messages = run.after(0, firing("unknown_ids", PAGE), firing("ingestion", TICKET))
+    messages += run.after(1, firing("unknown_ids", PAGE), firing("ingestion", TICKET), slow)
+    assert [alert.consequences for alert in messages] == [(), ()]
+    # The page ends, its ticket burns on for a while, and what explains it upstream, too.
+    late = run.after(30, firing("ingestion", TICKET), slow)
+    assert [alert.state for alert in late] == [State.RESOLVED]
+
+
+def test_an_end_is_told_with_the_figures_of_shortly_before() -> None:
+    run = Run()
+    run.after(0, firing("ingestion", PAGE))
+    worse = firing("ingestion", PAGE)
+    worse = replace(worse, sign=replace(worse.sign, value=0.9), since=START + MINUTE)
+    assert run.after(5, worse) == []
+    ((member,),) = [incident.members.values() for incident in run.board.incidents]
+    assert (member.found.sign.value, member.found.since) == (0.9, START)
 
 
 def test_an_old_incident_is_not_joined() -> None:

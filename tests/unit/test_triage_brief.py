@@ -110,3 +110,32 @@ def test_an_alarm_without_a_bad_verdict_of_its_own_tells_what_else_is_bad(store:
     bad(store, "freshness", range(1, 6))
     assert told(store, "popularity", 6).startswith("Most likely stalled feed")
     assert told(store, "popularity", 600) == ""
+
+
+def test_what_has_been_bad_for_long_does_not_explain_what_begins_now(store: Store) -> None:
+    bad(store, "ingestion", range(1, 60), times_its_limit=2)
+    bad(store, "unknown_ids", range(50, 60))
+    said = told(store, "unknown_ids", 60)
+    assert said.startswith("Most likely client release dropping ids")
+    assert "ingestion" in said, "it is on the timeline"
+
+
+def test_what_cannot_run_says_nothing_of_the_data(store: Store) -> None:
+    for minute in range(1, 6):
+        window = Window(NOON + (minute - 1) * MINUTE, NOON + minute * MINUTE)
+        for check in ("freshness", "ingestion", "unknown_ids"):
+            failed = Verdict(check, "events", window, Outcome.ERROR, "", reason="engine main: connection refused")
+            store.commit(Judged(check, "events", window, [failed], window.end, 0.1))
+    assert told(store, "ingestion", 6).startswith("Most likely check that cannot run: engine main: connection refused")
+
+
+def test_a_check_that_cannot_run_any_more_keeps_what_it_had_found(store: Store) -> None:
+    bad(store, "ingestion", range(1, 6))
+    for minute in range(6, 20):
+        window = Window(NOON + (minute - 1) * MINUTE, NOON + minute * MINUTE)
+        failed = Verdict("ingestion", "events", window, Outcome.ERROR, "", reason="engine main: connection refused")
+        store.commit(Judged("ingestion", "events", window, [failed], window.end, 0.1))
+    said = told(store, "ingestion", 20)
+    assert said.startswith("Most likely events lost on the way: 0 of 60 landed")
+    assert "(5 windows, until 12:05:00)" in said
+    assert "ingestion could not run: engine main: connection refused (14 windows, until 12:19:00)" in said
