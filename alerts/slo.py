@@ -99,7 +99,7 @@ class Slo:
     def outcome(self, verdicts: Sequence[Verdict]) -> Outcome | None:
         """Return good, bad or unknown for one run; None if the run says nothing about this objective.
 
-        One bad verdict makes the run bad. An error makes it unknown, whatever else was good: it has an alert of its own.
+        One bad verdict makes the run bad, and else one error unknown: it has an alert of its own.
         """
         ours = [verdict for verdict in verdicts if self.covers(verdict)]
         # A run that failed as a whole says so without a subject.

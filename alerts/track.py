@@ -95,7 +95,9 @@ class Track:
         if self.slo.kind is Kind.SLICES:
             index = max(self._outcomes.rfind(_CODES.index(told)) for told in (Outcome.GOOD, Outcome.BAD))
         else:
-            index = bisect_left(range(len(self._ats)), self._events(len(self._ats)), key=lambda at: self._events(at + 1))
+            index = bisect_left(
+                range(len(self._ats)), self._events(len(self._ats)), key=lambda at: self._events(at + 1)
+            )
         if not 0 <= index < len(self._ats) or now.timestamp() - self._ats[index] >= within.total_seconds():
             return None
         if self.slo.kind is Kind.SLICES:

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from alerts import alarms as alarm
 from alerts import evaluate, incidents
 from alerts.alarms import Alarm
-from alerts.evaluate import Sign
+from alerts.evaluate import CHECK_OVERDUE, Sign
 from alerts.incidents import Board, Context, Firing
 from alerts.message import Alert, Problem, Severity
 from alerts.slo import Slo
@@ -22,7 +22,7 @@ from checks.check import Check, Outcome
 from monitor import evidence, objectives, outbox, silences
 from monitor.briefing import Briefing, Figures
 from monitor.channels import told
-from monitor.records import SloPoint
+from monitor.records import Run, SloPoint
 from monitor.resolve import Pipeline
 from monitor.store import Store
 from monitor.triage import brief
@@ -30,8 +30,9 @@ from monitor.triage import brief
 STATE = "alerting"
 # Tracks look back as far as the longest window of any tier, and a little further.
 SPARE = timedelta(hours=2)
-# Checks may be called overdue once this much time has passed since the daemon began.
 LONGEST = timedelta(days=3)
+# A reload or a quick restart is no time in which nobody looked.
+BREAK = timedelta(minutes=2)
 
 
 @dataclass(frozen=True)
@@ -42,12 +43,14 @@ class Memory:
         alarms: By their key.
         board: Incidents, and what is explained.
         evaluated: When that was.
+        began: Since when there has been no break in which nobody looked; checks may be overdue from then on.
         burns: How many times too fast the budget of each objective burns, over some lengths in seconds.
     """
 
     alarms: Mapping[str, Alarm] = field(default_factory=dict)
     board: Board = field(default_factory=Board)
     evaluated: datetime | None = None
+    began: datetime | None = None
     burns: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
 
 
@@ -60,11 +63,11 @@ class Alerting:
     Args:
         store: The state.
         pipeline: Objectives and checks.
-        started: When the daemon began, or began to lead: what is older may be overdue through no fault.
+        started: When the daemon began, or began to lead, or read its configuration.
     """
 
     def __init__(self, store: Store, pipeline: Pipeline, started: datetime) -> None:
-        self._store, self.pipeline, self._started = store, pipeline, started
+        self._store, self.pipeline = store, pipeline
         self._tracks = {name: Track(slo) for name, slo in pipeline.slos.items()}
         self._longest = (
             max((tier.long for slo in pipeline.slos.values() for tier in slo.active), default=LONGEST) + SPARE
@@ -72,13 +75,14 @@ class Alerting:
         self._read_to = 0
         saved = store.note(STATE)
         self.memory = _MEMORY.validate_python(saved) if saved else Memory()
-        self._mark_gap(started)
-
-    def _mark_gap(self, started: datetime) -> None:
-        """Write down that nothing was known while no daemon ran: what was last seen does not hold until now."""
         last = self.memory.evaluated
-        if last is None or started <= last:
-            return
+        if self.memory.began is None or last is None or started - last > BREAK:
+            self.memory = replace(self.memory, began=started)
+            if last is not None:
+                self._mark_gap(last)
+
+    def _mark_gap(self, last: datetime) -> None:
+        """Write down that nothing was known while no daemon ran: what was last seen does not hold until now."""
         seen = objectives.latest(self._store)
         gaps = [SloPoint(name, last, last, Outcome.UNKNOWN) for name in self._tracks if name in seen]
         with self._store.writing() as connection:
@@ -97,7 +101,8 @@ class Alerting:
         firing = list(self._firing(alarms, now))
         context = self._context(now)
         board, messages = incidents.step(self.memory.board, firing, context)
-        memory = Memory(alarms, board, now, {name: self._burns(slo, now) for name, slo in self._running().items()})
+        burns = {name: self._burns(slo, now) for name, slo in self._running().items()}
+        memory = Memory(alarms, board, now, self.memory.began, burns)
         with self._store.writing() as connection:
             self._store.guard(connection)
             for incident, alert in messages:
@@ -144,8 +149,17 @@ class Alerting:
         for run in self._store.runs():
             check = checks.get((run.dataset, run.check))
             if check is not None:
-                since = max(run.succeeded_at or self._started, self._started)
-                yield from evaluate.overdue(run.dataset, run.check, since, check.settings.every, now)
+                yield from self._overdue(run, check, now)
+
+    def _overdue(self, run: Run, check: Check[Any], now: datetime) -> Iterator[Sign]:
+        """Yield the sign of a check that is overdue: for a time in which nobody looked only if it was before, too."""
+        began = self.memory.began or now
+        was = self.memory.alarms.get(f"{CHECK_OVERDUE}/{run.dataset}-{run.check}/")
+        if was is not None and was.since is not None:
+            since = run.succeeded_at or was.seen_since - timedelta(seconds=was.sign.threshold)
+        else:
+            since = max(run.succeeded_at or began, began)
+        yield from evaluate.overdue(run.dataset, run.check, since, check.settings.every, now)
 
     def _checks(self) -> dict[tuple[str, str], Check[Any]]:
         return {(dataset, check.id): check for dataset, found in self.pipeline.checks.items() for check in found}
@@ -170,9 +184,7 @@ class Alerting:
             if fires.sign.tier in burn:
                 # Its windows hold what was bad upstream, as far back as they reach, until all short ones are clean.
                 last = max(burn[found.sign.tier].short for found in tiers) + self.pipeline.config.notify.keep_firing
-                fires = replace(
-                    fires, linger=max(incidents.EXPLAINED_FOR, last), reach=burn[fires.sign.tier].long
-                )
+                fires = replace(fires, linger=max(incidents.EXPLAINED_FOR, last), reach=burn[fires.sign.tier].long)
             yield fires
 
     def _context(self, now: datetime) -> Context:

@@ -152,7 +152,7 @@ class Store(Database):
 
     def _touch_run(self, connection: Connection, judged: Judged, key: dict[str, str]) -> None:
         finished = micros(judged.finished_at)
-        error = next((v.reason for v in judged.verdicts if v.outcome is Outcome.ERROR), None)
+        error = next((v.reason or "failed" for v in judged.verdicts if v.outcome is Outcome.ERROR), None)
         row = {
             **key, "watermark_us": micros(judged.window.end) if judged.advances else None, "finished_us": finished,
             "succeeded_us": None if error else finished, "duration_seconds": judged.duration_seconds, "error": error,

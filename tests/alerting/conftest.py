@@ -23,7 +23,7 @@ from monitor.store import Store
 
 START = datetime(2026, 3, 3, 12, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
-OUTCOMES = {"+": Outcome.GOOD, "-": Outcome.BAD, "?": Outcome.UNKNOWN}
+OUTCOMES = {"+": Outcome.GOOD, "-": Outcome.BAD, "?": Outcome.UNKNOWN, "!": Outcome.ERROR}
 
 
 @dataclass
@@ -34,23 +34,27 @@ class Shop:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        off = {name: {"enabled": False} for name in ("ingestion", "contract", "duplicates", "popularity")}
+        self._configure()
+        self.store = Store(self.url, "shop")
+        self.clock = ManualClock(START)
+        self.alerting = Alerting(self.store, self.pipeline, START)
+        self.commit("freshness", "+", START - timedelta(days=7))
+
+    def _configure(self, *disabled: str) -> None:
+        off = ("ingestion", "contract", "duplicates", "popularity", *disabled)
         each = {"every": "1m", "window": "1m", "settle": "0s"}
+        checks = {"freshness": each, "unknown_ids": each, "density": each, **{name: {"enabled": False} for name in off}}
         self.config = Config.model_validate(
             {
                 "pipeline": "shop",
                 "state": self.url,
                 "datasets": {"events": {"files": "x.csv", "roles": {"event_time": "at", "user": "u", "item": "i"}}},
-                "checks": {"freshness": each, "unknown_ids": each, "density": each, **off},
+                "checks": checks,
                 "channels": {"here": {"type": "console"}},
                 **self.extra,
             }
         )
-        self.pipeline, self.store = build(self.config), Store(self.url, "shop")
-        self.clock = ManualClock(START)
-        self.alerting = Alerting(self.store, self.pipeline, START)
-        self._told = START - timedelta(days=30)
-        self.commit("freshness", "+", START - timedelta(days=7))
+        self.pipeline = build(self.config)
 
     def commit(self, check: str, what: str, at: datetime | None = None, **fields: Any) -> None:
         """Commit one run of a check that ends now."""
@@ -58,8 +62,9 @@ class Shop:
         window = Window(now - MINUTE, now)
         about = {"entity": "user"} if check == "unknown_ids" else {}
         counts = {"good": 50 if what == "-" else 100, "total": 100} if check == "unknown_ids" else {}
+        said = {"reason": "cannot connect"} if what == "!" else {}
         verdict = Verdict(
-            check, "events", window, OUTCOMES[what], "lag_seconds", 700, 300, **{**about, **counts, **fields}
+            check, "events", window, OUTCOMES[what], "lag_seconds", 700, 300, **{**about, **counts, **said, **fields}
         )
         ours = [slo for slo in self.pipeline.slos.values() if slo.check == check]
         found = tuple(points(ours, [verdict], max(now, self.clock.now())))
@@ -73,6 +78,12 @@ class Shop:
             self.commit(check, what)
             told += self.alerting.evaluate(self.clock.now())
         return told
+
+    def reload(self, *disabled: str) -> None:
+        """Go on with some checks disabled, as the daemon does when its configuration changes."""
+        self.pipeline.close()
+        self._configure(*disabled)
+        self.restart()
 
     def restart(self, after: timedelta = timedelta(0)) -> None:
         """Read everything anew from the state, as a new process does."""

@@ -74,6 +74,52 @@ def test_what_nobody_saw_is_not_taken_for_good_or_bad(open_shop: OpenShop) -> No
     assert track.over(shop.clock.now(), 50 * MINUTE).events < 120, "the bad run does not hold through the downtime"
 
 
+def test_what_was_found_bad_is_not_over_because_the_check_cannot_run(open_shop: OpenShop) -> None:
+    shop = open_shop()
+    told = shop.play("+" * 30 + "-" * 15)
+    told += shop.play("!" * 40)
+    assert {alert.state for alert in told if alert.severity is Severity.PAGE} == {State.FIRING}
+    assert told[-1].change.endswith(
+        "kept quiet: RecwatchSloNoData of events-freshness, as its check cannot judge any more"
+    )
+    assert "the last run failed: cannot connect" in told[-1].problems[0].sentence
+    (end,) = [alert for alert in shop.play("+" * 20) if alert.state is State.RESOLVED]
+    assert end.problems[0].sentence.endswith("; the last run was good")
+
+
+def test_an_end_for_want_of_a_check_does_not_claim_that_all_is_good(open_shop: OpenShop) -> None:
+    shop = open_shop()
+    assert len(shop.play("+" * 30 + "-" * 15)) == 1
+    shop.reload("freshness")
+    shop.clock.move(6 * MINUTE)
+    shop.alerting.evaluate(shop.clock.now())
+    shop.clock.move(6 * MINUTE)
+    (end,) = shop.alerting.evaluate(shop.clock.now())
+    assert (end.state, end.problems[0].sentence) == (State.RESOLVED, "events-freshness is not watched any more")
+
+
+def test_an_overdue_check_stays_so_through_reloads_and_restarts(open_shop: OpenShop) -> None:
+    shop = open_shop()
+    shop.play("+")
+    (told,) = shop.play("!" * 20)
+    assert told.problems[0].alert == "RecwatchCheckOverdue"
+    shop.reload()
+    assert shop.play("!" * 20) == []
+    shop.restart(after=90 * MINUTE)
+    assert shop.play("!" * 5) == []
+    assert [alert.state for alert in shop.play("+")] == [State.RESOLVED]
+
+
+def test_a_check_is_not_overdue_for_the_time_without_a_daemon(open_shop: OpenShop) -> None:
+    shop = open_shop()
+    shop.play("+" * 5)
+    shop.restart(after=90 * MINUTE)
+    (early,) = shop.play("!" * 6)
+    assert [problem.alert for problem in early.problems] == ["RecwatchSloNoData"]
+    (later,) = shop.play("!" * 10)
+    assert {problem.alert for problem in later.problems} == {"RecwatchSloNoData", "RecwatchCheckOverdue"}
+
+
 def test_the_past_wakes_nobody(open_shop: OpenShop) -> None:
     """After downtime, or a backfill, bad windows of the past spend budget and are not told."""
     shop = open_shop()
