@@ -1,10 +1,12 @@
-"""How far chance alone carries a ratio above its true value, so that a limit can allow for it."""
+"""How far chance alone carries a figure, so that a limit can allow for it."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from math import exp, floor, sqrt
 from statistics import NormalDist
+from typing import Literal
 
 # How often a window may be called bad although its true ratio is just at the limit.
 TAIL = 0.001
@@ -66,3 +68,26 @@ def chance_limit(limit: float, total: int, tail: float = TAIL) -> float:
     if not total:
         return limit
     return min(1.0, max(limit, most_by_chance(limit * total, tail) / total))
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A limit and where it comes from, in words for the report."""
+
+    value: float
+    origin: Literal["minimum effect", "sample size"]
+
+
+def effect_limit(minimum_effect: float, null_limit: float) -> Limit:
+    """Return the larger of the smallest change worth a message and the limit under no change.
+
+    Examples:
+        >>> effect_limit(0.1, 0.438).origin
+        'sample size'
+    """
+    wrong = [value for value in (minimum_effect, null_limit) if not value >= 0]
+    if wrong:
+        raise ValueError(f"a statistic or limit must be 0 or more, got {wrong[0]}; compute it again")
+    if null_limit > minimum_effect:
+        return Limit(null_limit, "sample size")
+    return Limit(minimum_effect, "minimum effect")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 from typing import Annotated, Any, Literal
 
 from sqlalchemy import (
@@ -23,6 +24,7 @@ from sqlalchemy import (
 from checks import stats
 from checks.baseline import Baseline
 from checks.bins import Bins, bin_of, categorical, in_bin, numeric, spelt
+from checks.chance import effect_limit
 from checks.check import Check, Outcome, Sample, Verdict
 from checks.dataset import ColumnType, Dataset, Kind, Role
 from checks.dialect import clipped, is_not_finite
@@ -32,6 +34,8 @@ from checks.settings import CheckSettings, Duration, Ratio, Setting, hours
 from checks.suspects import Suspects
 
 MOVED_BINS = 5
+# The squares of larger numbers have no number.
+LARGEST = 1e150
 Counts = dict[str, list[int]]
 # Up to so many different values, each on so many rows, rows are grouped by value before values find their bins:
 # that takes a third of the time. With more it would cost memory.
@@ -119,8 +123,9 @@ class FeatureDrift(Check[FeatureDriftSettings]):
             if what != "values":
                 continue
             quantiles = tally.listings.get(f"quantiles:{name}")
-            if quantiles and len(values) > self.settings.bins:
-                *moments, different = (float(value or 0) for value in tally.listings[f"moments:{name}"][0])
+            figures = tally.listings.get(f"moments:{name}", [[0]])[0]
+            *moments, different = (float(value or 0) for value in figures)
+            if quantiles and different > self.settings.bins:
                 bins = numeric([float(row[0]) for row in quantiles], *moments)
                 few = different <= MOST_GROUPS and different * LEAST_ROWS_PER_VALUE <= tally.count("rows")
                 bins = replace(bins, recurring=few)
@@ -175,38 +180,40 @@ class FeatureDrift(Check[FeatureDriftSettings]):
 
     def _score(self, bins: Bins, p: Sequence[int], q: Sequence[int]) -> dict[str, Any]:
         """Return every statistic of one feature, with the limit of the one that decides."""
-        m, n, size = sum(p), sum(q), len(p)
-        psi = stats.psi(p, q)
+        m, n = sum(p), sum(q)
         scores: dict[str, Any] = {
-            "psi": psi,
+            "psi": stats.psi(p, q),
             "js_distance": stats.js_distance(p, q),
             "l_infinity": stats.l_infinity(p, q),
         }
         if bins.edges:
             ordered = slice(bins.nulls, None)
-            if sum(p[ordered]) and sum(q[ordered]):
+            # Between numbers near the largest that there are, distances have no number.
+            if sum(p[ordered]) and sum(q[ordered]) and all(map(isfinite, bins.closed_edges)):
                 scores["ks"] = stats.ks_statistic(p[ordered], q[ordered])
                 scores["wasserstein"] = stats.normed_wasserstein(
                     bins.closed_edges, p[ordered], q[ordered], bins.deviation
                 )
-        chance = self._chance(p, n, m)
+        chance, p_value = self._chance(p, n, m, scores)
         least = self.settings.min_effect
         floor = stats.MINIMUM_EFFECTS[self.settings.method] if least is None else least
-        limit = stats.effect_limit(floor, chance)
+        limit = effect_limit(floor, chance)
         moved = sorted(zip(bins.labels, p, q, strict=True), key=lambda row: -abs(row[2] / n - row[1] / m))
         return {
             "scores": scores, "limit": limit, "rows": n, "reference_rows": m,
-            "p_value": stats.psi_p_value(psi, n, m, size), "kind": "numeric" if bins.edges else "categorical",
+            "p_value": p_value, "kind": "numeric" if bins.edges else "categorical",
             "moved": [[label, before / m, now / n] for label, before, now in moved[:MOVED_BINS]],
         }  # fmt: skip
 
-    def _chance(self, p: Sequence[int], n: int, m: int) -> float:
-        """Return the 99.9 % point of the deciding statistic when nothing has changed."""
-        if self.settings.method == "psi":
-            return stats.psi_limit(n, m, len(p))
-        if self.settings.method == "js_distance":
-            return stats.js_limit(n, m, len(p))
-        return stats.scaled_limit(stats.null_quantiles(p).l_infinity, n, m)
+    def _chance(self, p: Sequence[int], n: int, m: int, scores: Mapping[str, float]) -> tuple[float, float]:
+        """Return the 99.9 % point of the deciding statistic when nothing has changed, and the chance of its value."""
+        method, size = self.settings.method, len(p)
+        if method == "psi":
+            return stats.psi_limit(n, m, size), stats.psi_p_value(scores[method], n, m, size)
+        if method == "js_distance":
+            return stats.js_limit(n, m, size), stats.js_p_value(scores[method], n, m, size)
+        factor = stats.null_quantiles(p).l_infinity
+        return stats.scaled_limit(factor, n, m), stats.l_infinity_p_value(scores[method], p, n, m)
 
     def _verdict(
         self, tally: Tally, name: str, score: Mapping[str, Any], is_significant: bool, source: str | None
@@ -315,9 +322,13 @@ def _quantiles(rows: Rows, name: str, bins: int) -> Any:
 
 
 def _moments(rows: Rows, name: str) -> Any:
-    """Return least and greatest value, mean, standard deviation, and the number of different values."""
+    """Return least and greatest value, mean, standard deviation, and the number of different values.
+
+    One value whose square has no number any more would leave all without a deviation, or the engine without an answer.
+    """
     raw = cast(rows.dataset.table.c[name], Double)
-    mean = rows.select(func.avg(raw)).where(_finite(rows, name)).scalar_subquery()
+    usual = and_(_finite(rows, name), raw.between(-LARGEST, LARGEST))
+    mean = rows.select(func.avg(raw)).where(usual).scalar_subquery()
     deviation = func.sqrt(func.avg((raw - mean) * (raw - mean)))
     found = (func.min(raw), func.max(raw), func.avg(raw), deviation, func.count(distinct(raw)))
-    return rows.select(*found).where(_finite(rows, name))
+    return rows.select(*found).where(usual)

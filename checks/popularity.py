@@ -11,6 +11,7 @@ from sqlalchemy import Text, case, cast, column, func, select
 from checks import concentration as spread
 from checks import stats
 from checks.baseline import Baseline
+from checks.chance import effect_limit
 from checks.check import NO_SIBLINGS, Check, Outcome, Sample, Siblings, Verdict, percent
 from checks.clipped import clip, comparable
 from checks.dataset import Dataset, Kind, Role
@@ -148,8 +149,8 @@ class Popularity(Check[PopularitySettings]):
         spike = max(abs(change) for _item, change in movers) if movers else 0.0
         apart = self._told_apart(n, m, len(p) - 1)
         js = stats.js_distance(_with_rest(p[:apart], m), _with_rest(q[:apart], n))
-        js_limit = stats.effect_limit(self.settings.min_js_distance, stats.js_limit(n, m, apart + 1))
-        spike_limit = stats.effect_limit(self.settings.min_l_infinity, stats.scaled_limit(factor, n, m))
+        js_limit = effect_limit(self.settings.min_js_distance, stats.js_limit(n, m, apart + 1))
+        spike_limit = effect_limit(self.settings.min_l_infinity, stats.scaled_limit(factor, n, m))
         details.update(
             js_distance=js, js_limit=js_limit.value, js_limit_origin=js_limit.origin,
             l_infinity=spike, l_infinity_limit=spike_limit.value, l_infinity_limit_origin=spike_limit.origin,

@@ -33,7 +33,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from types import MappingProxyType
-from typing import Literal
 
 from checks import chi_square
 
@@ -194,6 +193,19 @@ def js_p_value(value: float, n: float, m: float, bins: int) -> float:
     return _chi_square_tail(bins, 8 * math.log(2) * _measured(value) ** 2 / _row_scale(n, m))
 
 
+def l_infinity_p_value(value: float, reference: Sequence[float], n: float, m: float) -> float:
+    """Return at most the chance that any bin's share changes by ``value`` or more when nothing changed.
+
+    It is the sum of the chances of all bins, each change being near normal with many rows.
+
+    Examples:
+        >>> round(l_infinity_p_value(0.165, (50, 50), 200, 200), 3)
+        0.002
+    """
+    spreads = [p * (1 - p) * _row_scale(n, m) for p in _shares("reference", reference)]
+    return min(1.0, math.fsum(chi_square.chance_above(1, _measured(value) ** 2 / s) for s in spreads if s))
+
+
 @dataclass(frozen=True)
 class NullQuantiles:
     """Factors c of one reference; ``scaled_limit(c, n, m)`` is the limit. All plain numbers, to be stored.
@@ -267,26 +279,6 @@ def scaled_limit(factor: float, n: float, m: float) -> float:
         0.5
     """
     return _measured(factor) * math.sqrt(_row_scale(n, m))
-
-
-@dataclass(frozen=True)
-class Limit:
-    """A limit and where it comes from, in words for the report."""
-
-    value: float
-    origin: Literal["minimum effect", "sample size"]
-
-
-def effect_limit(minimum_effect: float, null_limit: float) -> Limit:
-    """Return the larger of the smallest change worth a message and the limit under no change.
-
-    Examples:
-        >>> effect_limit(MINIMUM_EFFECTS["psi"], psi_limit(200, 200, bins=20)).origin
-        'sample size'
-    """
-    if _measured(null_limit) > _measured(minimum_effect):
-        return Limit(null_limit, "sample size")
-    return Limit(minimum_effect, "minimum effect")
 
 
 def benjamini_hochberg(p_values: Sequence[float], false_discovery_rate: float = 0.05) -> tuple[bool, ...]:

@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.stats import kstest
 
-from checks import stats
+from checks import chance, stats
 from checks.concentration import coverage, effective_size, gini
 
 Counts = list[int]
@@ -193,7 +193,7 @@ class TestLimits:
 
     @given(effect=st.floats(0, 10), null=st.floats(0, 10))
     def test_the_effect_limit_is_the_larger_and_names_it(self, effect: float, null: float) -> None:
-        limit = stats.effect_limit(effect, null)
+        limit = chance.effect_limit(effect, null)
         assert limit.value == max(effect, null)
         assert {"minimum effect": effect, "sample size": null}[limit.origin] == limit.value
 
@@ -332,6 +332,13 @@ class TestCalibration:
         found = [p_value(value, n, m, bins) for value in no_change["values"][name]]
         # 1.95 / sqrt(4000) = 0.031 is exceeded by chance once in 1,000; one degree of freedom off gives 0.06.
         assert kstest(found, "uniform").statistic < 0.031
+
+    @pytest.mark.parametrize("tail", [0.1, 0.01])
+    def test_the_p_value_of_l_infinity_is_cautious_and_not_by_much(self, no_change: dict, tail: float) -> None:
+        n, m, reference = no_change["n"], no_change["m"], no_change["reference"]
+        found = [stats.l_infinity_p_value(value, reference, n, m) for value in no_change["values"]["l_infinity"]]
+        low, high = band(tail)
+        assert low / 2 < np.sum(np.array(found) < tail) < high
 
     def test_bins_cut_at_the_quantiles_of_the_reference_itself(self) -> None:
         """Equal counts by construction do not make the reference exact: the edges vary instead."""

@@ -11,7 +11,7 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from checks import simulation, stats
+from checks import chance, simulation, stats
 from checks.concentration import coverage, effective_size, gini
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -121,6 +121,13 @@ class TestClosedLimits:
         assert stats.psi_p_value(math.inf, 200, 200, bins=20) == 0.0
         assert stats.js_p_value(1.0, 10**6, 10**6, bins=20) == 0.0
 
+    def test_l_infinity_by_hand(self) -> None:
+        # Two bins of one half each: the same change in both, with a deviation of sqrt(1/4 (1/200 + 1/200)) = 0.05.
+        by_hand = 2 * 2 * (1 - NormalDist().cdf(0.165 / 0.05))
+        assert stats.l_infinity_p_value(0.165, (50, 50), 200, 200) == pytest.approx(by_hand)
+        assert stats.l_infinity_p_value(0, (50, 50), 200, 200) == 1.0
+        assert stats.l_infinity_p_value(0.3, (50, 0), 200, 200) == 0.0, "a bin that was empty has filled"
+
     def test_one_bin_has_limit_0(self) -> None:
         assert stats.psi_limit(200, 200, bins=1) == stats.js_limit(200, 200, bins=1) == 0.0
         assert stats.psi_p_value(0, 200, 200, bins=1) == stats.js_p_value(0, 200, 200, bins=1) == 1.0
@@ -209,13 +216,13 @@ class TestEffectLimit:
     """The larger limit wins and says where it comes from."""
 
     def test_many_rows_leave_the_minimum_effect(self) -> None:
-        assert stats.effect_limit(0.1, 0.004) == stats.Limit(0.1, "minimum effect")
+        assert chance.effect_limit(0.1, 0.004) == chance.Limit(0.1, "minimum effect")
 
     def test_few_rows_raise_the_limit(self) -> None:
-        assert stats.effect_limit(0.1, 0.438) == stats.Limit(0.438, "sample size")
+        assert chance.effect_limit(0.1, 0.438) == chance.Limit(0.438, "sample size")
 
     def test_a_tie_is_the_minimum_effect(self) -> None:
-        assert stats.effect_limit(0.1, 0.1).origin == "minimum effect"
+        assert chance.effect_limit(0.1, 0.1).origin == "minimum effect"
 
     def test_the_minimum_effects_of_the_definitions(self) -> None:
         assert dict(stats.MINIMUM_EFFECTS) == {
@@ -334,8 +341,8 @@ BAD_CALLS = {
     "a negative PSI": (lambda: stats.psi_p_value(-0.1, 10, 10, 5), "got -0.1"),
     "a PSI that is no number": (lambda: stats.psi_p_value(math.nan, 10, 10, 5), "got nan"),
     "a negative factor": (lambda: stats.scaled_limit(-1, 10, 10), "got -1"),
-    "a negative limit": (lambda: stats.effect_limit(0.1, -1), "got -1"),
-    "a negative effect": (lambda: stats.effect_limit(-0.1, 1), "got -0.1"),
+    "a negative limit": (lambda: chance.effect_limit(0.1, -1), "got -1"),
+    "a negative effect": (lambda: chance.effect_limit(-0.1, 1), "got -0.1"),
     "a p-value above 1": (lambda: stats.benjamini_hochberg((0.5, 1.5)), "p_values.*got 1.5"),
     "a p-value that is no number": (lambda: stats.benjamini_hochberg((0.5, math.nan)), "p_values.*got nan"),
     "a rate in percent": (lambda: stats.benjamini_hochberg((0.5,), 5), "false_discovery_rate.*got 5"),
