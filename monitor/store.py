@@ -7,8 +7,8 @@ instant, either all of a window is there or nothing; judged again, it replaces i
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -35,8 +35,9 @@ from monitor.records import (
     when,
 )
 
-# How far back a check looks for what is normal.
-PAST_WINDOWS = 2_000
+# What a check looks at for what is normal: its newest windows, and those of the same hour of days and weeks before.
+PAST_WINDOWS, PAST_DAYS, PAST_WEEKS = 1_000, 14, 8
+HOUR_US = 3_600_000_000
 
 
 class Store(Database):
@@ -258,7 +259,7 @@ class Store(Database):
             dataset: Name of a watched dataset.
             check: Name of a check.
             window: What it is about to judge.
-            with_past: Whether it looks at figures of past windows, at most PAST_WINDOWS.
+            with_past: Whether it looks at figures of past windows: the newest, and those that are comparable.
             with_previous: Whether it looks at the tally of the window before.
             with_reference: Whether it looks at what was frozen.
 
@@ -272,8 +273,17 @@ class Store(Database):
         saved = self.saved_baseline(dataset, check) if with_reference else None
         with self.reading() as connection:
             if with_past:
-                accepted = select(table.c.end_us, table.c.figures).where(before, table.c.accepted)
-                past = list(connection.execute(accepted.order_by(newest_first).limit(PAST_WINDOWS)))[::-1]
+                accepted = (
+                    select(table.c.end_us, table.c.figures).where(before, table.c.accepted).order_by(newest_first)
+                )
+                past = list(connection.execute(accepted.limit(PAST_WINDOWS)))
+                if len(past) == PAST_WINDOWS:
+                    newest, key = past[-1].end_us, queries.key(self._key(dataset, check))
+                    # Each hour is found by the key; one condition for all of them would read all that is between.
+                    for start in _comparable_hours(window.end):
+                        hour = {"start": start, "end": min(start + HOUR_US, newest)}
+                        past += connection.execute(queries.PAST_HOUR, {**key, **hour})
+                past.sort(key=lambda row: row.end_us)
             if with_previous:
                 earlier = select(table).where(before, table.c.start_us < micros(window.start))
                 previous = connection.execute(earlier.order_by(newest_first).limit(1)).first()
@@ -367,3 +377,10 @@ class Store(Database):
 
 def _by_series(samples: Iterable[Sample]) -> dict[str, int]:
     return {series_name(sample): int(sample.value) for sample in samples}
+
+
+def _comparable_hours(end: datetime) -> Iterator[int]:
+    """Yield the starts of the hours whose windows compare with one that ends then: of the day, and of the week."""
+    hour = end.replace(minute=0, second=0, microsecond=0)
+    for days in sorted({*range(1, PAST_DAYS + 1), *range(7, 7 * PAST_WEEKS + 1, 7)}):
+        yield micros(hour - timedelta(days=days))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -15,9 +16,10 @@ import pytest
 import sqlalchemy as sa
 
 from checks import CATALOGUE
+from checks.baseline import BandSettings
 from checks.check import Check, Outcome, Sample, Verdict
 from checks.measure import Merge, Tally
-from checks.window import Window
+from checks.window import Window, micros
 from monitor import schema
 from monitor.errors import StateError
 from monitor.records import Judged, SavedBaseline
@@ -120,6 +122,27 @@ def test_baselines_hold_accepted_windows_before_the_tested_one_only(store: Store
     assert store.baseline("events", "contract", window(4)).previous.window == window(3)  # type: ignore[union-attr]
     without = store.baseline("events", "contract", window(4), with_past=False)
     assert (list(without.past.ends), without.previous) == ([], store.baseline("events", "contract", window(4)).previous)
+
+
+def test_windows_of_a_minute_are_held_against_the_same_hour_of_weeks_before(store: Store) -> None:
+    """The newest alone reach back to yesterday."""
+    minutes = range(1, 15 * 24 * 60)
+    rows = [
+        {
+            "pipeline": "shop", "dataset": "events", "check_id": "contract", "version": 1, "accepted": True,
+            "tally": "", "increments": "", "start_us": micros(end - MINUTE), "end_us": micros(end),
+            "figures": json.dumps({"rows": 900 if (end.weekday(), end.hour) == (1, 12) else 10}),
+        }
+        for end in (NOON - minute * MINUTE for minute in minutes)
+    ]  # fmt: skip
+    with store.writing() as connection:
+        connection.execute(schema.windows.insert(), rows)
+    baseline = store.baseline("events", "contract", window(4), with_previous=False)
+    assert list(baseline.past.ends) == sorted(set(baseline.past.ends))
+    assert len(baseline.past.ends) < 2_500
+    band = baseline.band("rows", window(4), BandSettings(8, 5.0, 0.5, 0.0))
+    assert band is not None
+    assert (band.comparable, band.centre, band.windows) == ("same hour of the week", 900, 120)
 
 
 @pytest.mark.parametrize("check", CATALOGUE, ids=lambda check: check.id)
