@@ -128,7 +128,11 @@ def whole_span(pipeline: Pipeline, name: str) -> Window | None:
         at: Any = Rows(dataset, Window(moment(0), moment(1))).micros(dataset.clock)
         statement = select(func.min(at), func.max(at)).select_from(dataset.table)
         first, last = resolver.session(name).run(statement, 1, f"span of {name}")[0]
-    return None if first is None else Window(moment(int(first)), moment(int(last)) + MICROSECOND)
+    try:
+        return None if first is None else Window(moment(int(first)), moment(int(last)) + MICROSECOND)
+    except OverflowError:
+        said = f"column {dataset.roles[dataset.clock]} has times outside the years 1 to 9999, so --all has no window; use --from and --to"
+        raise ConfigError([f"datasets.{name}: {said}"]) from None
 
 
 def as_json_object(verdict: Verdict) -> dict[str, Any]:

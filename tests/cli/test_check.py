@@ -97,6 +97,19 @@ def test_all_judges_everything_there_is(recwatch: Recwatch, config: str) -> None
     assert whole["total"] > 20_000
 
 
+def test_all_of_times_that_are_none_is_refused_with_a_way_out(recwatch: Recwatch, tmp_path: Path) -> None:
+    (tmp_path / "events.csv").write_text(f"at,user\n1770000000,ann\n{2**62},bob\n")
+    config = tmp_path / "recwatch.yml"
+    config.write_text(
+        f"pipeline: shop\nstate: sqlite:///{tmp_path}/state.db\n"
+        f"datasets: {{events: {{files: {tmp_path}/events.csv, roles: {{event_time: at, user: user}}}}}}\n"
+    )
+    said = recwatch("check", "-c", str(config), "--all")
+    assert said.code == 2
+    assert "datasets.events: column at has times outside the years 1 to 9999" in said.err
+    assert "use --from and --to" in said.err
+
+
 def test_at_judges_the_newest_settled_windows_of_that_time(recwatch: Recwatch, config: str) -> None:
     at = FAULTY + 95 * timedelta(seconds=1)
     said = recwatch("check", "-c", config, "--json", "--at", at.isoformat())
