@@ -42,6 +42,11 @@ class FreshnessSettings(CheckSettings):
         hours(24)
     )
 
+    @property
+    def emergency(self) -> timedelta:
+        """Age of the newest event that pages at once; not yet one that two missed runs explain, as the age grows on."""
+        return max(self.emergency_factor * self.max_age, self.max_age + 2 * self.every)
+
 
 class Freshness(Check[FreshnessSettings]):
     """Tells how long ago the newest event happened and arrived.
@@ -169,7 +174,7 @@ class Freshness(Check[FreshnessSettings]):
             "newest_event": "recwatch_newest_event_timestamp_seconds",
             "newest_ingest": "recwatch_newest_ingest_timestamp_seconds",
         }
-        emergency = self.settings.emergency_factor * self.settings.max_age.total_seconds()
+        emergency = self.settings.emergency.total_seconds()
         samples = [Sample("recwatch_freshness_emergency_seconds", {"dataset": tally.dataset}, emergency)]
         for source, counts in {**tally.by_source, ALL_SOURCES: tally.counts}.items():
             for name, metric in metrics.items():

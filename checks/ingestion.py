@@ -107,15 +107,13 @@ class Ingestion(Check[IngestionSettings]):
         """Return the verdict on all sources, then on each."""
         if SENT not in tally.counts and REJECTED not in tally.counts:
             return (self._volume_verdict(tally, baseline),)
+        apart = _apart(tally)
         sources = [
-            self._ratio_verdict(tally, counts, source)
-            for source, counts in tally.by_source.items()
-            if source != ALL_SOURCES
+            self._ratio_verdict(tally, parts, source) for source, parts in apart.items() if source != ALL_SOURCES
         ]
-        return (self._ratio_verdict(tally, tally.counts, None), *sources)
+        return (self._ratio_verdict(tally, _together(apart), None), *sources)
 
-    def _ratio_verdict(self, tally: Tally, counts: Counts, source: str | None) -> Verdict:
-        parts = stages(counts)
+    def _ratio_verdict(self, tally: Tally, parts: Mapping[str, int], source: str | None) -> Verdict:
         good, total = parts["good"], parts["total"]
         details = {name: n for name, n in parts.items() if name not in ("good", "total")}
         failed = ", ".join(
@@ -162,8 +160,7 @@ class Ingestion(Check[IngestionSettings]):
     def counters(self, tally: Tally) -> tuple[Sample, ...]:
         """Return events by source and result."""
         samples = []
-        for source, counts in tally.by_source.items():
-            parts = stages(counts)
+        for source, parts in _apart(tally).items():
             results = {"ok": parts["good"], "failed": parts["total"] - parts["good"]}
             for result, n in results.items():
                 labels = {"dataset": tally.dataset, "source": source, "result": result}
@@ -174,6 +171,19 @@ class Ingestion(Check[IngestionSettings]):
 def _stages(dataset: Dataset) -> list[tuple[Dataset, str]]:
     linked = [(dataset.links[link], link) for link in (SENT, REJECTED) if link in dataset.links]
     return [(dataset, "landed"), *linked]
+
+
+def _apart(tally: Tally) -> dict[str, dict[str, int]]:
+    """Return the stages of each source; all as one where a stage does not tell sources apart."""
+    if ALL_SOURCES in tally.by_source or not tally.by_source:
+        return {ALL_SOURCES: stages(tally.counts)}
+    return {source: stages(counts) for source, counts in tally.by_source.items()}
+
+
+def _together(apart: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
+    """Return the stages of all sources: what one of them lost is not made up for by the surplus of another."""
+    names = next(iter(apart.values()))
+    return {name: sum(parts[name] for parts in apart.values()) for name in names}
 
 
 def stages(counts: Counts) -> dict[str, int]:

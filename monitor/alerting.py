@@ -144,8 +144,7 @@ class Alerting:
                 check = checks.get((sample.labels["dataset"], "freshness"))
                 if check is not None:
                     newest = datetime.fromtimestamp(sample.value, now.tzinfo)
-                    emergency = check.settings.emergency_factor * check.settings.max_age
-                    yield from evaluate.stale(sample.labels["dataset"], newest, emergency, now)
+                    yield from evaluate.stale(sample.labels["dataset"], newest, check.settings.emergency, now)
         for run in self._store.runs():
             check = checks.get((run.dataset, run.check))
             if check is not None:

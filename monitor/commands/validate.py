@@ -236,6 +236,10 @@ def unused(config: Config) -> Iterator[str]:
         elif name not in watched and (dataset.checks.model_fields_set or dataset.features):
             yield f"dataset {name} is not watched, so its checks and features have no effect; add watch: true"
         groups = [source for source in dataset.sources or () if source in GROUPS]
+        for link in ("sent", "rejected"):
+            stage = dataset.links.get(link)
+            if "source" in dataset.roles and stage in config.datasets and "source" not in config.datasets[stage].roles:
+                yield f"dataset {name}: {stage} has no role source, so ingestion judges all sources as one"
         if groups:
             yield f"dataset {name}: sources has {', '.join(groups)}, names of recwatch's own; such rows count as other"
     for check in CATALOGUE:

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from alerts.message import Alert
-from checks.check import Outcome, Verdict
+from checks.check import Outcome, Sample, Verdict
+from checks.measure import Tally
 from checks.window import Window
 from monitor.alerting import Alerting
 from monitor.clock import ManualClock
@@ -32,6 +33,7 @@ class Shop:
 
     url: str
     extra: dict[str, Any] = field(default_factory=dict)
+    every: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._configure()
@@ -43,7 +45,8 @@ class Shop:
     def _configure(self, *disabled: str) -> None:
         off = ("ingestion", "contract", "duplicates", "popularity", *disabled)
         each = {"every": "1m", "window": "1m", "settle": "0s"}
-        checks = {"freshness": each, "unknown_ids": each, "density": each, **{name: {"enabled": False} for name in off}}
+        on = {name: {**each, "every": self.every.get(name, "1m")} for name in ("freshness", "unknown_ids", "density")}
+        checks = {**on, **{name: {"enabled": False} for name in off}}
         self.config = Config.model_validate(
             {
                 "pipeline": "shop",
@@ -56,7 +59,9 @@ class Shop:
         )
         self.pipeline = build(self.config)
 
-    def commit(self, check: str, what: str, at: datetime | None = None, **fields: Any) -> None:
+    def commit(
+        self, check: str, what: str, at: datetime | None = None, gauges: tuple[Sample, ...] = (), **fields: Any
+    ) -> None:
         """Commit one run of a check that ends now."""
         now = at or self.clock.now()
         window = Window(now - MINUTE, now)
@@ -68,7 +73,10 @@ class Shop:
         )
         ours = [slo for slo in self.pipeline.slos.values() if slo.check == check]
         found = tuple(points(ours, [verdict], max(now, self.clock.now())))
-        self.store.commit(Judged(check, "events", window, [verdict], self.clock.now(), 0.1, points=found))
+        tally = Tally("events", window) if gauges else None
+        self.store.commit(
+            Judged(check, "events", window, [verdict], self.clock.now(), 0.1, tally, gauges=gauges, points=found)
+        )
 
     def play(self, minutes: str, check: str = "freshness") -> list[Alert]:
         """Let a check run once a minute, and evaluate after each run; return what people were told."""
@@ -100,8 +108,8 @@ def open_shop(tmp_path: Path) -> Iterator[Callable[..., Shop]]:
     """Opens a shop; what is given is added to its configuration."""
     shops: list[Shop] = []
 
-    def start(url: str = "", **extra: Any) -> Shop:
-        shops.append(Shop(url or f"sqlite:///{tmp_path}/state.db", extra))
+    def start(url: str = "", every: dict[str, str] | None = None, **extra: Any) -> Shop:
+        shops.append(Shop(url or f"sqlite:///{tmp_path}/state.db", extra, every or {}))
         return shops[-1]
 
     yield start

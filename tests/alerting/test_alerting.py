@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from alerts.console import Console
 from alerts.message import Alert, Severity, State
 from alerts.notifier import DeliveryError, Memory
+from checks.check import Sample
 from checks.window import micros
 from monitor import objectives, outbox, schema, silences
 from monitor.delivery import Bucket, Delivery, deliver
@@ -118,6 +119,22 @@ def test_a_check_is_not_overdue_for_the_time_without_a_daemon(open_shop: OpenSho
     assert [problem.alert for problem in early.problems] == ["RecwatchSloNoData"]
     (later,) = shop.play("!" * 10)
     assert {problem.alert for problem in later.problems} == {"RecwatchSloNoData", "RecwatchCheckOverdue"}
+
+
+def test_a_feed_that_is_looked_at_once_an_hour_is_no_emergency_between(open_shop: OpenShop) -> None:
+    shop = open_shop(every={"freshness": "1h"})
+    gauge = "recwatch_newest_event_timestamp_seconds"
+    told = []
+    for minute in range(6 * 60):
+        shop.clock.move(MINUTE)
+        if minute % 60 == 0 and minute < 180:
+            newest = Sample(gauge, {"dataset": "events", "source": "(all)"}, shop.clock.now().timestamp() - 60)
+            shop.commit("freshness", "+", gauges=(newest,))
+        told += [
+            (minute, problem.alert) for alert in shop.alerting.evaluate(shop.clock.now()) for problem in alert.problems
+        ]
+    emergencies = [minute for minute, alert in told if alert == "RecwatchFreshnessEmergency"]
+    assert emergencies[0] == 120 + 125 + 1, "once two runs and max_age have passed, for a minute"
 
 
 def test_the_past_wakes_nobody(open_shop: OpenShop) -> None:

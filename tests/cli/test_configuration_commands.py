@@ -90,6 +90,14 @@ def test_validate_notes_sources_that_are_called_like_groups(recwatch: Run, confi
     assert (done.code, json.loads(done.out)["notes"]) == (0, [note])
 
 
+def test_validate_notes_a_stage_that_does_not_tell_sources_apart(recwatch: Run, config: Path) -> None:
+    text = CONFIG.replace("item: i}\n    items: items", "item: i, source: app}\n    items: items\n    sent: sent")
+    config.write_text(text.replace("checks:\n", "  sent: {files: sent.csv, roles: {event_time: at}}\nchecks:\n"))
+    done = recwatch("validate", "-c", str(config), "--json")
+    note = "dataset events: sent has no role source, so ingestion judges all sources as one"
+    assert (done.code, json.loads(done.out)["notes"]) == (0, [note])
+
+
 def test_validate_names_every_problem_and_exits_2(recwatch: Run, config: Path) -> None:
     config.write_text(CONFIG.replace("items: items", "items: itms").replace("max_ratio", "max_ration"))
     expected = [
