@@ -131,8 +131,8 @@ def whole_span(pipeline: Pipeline, name: str) -> Window | None:
     try:
         return None if first is None else Window(moment(int(first)), moment(int(last)) + MICROSECOND)
     except OverflowError:
-        said = f"column {dataset.roles[dataset.clock]} has times outside the years 1 to 9999, so --all has no window; use --from and --to"
-        raise ConfigError([f"datasets.{name}: {said}"]) from None
+        said = f"column {dataset.roles[dataset.clock]} has times outside the years 1 to 9999, so --all has no window"
+        raise ConfigError([f"datasets.{name}: {said}; use --from and --to"]) from None
 
 
 def as_json_object(verdict: Verdict) -> dict[str, Any]:
