@@ -41,7 +41,8 @@ def step(alarms: Mapping[str, Alarm], signs: Iterable[Sign], now: datetime, keep
     found = {}
     for key, sign in seen.items():
         old = alarms.get(key)
-        first = old.seen_since if old is not None else now
+        # A clock that ran ahead, and does not any more, has dated what it saw ahead.
+        first = min(old.seen_since, now) if old is not None else now
         since = old.since if old is not None else None
         if since is None and now - first >= WAITS.get(sign.alert, NO_TIME):
             since = now
@@ -49,7 +50,7 @@ def step(alarms: Mapping[str, Alarm], signs: Iterable[Sign], now: datetime, keep
     for key, alarm in alarms.items():
         if key in seen or alarm.since is None:
             continue
-        gone = alarm.gone_since or now
+        gone = min(alarm.gone_since or now, now)
         if now - gone < (keep if alarm.sign.alert in KEPT else NO_TIME):
             found[key] = replace(alarm, gone_since=gone)
     return found

@@ -113,11 +113,13 @@ class Alerting:
 
     def _catch_up(self, now: datetime) -> None:
         """Read what runs have said since the last evaluation."""
+        for track in self._tracks.values():
+            track.clamp(now)
         for number, point in objectives.read_points(self._store, self._read_to, now - self._longest):
             self._read_to = max(self._read_to, number)
             track = self._tracks.get(point.slo)
             if track is not None and point.is_live:
-                track.add(point.at, point.outcome, point.good, point.bad)
+                track.add(min(point.at, now), point.outcome, point.good, point.bad)
         for track in self._tracks.values():
             track.forget(now - self._longest)
 

@@ -16,6 +16,8 @@ from monitor.outbox import DELIVERED, REFUSED, Item, Remembered
 from monitor.store import Store
 
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 2.0, 300.0
+# However long the other side asks for.
+MOST_WAIT = timedelta(hours=2)
 # How often a channel looks for work that nobody has called it for: after a restart, or a take-over.
 LOOKS_EVERY_SECONDS = 2.0
 
@@ -90,7 +92,8 @@ class Delivery:
     def _next(self, channel: str, notifier: Notifier, bucket: Bucket) -> bool:
         """Deliver the next message that is due; return whether there was one."""
         item = outbox.first(self._store, channel)
-        if item is None or item.next_at > self._clock.now():
+        # Nothing waits for longer: what seems to was postponed by a clock that ran ahead.
+        if item is None or timedelta(0) < item.next_at - self._clock.now() <= MOST_WAIT:
             return False
         self._stopping.wait(bucket.wait_seconds())
         if self._stopping.is_set() or not self._may.is_set():
@@ -125,7 +128,7 @@ def _failed(store: Store, clock: Clock, item: Item, error: DeliveryError) -> str
     wait = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2 ** min(item.attempts, 10))
     # Spread, so that what failed together does not come back together.
     wait *= random.uniform(0.8, 1.2)  # noqa: S311 - no secret
-    wait = max(wait, error.retry_after_seconds or 0.0)
+    wait = min(max(wait, error.retry_after_seconds or 0.0), MOST_WAIT.total_seconds())
     outbox.postpone(store, item, now + timedelta(seconds=wait), text)
     log.error("notification_postponed", channel=item.channel, incident=item.alert.key, error=text, wait=f"{wait:.0f}s")
     return text

@@ -50,7 +50,9 @@ def reopened(runner: Runner, store: Store, dataset: str, checks: Sequence[Check[
         if key not in counted:
             counted[key] = runner.recount(dataset, check, look_back, cell)
         for window in sorted(judged):
-            if _rows(counted[key], window, cell) > judged[window]:
+            # A clock that ran ahead has judged windows that are still open.
+            is_over = window.end + check.settings.settle <= span.end
+            if is_over and _rows(counted[key], window, cell) > judged[window]:
                 rounds.append([(check, window)])
     return rounds
 

@@ -56,7 +56,8 @@ def put(connection: Connection, pipeline: str, alert: Alert, channels: Iterable[
     connection.execute(table.insert().values(row))
     at = connection.execute(select(table.c.id).where(here)).scalar_one()
     for channel in channels:
-        waiting = {"state": QUEUED, "attempts": 0, "next_us": micros(alert.at)}
+        # Due at once, by any clock.
+        waiting = {"state": QUEUED, "attempts": 0, "next_us": 0}
         row = {"pipeline": pipeline, "channel": channel, "transition_id": at, "incident": alert.key, **waiting}
         connection.execute(box.insert().values(row))
 

@@ -14,11 +14,13 @@ from monitor import schema
 def _latest() -> sa.Select[Any]:
     """Return the statement for the newest verdicts of each check that has run.
 
-    Ends are looked up check by check: grouping would read every verdict that is kept.
+    Ends are looked up check by check: grouping would read every verdict that is kept. A window that ends after the
+    last run was judged by a clock that ran ahead.
     """
     table, runs = schema.verdicts, schema.runs
     of, names = table.alias(), ("pipeline", "dataset", "check_id")
-    newest = select(sa.func.max(of.c.end_us)).where(*(of.c[name] == runs.c[name] for name in names))
+    of_check = and_(*(of.c[name] == runs.c[name] for name in names), of.c.end_us <= runs.c.finished_us)
+    newest = select(sa.func.max(of.c.end_us)).where(of_check)
     ends = select(*(runs.c[name] for name in names), newest.scalar_subquery().label("newest_us"))
     # The limit is out of reach. It keeps SQLite from dissolving the subquery and reading all verdicts after all.
     found = ends.where(runs.c.pipeline == sa.bindparam("pipeline")).limit(1_000_000).subquery()

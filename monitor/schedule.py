@@ -34,7 +34,8 @@ def due(
         if not check.catches_up:
             # The past of the present moment can't be looked up later: only the newest is due.
             newest = cadence.newest(now)
-            windows = (newest,) if after is None or newest.end > after else ()
+            # One that lies ahead was judged by a clock that ran ahead, and must not blind the check until then.
+            windows = (newest,) if after is None or not newest.end <= after <= now else ()
         for window in windows:
             ends.setdefault(window.end, []).append((check, window))
     rounds: list[list[Due]] = []

@@ -137,6 +137,20 @@ def test_a_feed_that_is_looked_at_once_an_hour_is_no_emergency_between(open_shop
     assert emergencies[0] == 120 + 125 + 1, "once two runs and max_age have passed, for a minute"
 
 
+@pytest.mark.parametrize("ahead", [timedelta(hours=1), timedelta(days=1)], ids=["an hour", "a day"])
+def test_a_clock_that_ran_ahead_for_a_while_hides_nothing(open_shop: OpenShop, ahead: timedelta) -> None:
+    shop = open_shop()
+    shop.play("+" * 60)
+    shop.clock.move(ahead)
+    shop.play("+-+")
+    shop.clock.move(-ahead)
+    shop.play("+" * 60)
+    told = [alert for alert in shop.play("-" * 20) if alert.severity is Severity.PAGE]
+    assert [alert.state for alert in told] == [State.FIRING]
+    told = [alert for alert in shop.play("+" * 40) if alert.severity is Severity.PAGE]
+    assert [alert.state for alert in told] == [State.RESOLVED]
+
+
 def test_the_past_wakes_nobody(open_shop: OpenShop) -> None:
     """After downtime, or a backfill, bad windows of the past spend budget and are not told."""
     shop = open_shop()
@@ -216,9 +230,9 @@ class Flaky:
     rate_per_second: ClassVar[float] = 1_000.0
     burst: ClassVar[int] = 1_000
 
-    def __init__(self) -> None:
+    def __init__(self, *errors: BaseException) -> None:
         self.got: list[tuple[str, int]] = []
-        self.errors: list[BaseException] = []
+        self.errors = list(errors)
 
     def deliver(self, alert: Alert, memory: Memory) -> None:
         if self.errors:
@@ -243,6 +257,21 @@ def test_what_waits_is_delivered_in_order_and_once(open_shop: OpenShop) -> None:
     assert waits[2] >= 99
     counted = {s.labels["result"]: s.value for s in shop.store.counters() if s.metric == "recwatch_notifications_total"}
     assert sum(counted.values()) <= len(told), "the first value of a counter is held back, so that it has an increase"
+
+
+def test_what_a_clock_that_ran_ahead_has_put_off_is_delivered(open_shop: OpenShop) -> None:
+    shop = open_shop()
+    shop.play("+" * 30)
+    shop.clock.move(timedelta(days=1))
+    assert len(shop.play("-" * 12)) == 1
+    deliver(shop.store, shop.clock, Flaky(DeliveryError("busy", permanent=False)), outbox.first(shop.store, "here"))
+    shop.clock.move(-timedelta(days=1))
+    stream = io.StringIO()
+    delivery = Delivery(shop.store, shop.clock, {"here": Console("here", stream)})
+    delivery.lead(True)
+    assert delivery._next("here", delivery._notifiers["here"], Bucket(1.0, 1))
+    assert outbox.first(shop.store, "here") is None
+    assert stream.getvalue()
 
 
 def test_what_is_refused_for_good_does_not_hold_up_the_rest(open_shop: OpenShop) -> None:

@@ -47,6 +47,39 @@ def test_a_clock_that_jumps_ahead_catches_up_in_bounded_steps(shop: Any) -> None
     assert daemon.lease.is_held
 
 
+def test_a_clock_that_ran_ahead_does_not_blind_the_check_of_the_present(shop: Any) -> None:
+    text = (shop.folder / "recwatch.yml").read_text()
+    shop.configure(text.replace("freshness: {enabled: false}", "freshness: {every: 1m}"))
+    shop.write(range(30))
+    daemon = shop.daemon(4)
+    shop.tick()
+    shop.tick(600)
+    finished = "SELECT finished_us FROM runs WHERE check_id = 'freshness'"
+    for minute in (10, 11):
+        shop.tick(minute)
+        now = shop.start + minute * timedelta(minutes=1)
+        assert shop.ask(finished) == int(now.timestamp() * 1e6)
+        assert {verdict.window.end for verdict in daemon.store.latest() if verdict.check == "freshness"} == {now}
+
+
+def test_a_window_that_a_clock_judged_ahead_is_judged_again_once_it_is_over(shop: Any) -> None:
+    shop.write(range(5))
+    daemon = shop.daemon(4)
+    shop.tick()
+    shop.tick(8)
+    before = windows(shop)
+    shop.write(range(5, 8))
+    of = "windows WHERE check_id = 'contract' ORDER BY end_us DESC LIMIT 1"
+    rows = f"SELECT json_extract(figures, '$.rows_then') FROM {of}"
+    daemon.clock.move(-timedelta(seconds=90))
+    daemon.reopen()
+    assert shop.ask(rows) == 0, "its time is not over"
+    daemon.clock.move(timedelta(minutes=5))
+    daemon.reopen()
+    assert shop.ask(rows) == 10
+    assert windows(shop) == (before[0], before[1], before[2] + 30)
+
+
 @pytest.fixture
 def berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The process lives in a zone with summer time."""
