@@ -196,11 +196,11 @@ def _explained(
 ) -> dict[str, Explained]:
     """Return which alarms are explained now, until when at least, and by what."""
     found = {}
-    for key, why in board.explained.items():
+    for key, earlier in board.explained.items():
         # No longer than from now on, even if the clock ran ahead when it was explained.
-        until = min(why.until, context.now + alarms[key].linger) if key in alarms else why.until
+        until = min(earlier.until, context.now + alarms[key].linger) if key in alarms else earlier.until
         if until > context.now:
-            found[key] = replace(why, until=until)
+            found[key] = replace(earlier, until=until)
     # What nobody was told of explains nothing to anybody; what was told and is silenced since still does.
     known = [alarm for key, alarm in alarms.items() if key in told or not alarm.hushed]
     for key, alarm in alarms.items():

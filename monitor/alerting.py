@@ -113,8 +113,8 @@ class Alerting:
 
     def _catch_up(self, now: datetime) -> None:
         """Read what runs have said since the last evaluation."""
-        for track in self._tracks.values():
-            track.clamp(now)
+        for known in self._tracks.values():
+            known.clamp(now)
         for number, point in objectives.read_points(self._store, self._read_to, now - self._longest):
             self._read_to = max(self._read_to, number)
             track = self._tracks.get(point.slo)
