@@ -258,10 +258,12 @@ def _alert(incident: Incident, alarms: Mapping[str, Firing], context: Context, c
             problems.append(member.problem)
     problems.sort(key=lambda problem: (problem.state is State.RESOLVED, problem.since))
     ended = None if incident.is_open else context.now
+    # What was silenced at first began before anybody was told.
+    started = min(incident.started, *(problem.since for problem in problems))
     teams = [context.team(problem.name) for problem in problems]
     return Alert(
         incident.key, incident.number, State.RESOLVED if ended else State.FIRING, incident.severity,
-        context.pipeline, context.now, incident.started, tuple(problems), "; ".join(changes),
+        context.pipeline, context.now, started, tuple(problems), "; ".join(changes),
         ended=ended, team=next((team for team in teams if team), ""), consequences=incident.consequences,
         links=context.links(problems), triage=context.triage(problems),
     )  # fmt: skip

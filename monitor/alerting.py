@@ -13,7 +13,7 @@ from alerts import alarms as alarm
 from alerts import evaluate, incidents
 from alerts.alarms import Alarm
 from alerts.evaluate import CHECK_OVERDUE, Sign
-from alerts.incidents import Board, Context, Firing
+from alerts.incidents import Board, Context, Firing, Incident
 from alerts.message import Alert, Problem, Severity
 from alerts.slo import Slo
 from alerts.track import Track
@@ -106,10 +106,16 @@ class Alerting:
         with self._store.writing() as connection:
             self._store.guard(connection)
             for incident, alert in messages:
-                outbox.put(connection, self._store.pipeline, alert, incident.channels)
+                outbox.put(connection, self._store.pipeline, alert, self._channels(incident))
             self._store.note_within(connection, STATE, _MEMORY.dump_python(memory, mode="json"))
         self.memory = memory
         return [alert for _incident, alert in messages]
+
+    def _channels(self, incident: Incident) -> tuple[str, ...]:
+        """Return who is told of an incident: those who were told of its beginning, as far as they are still there."""
+        config = self.pipeline.config
+        left = tuple(channel for channel in incident.channels if channel in config.channels)
+        return left or told(config, incident.severity)
 
     def _catch_up(self, now: datetime) -> None:
         """Read what runs have said since the last evaluation."""

@@ -6,7 +6,7 @@ incident leave in order, each once to a channel; nothing is dropped.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Collection, Iterable, Iterator, MutableMapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -45,7 +45,7 @@ class Item:
 
 def put(connection: Connection, pipeline: str, alert: Alert, channels: Iterable[str]) -> None:
     """Write a message, to each of some channels, in the caller's transaction; the same one again changes nothing."""
-    table, box = schema.transitions, schema.outbox
+    table = schema.transitions
     here = and_(table.c.pipeline == pipeline, table.c.incident == alert.key, table.c.number == alert.transition)
     if connection.execute(select(table.c.id).where(here)).first() is not None:
         return
@@ -55,11 +55,15 @@ def put(connection: Connection, pipeline: str, alert: Alert, channels: Iterable[
     }  # fmt: skip
     connection.execute(table.insert().values(row))
     at = connection.execute(select(table.c.id).where(here)).scalar_one()
+    _queue(connection, pipeline, alert, at, channels)
+
+
+def _queue(connection: Connection, pipeline: str, alert: Alert, transition: int, channels: Iterable[str]) -> None:
     for channel in channels:
         # Due at once, by any clock.
         waiting = {"state": QUEUED, "attempts": 0, "next_us": 0}
-        row = {"pipeline": pipeline, "channel": channel, "transition_id": at, "incident": alert.key, **waiting}
-        connection.execute(box.insert().values(row))
+        row = {"pipeline": pipeline, "channel": channel, "transition_id": transition, "incident": alert.key, **waiting}
+        connection.execute(schema.outbox.insert().values(row))
 
 
 def first(store: Store, channel: str) -> Item | None:
@@ -94,6 +98,33 @@ def postpone(store: Store, item: Item, until: datetime, error: str) -> None:
     with store.writing() as connection:
         values = {"attempts": item.attempts + 1, "next_us": micros(until), "error": error}
         connection.execute(box.update().where(box.c.id == item.id).values(values))
+
+
+def readdress(store: Store, known: Collection[str], told: Callable[[Alert], Iterable[str]], at: datetime) -> int:
+    """Give up what waits for channels that are gone, in favour of those that are told now; return how many there were.
+
+    Args:
+        store: The state.
+        known: The channels that there are.
+        told: Returns the channels that an alert goes to now.
+        at: The moment.
+    """
+    box, table = schema.outbox, schema.transitions
+    lost = and_(box.c.pipeline == store.pipeline, box.c.state == QUEUED, box.c.channel.not_in(list(known)))
+    found = select(box.c.id, box.c.channel, box.c.transition_id, table.c.alert).join_from(
+        box, table, box.c.transition_id == table.c.id
+    )
+    with store.writing() as connection:
+        store.guard(connection)
+        rows = connection.execute(found.where(lost).order_by(box.c.id)).all()
+        for row in rows:
+            alert, same = load_alert(row.alert), box.c.transition_id == row.transition_id
+            has = set(connection.execute(select(box.c.channel).where(same)).scalars())
+            _queue(connection, store.pipeline, alert, row.transition_id, [to for to in told(alert) if to not in has])
+            values = {"state": REFUSED, "done_us": micros(at), "error": "there is no such channel any more"}
+            connection.execute(box.update().where(box.c.id == row.id).values(values))
+            store.count_one(connection, "recwatch_notifications_total", {"channel": row.channel, "result": REFUSED})
+    return len(rows)
 
 
 def lengths(store: Store) -> dict[str, int]:

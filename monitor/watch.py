@@ -10,7 +10,7 @@ from alerts.http import Client
 from alerts.notifier import DeliveryError
 from monitor import log, outbox
 from monitor.alerting import Alerting
-from monitor.channels import notifiers
+from monitor.channels import notifiers, told
 from monitor.clock import Clock
 from monitor.delivery import Delivery
 from monitor.errors import RecwatchError
@@ -56,6 +56,7 @@ class Watch:
                 return
             try:
                 if self._alerting is None:
+                    self._readdress(now)
                     self._alerting = Alerting(self._store, self._pipeline, now)
                 messages = self._alerting.evaluate(now)
             except RecwatchError as error:
@@ -68,6 +69,13 @@ class Watch:
                 self._delivery.wake()
             self._repeat(now)
             self._beat(now)
+
+    def _readdress(self, now: datetime) -> None:
+        """Send what waits for channels that a new configuration does not have to those that it has."""
+        config = self._pipeline.config
+        lost = outbox.readdress(self._store, config.channels, lambda alert: told(config, alert.severity), now)
+        if lost:
+            log.error("messages_readdressed", messages=lost, error="their channels are not configured any more")
 
     def _repeat(self, now: datetime) -> None:
         """Say again what fires to those who forget (Alertmanager); what changes goes through the outbox."""

@@ -274,6 +274,32 @@ def test_what_a_clock_that_ran_ahead_has_put_off_is_delivered(open_shop: OpenSho
     assert stream.getvalue()
 
 
+def test_a_channel_that_is_renamed_hears_of_the_end(open_shop: OpenShop) -> None:
+    shop, flaky = open_shop(), Flaky()
+    shop.play("+" * 30 + "-" * 12)
+    deliver(shop.store, shop.clock, flaky, outbox.first(shop.store, "here"))
+    shop.extra["channels"] = {"there": {"type": "console"}}
+    shop.reload()
+    (end,) = shop.play("+" * 30)
+    item = outbox.first(shop.store, "there")
+    assert (item.alert.transition, item.alert.state) == (2, State.RESOLVED)
+    assert outbox.first(shop.store, "here") is None
+    assert item.alert.key == end.key
+
+
+def test_what_waits_for_a_channel_that_is_gone_goes_to_the_others(open_shop: OpenShop) -> None:
+    shop = open_shop(channels={"here": {"type": "console"}, "too": {"type": "console"}})
+    shop.play("+" * 30 + "-" * 12)
+    deliver(shop.store, shop.clock, Flaky(), outbox.first(shop.store, "too"))
+    moved = outbox.readdress(shop.store, ["too", "there"], lambda alert: ("too", "there"), shop.clock.now())
+    assert moved == 1
+    assert outbox.lengths(shop.store) == {"there": 1}, "the other one has it"
+    (sent,) = outbox.history(shop.store, shop.clock.now() - timedelta(days=1))
+    assert sent.channels == {"here": "refused", "there": "queued", "too": "delivered"}
+    assert sent.errors == {"here": "there is no such channel any more"}
+    assert outbox.readdress(shop.store, ["too", "there"], lambda alert: ("too", "there"), shop.clock.now()) == 0
+
+
 def test_what_is_refused_for_good_does_not_hold_up_the_rest(open_shop: OpenShop) -> None:
     shop, flaky = open_shop(), Flaky()
     told = shop.play("+" * 30 + "-" * 12 + "+" * 30)
