@@ -37,6 +37,6 @@ class Console:
             colour = _RED if alert.severity is Severity.PAGE else _YELLOW
             first = f"{_GREEN if alert.state is State.RESOLVED else colour}{first}{_PLAIN}"
         try:
-            print(f"{alert.at:%H:%M:%S} {first}", *rest, sep="\n", file=self._stream, flush=True)
+            print(f"{alert.at:%Y-%m-%dT%H:%M:%SZ} {first}", *rest, sep="\n", file=self._stream, flush=True)
         except (OSError, ValueError) as error:
             raise DeliveryError(f"console {self.name}: cannot be written", permanent=False) from error

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy import Connection, and_, select
+from sqlalchemy import Connection, and_, or_, select
 
 from alerts.message import Alert, dump_alert, load_alert
 from checks.window import micros, moment
@@ -145,10 +145,12 @@ class Sent:
     errors: dict[str, str]
 
 
-def history(store: Store, since: datetime, at_most: int = 200) -> list[Sent]:
-    """Return the messages since a moment, newest first."""
+def history(store: Store, since: datetime, at_most: int = 200, also: Collection[str] = ()) -> list[Sent]:
+    """Return the messages since a moment, and those of any time about some incidents, newest first."""
     table, box = schema.transitions, schema.outbox
-    ours = and_(table.c.pipeline == store.pipeline, table.c.at_us >= micros(since))
+    ours = and_(
+        table.c.pipeline == store.pipeline, or_(table.c.at_us >= micros(since), table.c.incident.in_(list(also)))
+    )  # fmt: skip
     with store.reading() as connection:
         rows = connection.execute(select(table).where(ours).order_by(table.c.id.desc()).limit(at_most)).all()
         states = connection.execute(

@@ -209,9 +209,10 @@ class IncidentStatus:
 
 
 def incidents_lately(store: Store, now: datetime) -> tuple[IncidentStatus, ...]:
-    """Return the incidents of the last seven days, open ones first, then the newest first."""
+    """Return the incidents of the last seven days and all that are open, these first, then the newest first."""
     grouped: dict[str, list[Sent]] = {}
-    for sent in outbox.history(store, now - RECENT, MOST_MESSAGES):
+    still_open = [incident.key for incident in alerting.saved(store).board.incidents]
+    for sent in outbox.history(store, now - RECENT, MOST_MESSAGES, still_open):
         if not sent.alert.is_test:
             grouped.setdefault(sent.alert.key, []).append(sent)
     found = [_incident(messages) for messages in grouped.values()]

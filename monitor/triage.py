@@ -232,7 +232,13 @@ def timeline(found: Triage) -> list[str]:
     """Return deviations and events on one timeline, a line each."""
     entries = [(one.first.end, _line(one)) for one in found.deviations]
     entries += [(one.at, f"{one.kind}: {one.text}") for one in found.happenings]
-    return [f"{at:%H:%M:%S}  {line}" for at, line in sorted(entries)]
+    last = found.span.end
+    return [f"{_clock(at, last)}  {line}" for at, line in sorted(entries)]
+
+
+def _clock(at: datetime, last: datetime) -> str:
+    """Return a time in UTC, with its date where that is not the one of the last moment looked at."""
+    return f"{at:%H:%M:%S} UTC" if at.date() == last.date() else f"{at:%d %b %H:%M:%S} UTC"
 
 
 def _line(found: Deviation) -> str:

@@ -19,6 +19,7 @@ from checks.window import micros
 from monitor import objectives, outbox, schema, silences
 from monitor.delivery import Bucket, Delivery, deliver
 from monitor.outbox import Remembered
+from monitor.overview import incidents_lately
 from monitor.silences import Silence, maintenance
 
 OpenShop = Callable[..., Any]
@@ -370,6 +371,18 @@ def test_what_was_told_is_forgotten_after_a_while_and_what_waits_is_not(open_sho
     assert outbox.history(shop.store, shop.clock.now() - timedelta(days=9)) == []
     with shop.store.reading() as connection:
         assert connection.execute(sa.select(sa.func.count()).select_from(schema.memories)).scalar() == 0
+
+
+def test_an_open_incident_stays_on_the_page_however_old_it_is(open_shop: OpenShop) -> None:
+    shop = open_shop()
+    shop.play("+" * 30 + "-" * 12)
+    shop.clock.move(timedelta(days=8))
+    (incident,) = incidents_lately(shop.store, shop.clock.now())
+    assert (incident.is_open, incident.title) == (True, "freshness of events")
+    shop.restart()
+    shop.play("+" * 8)
+    shop.clock.move(timedelta(days=8))
+    assert incidents_lately(shop.store, shop.clock.now()) == ()
 
 
 def test_a_message_links_to_the_evidence_of_its_subject(open_shop: OpenShop) -> None:

@@ -44,8 +44,8 @@ def test_what_was_noted_and_what_was_found_stand_on_one_timeline(tmp_path: Path)
     assert done.exit_code == 0, done.output
     lines = [line.strip() for line in done.output.splitlines()]
     assert "Most likely: stalled feed" in lines
-    assert lines.index("11:55:00  deploy: gateway 2.1") + 1 == next(
-        at for at, line in enumerate(lines) if line.startswith("12:01:00  freshness 12 min, 2.4 times its limit")
+    assert lines.index("11:55:00 UTC  deploy: gateway 2.1") + 1 == next(
+        at for at, line in enumerate(lines) if line.startswith("12:01:00 UTC  freshness 12 min, 2.4 times its limit")
     )
     assert "recwatch runbook RecwatchSloBudgetBurn" in done.output
     assert out.read_text().startswith("# Postmortem: stalled feed (default, ")

@@ -143,7 +143,7 @@ def test_a_deploy_stands_on_the_timeline(shops: Callable[[str], Shop], tmp_path:
         happenings.add(store, Happening(FAULTY - timedelta(hours=3), "deploy", "long ago"))
         lines = told(looked_into(store)).splitlines()
         first = lines.index("What deviated, first to last") + 1
-        assert lines[first].strip() == f"{FAULTY - timedelta(minutes=3):%H:%M:%S}  deploy: ios 8.3.0 to everyone"
+        assert lines[first].strip() == f"{FAULTY - timedelta(minutes=3):%H:%M:%S} UTC  deploy: ios 8.3.0 to everyone"
         assert "unknown_ids user" in lines[first + 1]
         assert "long ago" not in "".join(lines)
 

@@ -188,7 +188,7 @@ def test_slack_edits_one_message_and_replies_in_its_thread(serve: Any, vendors: 
     assert "Resolved after 23 min, 12 % of the budget spent" in vendor.replies[1]["text"]
 
 
-CAUSE = ("Most likely stalled feed: newest event is 9 min old", "12:00:00  freshness 9 min: newest <b> & 9 min old")
+CAUSE = ("Most likely stalled feed: newest event is 9 min old", "12:00:00 UTC  freshness 9 min: newest <b> & 9 min old")
 
 
 def test_slack_tells_the_cause_in_the_thread_once(serve: Any, vendors: Any, alert: MakeAlert) -> None:
@@ -199,7 +199,7 @@ def test_slack_tells_the_cause_in_the_thread_once(serve: Any, vendors: Any, aler
     assert CAUSE[0] in message["blocks"][1]["text"]["text"], "a line of it stands in the message"
     assert CAUSE[1] not in str(message["blocks"])
     assert vendor.replies[0]["text"].splitlines() == [
-        f"*{CAUSE[0]}*", "\N{BULLET} 12:00:00 freshness 9 min: newest &lt;b&gt; &amp; 9 min old",
+        f"*{CAUSE[0]}*", "\N{BULLET} 12:00:00 UTC freshness 9 min: newest &lt;b&gt; &amp; 9 min old",
     ]  # fmt: skip
     older = tuple(line.replace("9 min", "12 min") for line in CAUSE)
     second = replace(first, transition=2, change="now also events-contract fires", triage=older)
@@ -383,8 +383,8 @@ def test_the_console_says_it_all(alert: MakeAlert) -> None:
     stream = io.StringIO()
     Console("here", stream).deliver(alert(), {})
     assert stream.getvalue() == (
-        "12:09:00 PAGE shop: freshness of events: 41 % of the time was bad over the last 1 h; the newest event is"
-        " 12.3 min old; since 12:00 UTC, 03 Mar\n"
+        "2026-03-03T12:09:00Z PAGE shop: freshness of events: 41 % of the time was bad over the last 1 h;"
+        " the newest event is 12.3 min old; since 12:00 UTC, 03 Mar\n"
         "  events-freshness (since 12:00 UTC, 03 Mar)\n"
         "    value 12.3 min, limit 5 min, burn rate 41x, budget left 63 %, tier page_fast\n"
         "    most of it: source ios: 20 min (limit 5 min)\n"

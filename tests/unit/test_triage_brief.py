@@ -102,7 +102,7 @@ def test_an_earlier_spell_of_the_same_check_is_left_out(store: Store) -> None:
     bad(store, "ingestion", range(1, 3))
     bad(store, "ingestion", range(20, 23))
     said = told(store, "ingestion", 23)
-    assert "12:20:00  ingestion" in said
+    assert "12:20:00 UTC  ingestion" in said
     assert "(3 windows, until 12:22:00)" in said
 
 
