@@ -121,6 +121,8 @@ class Check(ABC, Generic[S]):
     # reference may be read anew by itself, from newer data.
     has_reference: ClassVar[bool] = False
     renews_reference: ClassVar[bool] = True
+    # Whether it looks at the columns of the window's own rows, which may be fewer than those of all.
+    looks_at_columns: ClassVar[bool] = False
     # Name of the count that late rows raise; None where a window is not judged again for them.
     late_count: ClassVar[str | None] = None
     # Names of the figures that make up the history behind a band.

@@ -114,6 +114,7 @@ class Contract(Check[ContractSettings]):
         values, values out of their range, text where a number should be.
 
     Does not detect:
+        A column that newer CSV or JSON files lack while older ones that have it are still there.
         Values that are possible but unusual: see ``feature_drift``.
 
     When it fires:
@@ -126,6 +127,7 @@ class Contract(Check[ContractSettings]):
     formula = "invalid rows / rows; a row counts once, under the first rule that it breaks"
     limit_setting = "max_invalid_ratio"
     late_count = "rows"
+    looks_at_columns = True
     has_reference = True
     # A contract that renewed itself would accept every change after a day.
     renews_reference = False
@@ -163,13 +165,12 @@ class Contract(Check[ContractSettings]):
     def freeze(self, tally: Tally, dataset: Dataset) -> Mapping[str, Any]:
         """Return the contract: every column with its type, every value with its share."""
         self.enough(tally.count("rows"))
-        columns = {name: column_type.declared for name, column_type in dataset.columns.items()}
         total = tally.count("rows") or 1
         values: dict[str, dict[str, float]] = {role: {} for role in CLOSED_SETS if role in dataset.roles}
         for role, value, n in tally.listings.get("values", ()):
             if value is not None:
                 values[role][str(value)] = n / total
-        return {"columns": columns, "values": values}
+        return {"columns": dict(tally.columns), "optional": sorted(tally.optional), "values": values}
 
     def judge(self, tally: Tally, baseline: Baseline) -> tuple[Verdict, ...]:
         """Return the verdict on the rows, on the schema, and on the rows of each source."""
@@ -207,7 +208,8 @@ class Contract(Check[ContractSettings]):
     def _column_changes(self, tally: Tally, frozen: Mapping[str, Any]) -> dict[str, list[str]]:
         recorded, seen = frozen["columns"], tally.columns
         changes = {
-            "columns_removed": sorted(set(recorded) - set(seen)),
+            # What some files never had is missing where a window has only such files.
+            "columns_removed": sorted(set(recorded) - set(seen) - set(frozen.get("optional", ()))),
             "columns_added": [] if self.settings.allow_new_columns else sorted(set(seen) - set(recorded)),
             "columns_retyped": [
                 f"{name} {recorded[name]} to {seen[name]}"

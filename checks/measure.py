@@ -116,8 +116,9 @@ class Tally:
     by_source: Mapping[str, Counts] = field(default_factory=dict)
     listings: Mapping[str, Sequence[Row]] = field(default_factory=dict)
     merges: Mapping[str, Merge] = field(default_factory=dict)
-    # Columns and their types as they were when this was counted; not kept with the tally.
+    # Columns of these rows and their types, and which of them not every file has; not kept with the tally.
     columns: Mapping[str, str] = field(default_factory=dict)
+    optional: frozenset[str] = frozenset()
 
     def count(self, name: str) -> int:
         """Return a count as an integer; 0 where no row had a value."""

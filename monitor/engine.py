@@ -52,6 +52,19 @@ class Location:
         return f"table {self.schema + '.' if self.schema else ''}{self.table}"
 
 
+@dataclass(frozen=True)
+class Columns:
+    """The columns of some rows.
+
+    Args:
+        declared: Type of each, as the engine names it.
+        optional: Those that some files have and others do not.
+    """
+
+    declared: Mapping[str, str]
+    optional: frozenset[str] = frozenset()
+
+
 def _fetch(connection: sa.Connection, statement: Statement, most: int) -> Sequence[Row]:
     return connection.execute(statement).fetchmany(most)
 
@@ -68,6 +81,7 @@ class Dialect:
         cancel: Stops the statement that runs on a driver connection; called from another thread.
         has_native_time: Whether timestamps are a type of their own.
         fetch: Runs a statement and returns its rows, at most so many.
+        columns: Returns the columns of what a statement reads of a dataset, where these may be fewer than all of them.
         sever: Ends a driver connection whose other side does not answer; None where there is no other side.
     """
 
@@ -78,6 +92,7 @@ class Dialect:
     cancel: Callable[[Any], None]
     has_native_time: bool = True
     fetch: Callable[[sa.Connection, Statement, int], Sequence[Row]] = _fetch
+    columns: Callable[[sa.Connection, str, Statement], Columns | None] = lambda _connection, _name, _statement: None
     sever: Callable[[Any], None] | None = None
 
 
@@ -114,6 +129,17 @@ class Session:
         if len(rows) > row_limit:
             raise EngineError(f"engine {self.engine.name}: {what} returned more than {row_limit:,} rows")
         return [tuple(row) for row in rows]
+
+    def columns(self, dataset: str, statement: Statement) -> Columns | None:
+        """Return the columns of what a statement reads of a dataset; None where all that it reads has all columns.
+
+        Raises:
+            EngineError: It cannot be read.
+        """
+        found: Columns | None = self._guard(
+            lambda: self.engine.dialect.columns(self._connection, dataset, statement), f"columns of {dataset}"
+        )
+        return found
 
     def _guard(self, call: Callable[[], Any], what: str) -> Any:
         """Return what a call returns; cancel it in the engine when it takes too long."""

@@ -20,6 +20,7 @@ from checks.measure import Listing, Measure, Row, Tally, combined
 from checks.rows import Rows, is_source
 from checks.window import MICROSECOND, Window, moment
 from monitor.clock import Clock
+from monitor.engine import Columns
 from monitor.errors import EngineError
 from monitor.objectives import points
 from monitor.records import Judged, SloPoint
@@ -46,6 +47,7 @@ class Task:
     listings: list[Listing] = field(default_factory=list)
     tallies: list[Tally] = field(default_factory=list)
     found: dict[str, Sequence[Row]] = field(default_factory=dict)
+    columns: Columns = field(default_factory=lambda: Columns({}))
     error: str | None = None
     duration_seconds: float = 0.0
 
@@ -94,9 +96,8 @@ class Runner:
             are left out and listed in ``disabled``.
         """
         tasks = [Task(check, window) for check, window in due]
-        described, tasks = self._ask(dataset, tasks, _measured)
-        columns = {name: column.declared for name, column in described.columns.items()} if described else {}
-        return [self._judged(dataset, task, columns) for task in tasks]
+        _described, tasks = self._ask(dataset, tasks, _measured)
+        return [self._judged(dataset, task) for task in tasks]
 
     def learn(self, dataset: str, check: Check[Any], window: Window) -> tuple[Mapping[str, Any], Tally]:
         """Return what a reference window freezes for a check, and the tally under it.
@@ -108,7 +109,7 @@ class Runner:
         if described is None or not tasks or tasks[0].error:
             reason = tasks[0].error if tasks else self.disabled[dataset, check.id].reason
             raise EngineError(f"baseline of {check.id} on {dataset}: {reason}")
-        learnt = _tally(tasks[0], {})
+        learnt = _tally(tasks[0])
         try:
             frozen = check.freeze(learnt, described)
         except ValueError as error:
@@ -117,7 +118,7 @@ class Runner:
         _described, tasks = self._ask(dataset, [again], _measured)
         if tasks[0].error:
             raise EngineError(f"baseline of {check.id} on {dataset}: {tasks[0].error}")
-        return frozen, _tally(tasks[0], {})
+        return frozen, _tally(tasks[0])
 
     def recount(self, dataset: str, check: Check[Any], span: Window, cell: timedelta) -> dict[datetime, int]:
         """Return how many rows there are now in each cell of a span, by the clock of a check.
@@ -156,6 +157,7 @@ class Runner:
                 described = self.describe(resolver, dataset, tasks)
                 tasks = [task for task in tasks if not self._is_disabled(described, task)]
                 self._prepare(described, tasks, asked)
+                self._look(resolver, described, tasks)
                 self._scan(resolver, tasks)
                 self._list(resolver, tasks)
             except EngineError as error:
@@ -229,6 +231,16 @@ class Runner:
             task.measures = [part for part in parts if isinstance(part, Measure)]
             task.listings = [part for part in parts if isinstance(part, Listing)]
 
+    def _look(self, resolver: Resolver, dataset: Dataset, tasks: Sequence[Task]) -> None:
+        """Note the columns of each window: those of its own files, where the engine tells files apart."""
+        whole = Columns({name: column.declared for name, column in dataset.columns.items()})
+        for task in tasks:
+            task.columns = whole
+            if task.check.looks_at_columns and not task.error:
+                rows = Rows(dataset, task.window)
+                statement = select(func.count()).select_from(dataset.table).where(rows.belongs)
+                task.columns = resolver.session(dataset.name).columns(dataset.name, statement) or whole
+
     # -- asking ----------------------------------------------------------------------------------
 
     def _scan(self, resolver: Resolver, tasks: Sequence[Task]) -> None:
@@ -275,7 +287,7 @@ class Runner:
             for listing in task.listings:
                 if task.error:
                     break
-                counted = _tally(task, {})
+                counted = _tally(task)
                 if listing.only_if is not None and not listing.only_if(counted):
                     task.found[listing.name] = ()
                     continue
@@ -297,11 +309,11 @@ class Runner:
 
     # -- judging ---------------------------------------------------------------------------------
 
-    def _judged(self, dataset: str, task: Task, columns: Mapping[str, str]) -> Judged:
+    def _judged(self, dataset: str, task: Task) -> Judged:
         check = task.check
         if task.error is None:
             try:
-                tally = _tally(task, columns)
+                tally = _tally(task)
                 if task.baseline.previous is not None:
                     tally = check.carry(task.baseline.previous, tally)
                 verdicts = check.judge(tally, task.baseline)
@@ -344,10 +356,12 @@ def _learnt(check: Check[Any], rows: Rows, _baseline: Baseline) -> Sequence[Meas
     return check.learns(rows)
 
 
-def _tally(task: Task, columns: Mapping[str, str]) -> Tally:
+def _tally(task: Task) -> Tally:
     dataset = (task.measures or task.listings)[0].rows.dataset.name
     whole = combined(task.tallies) if task.tallies else Tally(dataset, task.window)
-    return replace(whole, dataset=dataset, window=task.window, listings=dict(task.found), columns=columns)
+    columns, optional = task.columns.declared, task.columns.optional
+    found = dict(task.found)
+    return replace(whole, dataset=dataset, window=task.window, listings=found, columns=columns, optional=optional)
 
 
 def _fail(tasks: Iterable[Task], reason: str) -> None:

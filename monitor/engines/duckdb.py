@@ -181,4 +181,5 @@ DUCKDB = Dialect(
     open=_open,
     cancel=lambda driver: driver.interrupt(),
     fetch=views.fetch,
+    columns=views.columns,
 )

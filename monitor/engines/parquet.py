@@ -18,7 +18,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from checks.dataset import ColumnType
-from monitor.engine import kind_of
+from monitor.engine import Columns, kind_of
 from monitor.engines.bounds import Bound, Bounds
 
 # Paths in one statement; what a thousand of some columns have to tell does not fit into the default memory.
@@ -134,16 +134,40 @@ class Index:
         """
         if not all(wanted):
             return None
+        kept = self._kept(connection, listed, wanted) | set(listed.samples)
+        return [path for path in listed.files if path in kept]
+
+    def columns(self, connection: sa.Connection, listed: Listed, wanted: Sequence[Bounds]) -> Columns | None:
+        """Return the columns of the files that may hold a row within any of the bounds; None if there is none.
+
+        A column that these declare alike has their type, any other that of all files.
+        """
+        paths = self._kept(connection, listed, wanted) if all(wanted) else set(listed.files)
+        shapes = list({id(shape): shape for shape in (listed.files[path].shape for path in paths)}.values())
+        if not shapes:
+            return None
+        found, optional = {}, set()
+        for name, column in listed.columns.items():
+            declared = {shape.types.get(name.lower()) for shape in shapes}
+            if declared == {None} and name.lower() not in listed.parted:
+                continue
+            if None in declared and name.lower() not in listed.parted:
+                optional.add(name)
+            (only,) = declared if len(declared) == 1 and declared != {None} else (column.declared,)
+            found[name] = str(only)
+        return Columns(found, frozenset(optional))
+
+    def _kept(self, connection: sa.Connection, listed: Listed, wanted: Sequence[Bounds]) -> set[str]:
         with self._lock:
             missing = {name.lower() for bounds in wanted for name in bounds} - self._asked
             if missing:
                 for path, column, span in self._ranges(connection, self._files, missing):
                     self._files[path].ranges[column] = span
                 self._asked |= missing
-        kept = set(listed.samples)
+        kept = set[str]()
         for bounds in {tuple(sorted(bounds.items())): bounds for bounds in wanted}.values():
             kept |= _holding(listed, bounds)
-        return [path for path in listed.files if path in kept]
+        return kept
 
     def _marks(self, connection: sa.Connection) -> dict[str, Mark] | None:
         if "://" in self._pattern:

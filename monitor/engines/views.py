@@ -11,7 +11,7 @@ import duckdb
 import sqlalchemy as sa
 
 from checks.measure import Row
-from monitor.engine import Location
+from monitor.engine import Columns, Location
 from monitor.engines.bounds import Bounds, reads
 from monitor.engines.parquet import Index, Listed
 
@@ -89,6 +89,15 @@ def fetch(connection: sa.Connection, statement: Any, most: int) -> Sequence[Row]
     for name, view in views.items():
         _make(connection, views, name, view.origin)
     return connection.execute(statement).fetchmany(most)
+
+
+def columns(connection: sa.Connection, name: str, statement: Any) -> Columns | None:
+    """Return the columns of the files of a dataset that a statement can need; None where these are not told apart."""
+    views: dict[str, View] = connection.info.get(_OF_CONNECTION, {})
+    wanted = (reads(statement) or {}).get(name)
+    if name not in views or wanted is None:
+        return None
+    return views[name].index.columns(connection, views[name].listed, wanted)
 
 
 def _show(connection: sa.Connection, views: dict[str, View], statement: Any) -> None:

@@ -13,11 +13,13 @@ from typing import Any
 
 import duckdb
 import pytest
+import yaml
 from sqlalchemy import and_, func, or_, select, text
 
 from checks.dataset import ColumnType, Dataset, Role, TimeUnit, dataset_table
 from checks.rows import Rows
 from checks.window import Window
+from monitor.baselines import Builder
 from monitor.clock import ManualClock
 from monitor.config import Config
 from monitor.engine import Engine, Location, Session
@@ -129,6 +131,81 @@ def test_names_may_be_anything(engine: Engine, tmp_path: Path, name: str) -> Non
     for hour in range(3):
         write(tmp_path / name / f"{name} {hour}.parquet", hour)
     assert [once(engine, f"{tmp_path}/*/*.parquet", hour) for hour in range(3)] == [10, 10, 10]
+
+
+def columns_of(engine: Engine, files: Any, number: float, hours: float = 1) -> tuple[dict[str, str], set[str]] | None:
+    """Return the columns of an hour, with their types, and which of them some of its files lack."""
+    with engine.session() as session:
+        events = opened(session, str(files))
+        rows = Rows(events, hour_of(number, hours))
+        found = session.columns("events", select(func.count()).select_from(events.table).where(rows.belongs))
+        return None if found is None else (dict(found.declared), set(found.optional))
+
+
+def test_an_hour_has_the_columns_of_its_own_files(engine: Engine, tmp_path: Path) -> None:
+    files = f"{tmp_path}/*.parquet"
+    write(tmp_path / "0.parquet", 0, "i::INT AS item, {at} AS at, 'x' AS app")
+    write(tmp_path / "1.parquet", 1, "i::INT AS item, {at} AS at")
+    write(tmp_path / "2.parquet", 2, "i::BIGINT AS item, {at} AS at, 1.5::DOUBLE AS Price")
+    base = {"item": "INTEGER", "at": "TIMESTAMP"}
+    assert columns_of(engine, files, 0) == ({**base, "app": "VARCHAR"}, set())
+    assert columns_of(engine, files, 1) == (base, set())
+    assert columns_of(engine, files, 2) == ({**base, "item": "BIGINT", "Price": "DOUBLE"}, set())
+    assert columns_of(engine, files, 0, hours=2) == ({**base, "app": "VARCHAR"}, {"app"})
+    # Of two types it has the one that holds both.
+    assert columns_of(engine, files, 1, hours=2) == ({**base, "item": "BIGINT", "Price": "DOUBLE"}, {"Price"})
+    assert columns_of(engine, files, 5) is None, "there is no file to tell"
+
+
+def test_an_hour_whose_files_do_not_tell_their_times_has_the_columns_of_all(engine: Engine, tmp_path: Path) -> None:
+    write(tmp_path / "0.parquet", 0, "i AS item, {at} AS at, 'x' AS app")
+    write(tmp_path / "1.parquet", 1, "i AS item, ({at})::VARCHAR AS at")
+    declared, optional = columns_of(engine, f"{tmp_path}/*.parquet", 1) or ({}, set())
+    assert (declared.keys(), optional) == ({"item", "at", "app"}, {"app"})
+    duckdb.connect().execute(f"COPY (SELECT 1 AS item, TIMESTAMP '2026-03-01' AS at) TO '{tmp_path}/a.csv'")
+    assert columns_of(engine, tmp_path / "a.csv", 1) is None
+
+
+def test_a_column_that_is_part_of_the_paths_is_in_every_hour(engine: Engine, tmp_path: Path) -> None:
+    write(tmp_path / "app=ios" / "0.parquet", 0)
+    write(tmp_path / "app=web" / "1.parquet", 1)
+    for hour in (0, 1):
+        assert columns_of(engine, f"{tmp_path}/*/*.parquet", hour) == (
+            {"item": "BIGINT", "at": "TIMESTAMP", "app": "VARCHAR"}, set(),
+        )  # fmt: skip
+
+
+def schema_verdict(tmp_path: Path, checked: float, learnt: Window) -> tuple[str, str]:
+    text = "datasets: {events: {files: FILES, roles: {event_time: at, item: item}}}".replace(
+        "FILES", f"{tmp_path}/*.parquet"
+    )
+    config = Config.model_validate({"pipeline": "shop", **yaml.safe_load(text)})
+    with closing(build(config)) as pipeline, closing(Store(f"sqlite:///{tmp_path}/state.db", "shop")) as store:
+        runner = Runner(pipeline, store, ManualClock(START + 20 * HOUR))
+        check = next(check for check in pipeline.checks["events"] if check.id == "contract")
+        built = Builder(runner, store).build_reference("events", check, learnt, pinned=False)
+        assert built.problem is None, built.problem
+        (judged,) = runner.run("events", [(check, hour_of(checked))])
+        (found,) = [verdict for verdict in judged.verdicts if verdict.feature == "schema"]
+        return found.outcome.value, found.reason
+
+
+def test_a_contract_notices_a_column_that_newer_files_lack(tmp_path: Path) -> None:
+    for hour in range(4):
+        write(tmp_path / f"{hour}.parquet", hour, "i AS item, {at} AS at, 'x' AS app", rows=2000)
+    write(tmp_path / "4.parquet", 4, rows=2000)
+    write(tmp_path / "5.parquet", 5, "i AS item, {at} AS at, 'x' AS app", rows=2000)
+    learnt = hour_of(0, 4)
+    assert schema_verdict(tmp_path, 3, learnt)[0] == "good"
+    assert schema_verdict(tmp_path, 4, learnt) == ("bad", "columns removed: app")
+    assert schema_verdict(tmp_path, 5, learnt)[0] == "good", "it is over when the files have it again"
+
+
+def test_a_column_that_only_some_files_ever_had_may_be_missing(tmp_path: Path) -> None:
+    write(tmp_path / "ios.parquet", 0, "i AS item, {at} AS at, 'x' AS app", rows=2000)
+    for hour in range(3):
+        write(tmp_path / f"web-{hour}.parquet", hour, rows=2000)
+    assert schema_verdict(tmp_path, 2, hour_of(0, 2))[0] == "good"
 
 
 def test_partitions_keep_the_type_that_all_paths_give_them(engine: Engine, tmp_path: Path) -> None:
