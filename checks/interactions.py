@@ -24,16 +24,16 @@ from checks.window import Window
 NAME = "interactions"
 TOP_ITEMS = 50
 TOP_SHARE = 0.01
-_WIDTH = 7
+_WIDTH = 8
 
 
 def interactions(rows: Rows, look_back: timedelta, ranking: Sequence[str] = ()) -> Listing:
-    """Return the listing of the matrix: rows of (part, key, seven numbers).
+    """Return the listing of the matrix: rows of (part, key, eight numbers).
 
     Parts are ``cells`` (cells, active users, active items, catalogue users, catalogue items),
     ``users`` (per-user p50 and p90, known before, whether there is a before), ``items`` (events,
     items, rank-weighted sum, sum of n ln n, events on the top 1 %, known before,
-    catalogue size), ``top`` and ``ranked``.
+    catalogue size, items that are in the catalogue), ``top`` and ``ranked``.
 
     Args:
         rows: The window.
@@ -96,7 +96,8 @@ def _users_part(rows: Rows, users: Any, look_back: timedelta) -> Any:
 
 def _items_part(rows: Rows, items: Any, look_back: timedelta) -> Any:
     catalogue = _catalogue_size(rows, "items", Role.ITEM)
-    size = func.coalesce(catalogue, items.c.size)
+    # More may have been seen than the catalogue has: it is empty, or the ids are not in it.
+    size = case((catalogue > items.c.size, catalogue), else_=items.c.size)
     top = func.sum(case((items.c.place > items.c.size - func.ceil(TOP_SHARE * size), items.c.n)))
     return _part(
         "items",
@@ -107,6 +108,7 @@ def _items_part(rows: Rows, items: Any, look_back: timedelta) -> Any:
         top,
         _known_before(rows, Role.ITEM, rows.column(Role.ITEM), items, look_back)[0],
         catalogue,
+        _in_catalogue(rows, items),
     )
 
 
@@ -135,12 +137,23 @@ def _catalogue_size(rows: Rows, link: str, role: Role) -> Any:
     return select(func.count(distinct(known.table.c[known.roles[role]]))).scalar_subquery()
 
 
+def _in_catalogue(rows: Rows, items: Any) -> Any:
+    """Return how many items are in the table of items; ids of different types are compared as text."""
+    known = rows.dataset.links.get("items")
+    if known is None or Role.ITEM not in known.roles:
+        return null()
+    ids, key = known.table.c[known.roles[Role.ITEM]], items.c.key
+    if known.kind(Role.ITEM) is not rows.kind(Role.ITEM):
+        ids, key = cast(ids, Text), cast(key, Text)
+    return select(func.count()).select_from(items).where(key.in_(select(ids))).scalar_subquery()
+
+
 def part(tally: Tally, name: str) -> Mapping[str, float | None] | None:
     """Return the numbers of one part by name, or None where the listing lacks it."""
     names = {
         "cells": ("cells", "users", "items", "catalogue_users", "catalogue_items"),
         "users": ("p50", "p90", "known_before", "has_before"),
-        "items": ("events", "items", "rank_weighted", "n_log_n", "top_events", "known_before", "catalogue"),
+        "items": ("events", "items", "rank_weighted", "n_log_n", "top_events", "known_before", "catalogue", "known"),
     }[name]
     for row in tally.listings.get(NAME, ()):
         if row[0] == name:

@@ -262,17 +262,20 @@ def _with_rest(counts: Sequence[int], total: int) -> list[int]:
 def concentration(tally: Tally) -> dict[str, Any]:
     """Return events, items, and how the events concentrate on the catalogue.
 
-    Without a table of items the catalogue is the items seen, and coverage is unknown.
+    Without a table of items the catalogue is the items seen, and coverage is unknown. Items that were seen and are not
+    in the table are no part of coverage; evenness counts them beside the others.
     """
     items = part(tally, "items") or {}
     events, seen = items.get("events") or 0, int(items.get("items") or 0)
     size = items.get("catalogue")
-    catalogue = max(int(size), seen) if size else seen
+    # Tallies of before the known items were counted have none.
+    known = min(seen, int(size or 0)) if items.get("known") is None else int(items["known"] or 0)
+    catalogue = int(size) + seen - known if size else seen
     found: dict[str, Any] = {"events": int(events), "items": seen, "catalogue_items": catalogue}
     if not seen:
         return found
     found["gini"] = spread.gini(items["rank_weighted"] or 0, events, seen, catalogue)
     found["effective_items"] = spread.effective_size(events, items["n_log_n"] or 0.0)
-    found["coverage"] = spread.coverage(seen, catalogue) if size else None
+    found["coverage"] = spread.coverage(known, int(size)) if size else None
     found["top_share"] = (items["top_events"] or 0) / events
     return found
