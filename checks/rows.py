@@ -206,7 +206,9 @@ class Rows:
             id_column, own, kind = cast(id_column, Text), cast(own, Text), Kind.TEXT
         columns: list[Any] = [id_column.label("id")]
         if Role.VALID_FROM in known.roles:
-            columns.append(func.min(rows.micros(Role.VALID_FROM)).label("valid_from"))
+            # Of several lives one without a start has always been.
+            starts = func.min(func.coalesce(rows.micros(Role.VALID_FROM), -FOREVER))
+            columns.append(starts.label("valid_from"))
         if Role.VALID_TO in known.roles:
             ends = func.max(func.coalesce(rows.micros(Role.VALID_TO), FOREVER))
             columns.append(ends.label("valid_to"))
