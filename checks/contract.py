@@ -77,8 +77,9 @@ def rules(rows: Rows, settings: ContractSettings) -> dict[str, ColumnElement[boo
             broken[f"{name}_null"] = rows.dataset.table.c[name].is_(None)
     for name, (low, high) in settings.ranges.items():
         if name in rows.dataset.columns:
-            value = number(rows.dataset, name)
-            broken[f"{name}_out_of_range"] = or_(value < low, value > high)
+            raw, value = rows.dataset.table.c[name], number(rows.dataset, name)
+            # What spells no number is in no range.
+            broken[f"{name}_out_of_range"] = or_(value < low, value > high, and_(raw.is_not(None), value.is_(None)))
     return broken
 
 

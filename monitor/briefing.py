@@ -190,8 +190,7 @@ def _tier(slo: Slo, name: str) -> Tier | None:
 def _held_against(verdict: Verdict) -> tuple[str, str, str]:
     """Return a verdict's value, limit and baseline as texts; empty where there is none."""
     value, limit = told_apart(verdict.measure, verdict.value, verdict.limit)
-    unit = unit_text(verdict.measure)
-    said = [f"{text} {unit}".rstrip() for text in (value, limit)]
+    said = [f"{text} {unit_text(verdict.measure, text)}".rstrip() for text in (value, limit)]
     low, high, expected = (verdict.details.get(name) for name in ("low", "high", "expected"))
     baseline = ""
     if expected is not None and low is not None and high is not None:

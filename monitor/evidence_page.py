@@ -39,8 +39,8 @@ def held_against(evidence: Evidence) -> str:
     """Return the value and what it was held against, with the unit."""
     body = evidence.body
     value, limit = told_apart(body["measure"], body["value"], body["limit"])
-    said = f"{value} {unit_text(body['measure'])}".rstrip() if body["value"] is not None else "no value"
-    return f"{said}, limit {limit} {unit_text(body['measure'])}".rstrip() if body["limit"] is not None else said
+    said = f"{value} {unit_text(body['measure'], value)}".rstrip() if body["value"] is not None else "no value"
+    return f"{said}, limit {limit} {unit_text(body['measure'], limit)}".rstrip() if body["limit"] is not None else said
 
 
 def when(evidence: Evidence) -> str:

@@ -51,14 +51,19 @@ def told_apart(measure: str, value: float | None, limit: float | None) -> tuple[
     return texts
 
 
-def unit_text(measure: str) -> str:
+def unit_text(measure: str, number: str = "") -> str:
     """Return what to write after a value that has no unit in its text; empty where it has one.
 
+    Args:
+        measure: Name of the value.
+        number: The value's text; of one there is no plural.
+
     Examples:
-        >>> unit_text("js_distance"), unit_text("unknown_ratio")
-        ('JS distance', '')
+        >>> unit_text("js_distance"), unit_text("unknown_ratio"), unit_text("changes", "1")
+        ('JS distance', '', 'change')
     """
-    return _NAMES.get(measure, "")
+    name = _NAMES.get(measure, "")
+    return name.removesuffix("s") if number == "1" and measure in _COUNTS else name
 
 
 def duration_words(seconds: float, digits: int = 3) -> str:
