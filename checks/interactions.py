@@ -142,7 +142,8 @@ def _in_catalogue(rows: Rows, items: Any) -> Any:
     known = rows.dataset.links.get("items")
     if known is None or Role.ITEM not in known.roles:
         return null()
-    ids, key = known.table.c[known.roles[Role.ITEM]], items.c.key
+    ids: Any = known.table.c[known.roles[Role.ITEM]]
+    key: Any = items.c.key
     if known.kind(Role.ITEM) is not rows.kind(Role.ITEM):
         ids, key = cast(ids, Text), cast(key, Text)
     return select(func.count()).select_from(items).where(key.in_(select(ids))).scalar_subquery()
