@@ -34,6 +34,7 @@ class Firing:
         hushed: Why nobody is told (a silence, a maintenance window); empty otherwise.
         linger: How long it stays explained after what explained it has ended.
         reach: How long before it a cause may have begun; one that fires for weeks explains nothing new.
+        cannot_run: Whether its check could not run at last; bad data is no reason for that.
     """
 
     sign: Sign
@@ -42,6 +43,7 @@ class Firing:
     hushed: str = ""
     linger: timedelta = EXPLAINED_FOR
     reach: timedelta = timedelta(days=1)
+    cannot_run: bool = False
 
     @property
     def key(self) -> str:
@@ -146,7 +148,9 @@ def explanation(
         if is_same and (other.sign.alert, found.sign.alert) == (CHECK_OVERDUE, NO_DATA):
             return other, ""
     # Bad data is no reason for a check not to run.
-    for other in others if found.sign.alert != CHECK_OVERDUE else ():
+    if found.sign.alert == CHECK_OVERDUE or (found.sign.alert == NO_DATA and found.cannot_run):
+        return None
+    for other in others:
         may_hush = other.sign.severity is Severity.PAGE or found.sign.severity is Severity.TICKET
         # A feed without rows has nothing to judge, for as long as that lasts.
         is_near = found.since - other.since <= found.reach or found.sign.alert == NO_DATA

@@ -97,8 +97,9 @@ class Alerting:
         """
         self._catch_up(now)
         config = self.pipeline.config
-        alarms = alarm.step(self.memory.alarms, self._signs(now), now, config.notify.keep_firing)
-        firing = list(self._firing(alarms, now))
+        runs = self._store.runs()
+        alarms = alarm.step(self.memory.alarms, self._signs(runs, now), now, config.notify.keep_firing)
+        firing = list(self._firing(alarms, runs, now))
         context = self._context(now)
         board, messages = incidents.step(self.memory.board, firing, context)
         burns = {name: self._burns(slo, now) for name, slo in self._running().items()}
@@ -140,7 +141,7 @@ class Alerting:
 
     # -- what fires ------------------------------------------------------------------------------
 
-    def _signs(self, now: datetime) -> Iterator[Sign]:
+    def _signs(self, runs: Sequence[Run], now: datetime) -> Iterator[Sign]:
         latest, slos = objectives.latest(self._store), self._running()
         for name, slo in slos.items():
             if name in latest:
@@ -153,7 +154,7 @@ class Alerting:
                 if check is not None:
                     newest = datetime.fromtimestamp(sample.value, now.tzinfo)
                     yield from evaluate.stale(sample.labels["dataset"], newest, check.settings.emergency, now)
-        for run in self._store.runs():
+        for run in runs:
             check = checks.get((run.dataset, run.check))
             if check is not None:
                 yield from self._overdue(run, check, now)
@@ -174,9 +175,9 @@ class Alerting:
     def _running(self) -> dict[str, Slo]:
         return dict(self.pipeline.slos)
 
-    def _firing(self, alarms: Mapping[str, Alarm], now: datetime) -> Iterator[Firing]:
+    def _firing(self, alarms: Mapping[str, Alarm], runs: Sequence[Run], now: datetime) -> Iterator[Firing]:
         """Yield what fires, the tiers of one severity taken together, with who is told."""
-        quiet = silences.current(self._store, now)
+        quiet, failed = silences.current(self._store, now), {(run.dataset, run.check) for run in runs if run.error}
         grouped: dict[tuple[str, str, Severity], list[Alarm]] = {}
         for found in alarm.firing(alarms).values():
             grouped.setdefault((found.sign.alert, found.sign.name, found.sign.severity), []).append(found)
@@ -186,7 +187,9 @@ class Alerting:
             own = slo.channels if slo is not None else ()
             hushed = silences.maintenance(self.pipeline.config.maintenance, name, now)
             hushed = next((f"silenced: {silence.reason}" for silence in quiet if silence.covers(name, now)), hushed)
-            fires = Firing(tiers[0].sign, tiers[0].since or now, told(self.pipeline.config, severity, own), hushed)
+            sign, channels = tiers[0].sign, told(self.pipeline.config, severity, own)
+            cannot_run = (sign.dataset, sign.check) in failed
+            fires = Firing(sign, tiers[0].since or now, channels, hushed, cannot_run=cannot_run)
             burn = {one.name: one for one in slo.tiers} if slo is not None else {}
             if fires.sign.tier in burn:
                 # Its windows hold what was bad upstream, as far back as they reach, until all short ones are clean.

@@ -54,7 +54,7 @@ def test_the_exposition_is_clean(tmp_path: Path) -> None:
         }
     )
     pipeline, store = build(config), Store(f"sqlite:///{tmp_path}/state.db", "default")
-    window = Window(NOON, NOON + timedelta(minutes=1))
+    window = Window(NOON - timedelta(minutes=1), NOON)
     for check in CATALOGUE:
         verdicts = [Verdict(check.id, "events", window, Outcome.GOOD, "psi", 0.1, 0.2, feature=HOSTILE)]
         own = [metric for metric in METRICS if metric.check == check.id]

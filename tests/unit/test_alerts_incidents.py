@@ -155,6 +155,17 @@ def test_bad_data_is_no_reason_for_a_check_not_to_run() -> None:
     assert (told.severity, [problem.alert for problem in told.problems]) == (TICKET, [CHECK_OVERDUE])
 
 
+def test_bad_data_is_no_reason_for_a_check_that_fails_to_judge_nothing() -> None:
+    silent, failing = firing("contract", TICKET, NO_DATA), firing("unknown_ids", TICKET, NO_DATA)
+    run = Run()
+    run.after(0, firing("ingestion", PAGE))
+    messages = run.after(20, firing("ingestion", PAGE), silent, replace(failing, cannot_run=True))
+    assert {alert.severity: [problem.check for problem in alert.problems] for alert in messages} == {
+        PAGE: ["ingestion"], TICKET: ["unknown_ids"],
+    }  # fmt: skip
+    assert messages[0].consequences == ("RecwatchSloNoData of events-contract, which ingestion explains",)
+
+
 def test_what_is_told_itself_is_not_kept_quiet_for_another() -> None:
     """The ticket about an objective that pages is needless because of the page, whatever else burns upstream."""
     run, slow = Run(), firing("unknown_ids", TICKET, linger=360 * MINUTE)
