@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from alerts.burn import Tier
 from alerts.message import Severity
 from alerts.slo import Kind, Slo
-from alerts.track import Track
+from alerts.track import Seen, Track
 
 BURN = "RecwatchSloBudgetBurn"
 FRESHNESS_EMERGENCY = "RecwatchFreshnessEmergency"
@@ -19,7 +19,7 @@ CHECK_OVERDUE = "RecwatchCheckOverdue"
 # More than this share of events that fail to land is no matter of budgets any more.
 DOWN_RATIO = 0.5
 # While nothing is known, or between checks that run rarely, what was last known holds for so long.
-DOWN_OVER, DOWN_WITHIN = timedelta(minutes=5), timedelta(hours=6)
+DOWN_OVER, DOWN_WITHIN = timedelta(minutes=5), timedelta(hours=2)
 # What goes on firing for a while after its last sign, so that it does not flap.
 KEPT = (BURN, INGESTION_DOWN)
 # How long what a direct rule says must hold before it fires.
@@ -82,7 +82,8 @@ def burning(track: Track, since: datetime, now: datetime) -> Iterator[Sign]:
             yield Sign(BURN, slo.name, severity, tier.name, slo.dataset, slo.check, found, threshold)
     if slo.check == "ingestion":
         share = track.last_known(now, DOWN_OVER, DOWN_WITHIN)
-        is_enough = track.over(now, DOWN_WITHIN).bad_checks >= slo.min_bad_checks
+        lately = track.over(now, DOWN_WITHIN)
+        is_enough = lately.bad_checks >= slo.min_bad_checks and not _is_quiet(slo, lately)
         if share is not None and share > DOWN_RATIO and is_enough:
             yield Sign(INGESTION_DOWN, slo.name, Severity.PAGE, "", slo.dataset, slo.check, share, DOWN_RATIO)
 
@@ -95,8 +96,12 @@ def _burns(track: Track, tier: Tier, now: datetime, threshold: float) -> float |
     short = track.last_known(now, tier.short, tier.long)
     if short is None or short <= threshold:
         return None
-    is_quiet = slo.kind is Kind.EVENTS and long.events < slo.min_events
-    return None if is_quiet else long.bad_ratio
+    return None if _is_quiet(slo, long) else long.bad_ratio
+
+
+def _is_quiet(slo: Slo, seen: Seen) -> bool:
+    """Return whether too few events were counted to alert about."""
+    return slo.kind is Kind.EVENTS and seen.events < slo.min_events
 
 
 def silent(slo: Slo, judged: datetime | None, since: datetime, now: datetime) -> Iterator[Sign]:

@@ -213,7 +213,15 @@ def _explained(
         is_needless = key in found and not found[key].text
         if why is not None and not (is_needless and why[1]):
             found[key] = Explained(why[0].key, context.now + alarm.linger, why[1])
-    return found
+    return {key: replace(why, by=_root(why.by, found, told)) for key, why in found.items()}
+
+
+def _root(key: str, explained: Mapping[str, Explained], told: Collection[str]) -> str:
+    """Return the alarm that stands behind one that may be explained itself: one that people are told of."""
+    passed = {key}
+    while key not in told and key in explained and (key := explained[key].by) not in passed:
+        passed.add(key)
+    return key
 
 
 def _ended(

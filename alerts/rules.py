@@ -203,6 +203,7 @@ HEALTH: tuple[Rule, ...] = (
         f"  last_over_time(recwatch_slo:bad_ratio:{_DOWN}[{_DOWN_WITHIN}]) > {DOWN_RATIO}\n"
         f"  and on {BY} (recwatch_slo:bad_checks:{_DOWN_WITHIN}"
         f" > on {BY} (max by {BY} (recwatch_slo_min_bad_checks) - 0.5))\n"
+        f"  unless on {BY} (recwatch_slo:valid_events:{_DOWN_WITHIN} < on {BY} max by {BY} (recwatch_slo_min_events))\n"
         f") * on {BY} group_left (check, dataset, team)"
         ' max by (pipeline, slo, check, dataset, team) (recwatch_slo_info{check="ingestion"})',
         {"severity": "critical"},

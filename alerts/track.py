@@ -99,18 +99,30 @@ class Track:
         found = self.over(now, length).bad_ratio
         if found is not None:
             return found
-        if self.slo.kind is Kind.SLICES:
-            index = max(self._outcomes.rfind(_CODES.index(told)) for told in (Outcome.GOOD, Outcome.BAD))
-        else:
-            index = bisect_left(
-                range(len(self._ats)), self._events(len(self._ats)), key=lambda at: self._events(at + 1)
-            )
-        if not 0 <= index < len(self._ats) or now.timestamp() - self._ats[index] >= within.total_seconds():
+        index = self._last_slice(now) if self.slo.kind is Kind.SLICES else self._last_counted()
+        if index < 0 or now.timestamp() - self._ats[index] >= within.total_seconds():
             return None
         if self.slo.kind is Kind.SLICES:
             return float(_CODES[self._outcomes[index]] is Outcome.BAD)
         before = self._bad[index - 1] if index else self._start.bad
         return (self._bad[index] - before) / (self._events(index + 1) - self._events(index))
+
+    def _last_slice(self, now: datetime) -> int:
+        """Return the index of the last good or bad run that held for any time; -1 if there is none."""
+        index = len(self._ats)
+        while index > 0:
+            index = max(self._outcomes.rfind(_CODES.index(told), 0, index) for told in (Outcome.GOOD, Outcome.BAD))
+            ends = self._ats[index + 1] if index + 1 < len(self._ats) else now.timestamp()
+            if index < 0 or ends > self._ats[index]:
+                return index
+        return -1
+
+    def _last_counted(self) -> int:
+        """Return the index of the last run that counted events; -1 if none that is kept did."""
+        runs = len(self._ats)
+        if self._events(runs) == self._events(0):
+            return -1
+        return bisect_left(range(runs), self._events(runs), key=lambda at: self._events(at + 1))
 
     def _events(self, runs: int) -> float:
         """Return how many events the first runs have counted."""

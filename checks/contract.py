@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from math import log
@@ -30,7 +30,7 @@ from checks.check import Check, Outcome, Sample, Verdict, percent, ratio_verdict
 from checks.clipped import clip
 from checks.dataset import Dataset, Kind, Role
 from checks.dialect import is_not_finite
-from checks.measure import Aggregate, Counts, Listing, Measure, Tally
+from checks.measure import MISSING, Aggregate, Counts, Listing, Measure, Tally
 from checks.rows import ALL_SOURCES, Rows
 from checks.settings import CheckSettings, Duration, Ratio, Setting, seconds
 from checks.suspects import Suspects
@@ -171,7 +171,11 @@ class Contract(Check[ContractSettings]):
         for role, value, n in tally.listings.get("values", ()):
             if value is not None:
                 values[role][str(value)] = n / total
-        return {"columns": dict(tally.columns), "optional": sorted(tally.optional), "values": values}
+        own = tally.own_columns
+        if own is None:
+            return {"columns": dict(tally.columns), "values": values}
+        columns = {name: tally.columns[name] for name in own if name in tally.columns}
+        return {"columns": columns, "types": {name: sorted(types) for name, types in own.items()}, "values": values}
 
     def judge(self, tally: Tally, baseline: Baseline) -> tuple[Verdict, ...]:
         """Return the verdict on the rows, on the schema, and on the rows of each source."""
@@ -207,15 +211,26 @@ class Contract(Check[ContractSettings]):
         )  # fmt: skip
 
     def _column_changes(self, tally: Tally, frozen: Mapping[str, Any]) -> dict[str, list[str]]:
-        recorded, seen = frozen["columns"], tally.columns
+        known: Mapping[str, Collection[str]]
+        seen: Mapping[str, Collection[str]]
+        if tally.own_columns is not None and "types" in frozen:
+            known, seen = frozen["types"], tally.own_columns
+        else:
+            # One of the two is of all files together, or of a table.
+            known, seen = (
+                {name: [declared] for name, declared in of.items()} for of in (frozen["columns"], tally.columns)
+            )
+        changed = {
+            name: (sorted({*known[name]} - {MISSING}), sorted({*seen[name]} - {*known[name], MISSING}))
+            for name in known
+            if name in seen
+        }
         changes = {
             # What some files never had is missing where a window has only such files.
-            "columns_removed": sorted(set(recorded) - set(seen) - set(frozen.get("optional", ()))),
-            "columns_added": [] if self.settings.allow_new_columns else sorted(set(seen) - set(recorded)),
+            "columns_removed": sorted(name for name in known if name not in seen and MISSING not in known[name]),
+            "columns_added": [] if self.settings.allow_new_columns else sorted(set(seen) - set(known)),
             "columns_retyped": [
-                f"{name} {recorded[name]} to {seen[name]}"
-                for name in recorded
-                if name in seen and seen[name] != recorded[name]
+                f"{name} {', '.join(old)} to {', '.join(new)}" for name, (old, new) in changed.items() if old and new
             ],
         }
         return {what: names for what, names in changes.items() if names}

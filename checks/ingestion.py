@@ -13,7 +13,7 @@ from checks.check import NO_SIBLINGS, Check, Outcome, Sample, Siblings, Verdict,
 from checks.contract import ContractSettings, validity
 from checks.dataset import Dataset, Role
 from checks.measure import Aggregate, Counts, Listing, Measure, Tally
-from checks.rows import ALL_SOURCES, Rows, require
+from checks.rows import ALL_SOURCES, Rows, is_source, require
 from checks.settings import CheckSettings, Duration, Ratio, Setting, minutes
 from checks.suspects import Suspects
 
@@ -181,9 +181,22 @@ def _apart(tally: Tally) -> dict[str, dict[str, int]]:
 
 
 def _together(apart: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
-    """Return the stages of all sources: what one of them lost is not made up for by the surplus of another."""
-    names = next(iter(apart.values()))
-    return {name: sum(parts[name] for parts in apart.values()) for name in names}
+    """Return the stages of all sources: what one of them lost is not made up for by the surplus of another.
+
+    Rows without a source, or of one that is not told apart, may be of any, so that these are set off against all.
+    """
+    whole = {name: sum(parts[name] for parts in apart.values()) for name in next(iter(apart.values()))}
+    if SENT not in whole:
+        return whole
+    named = [parts for source, parts in apart.items() if is_source(source) or source == ALL_SOURCES]
+    lost, more = (sum(parts[name] for parts in named) for name in ("silent_drop", "surplus"))
+    lost_elsewhere, more_elsewhere = whole["silent_drop"] - lost, whole["surplus"] - more
+    found = min(lost, more_elsewhere)
+    made_up = min(lost_elsewhere, more + more_elsewhere - found)
+    drop, surplus = whole["silent_drop"] - found - made_up, whole["surplus"] - found - made_up
+    landed_well = whole["landed"] - whole["invalid"]
+    good = max(0, min(landed_well, whole["total"] - whole["rejected"] - whole["invalid"] - drop))
+    return {**whole, "silent_drop": drop, "surplus": surplus, "good": good}
 
 
 def stages(counts: Counts) -> dict[str, int]:

@@ -18,6 +18,8 @@ from checks.dialect import count_if
 from checks.rows import Catalogue, Rows
 from checks.window import Window
 
+# Stands among the types of a column for files that do not have it.
+MISSING = ""
 Number = int | float
 Counts = Mapping[str, Number | None]
 Row = tuple[Any, ...]
@@ -116,9 +118,10 @@ class Tally:
     by_source: Mapping[str, Counts] = field(default_factory=dict)
     listings: Mapping[str, Sequence[Row]] = field(default_factory=dict)
     merges: Mapping[str, Merge] = field(default_factory=dict)
-    # Columns of these rows and their types, and which of them not every file has; not kept with the tally.
+    # Columns and their types as they were when this was counted; not kept with the tally. Where files are told apart,
+    # also those of the files of these rows, with their types there, MISSING among them where a file lacks it.
     columns: Mapping[str, str] = field(default_factory=dict)
-    optional: frozenset[str] = frozenset()
+    own_columns: Mapping[str, frozenset[str]] | None = None
 
     def count(self, name: str) -> int:
         """Return a count as an integer; 0 where no row had a value."""

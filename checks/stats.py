@@ -202,8 +202,10 @@ def l_infinity_p_value(value: float, reference: Sequence[float], n: float, m: fl
         >>> round(l_infinity_p_value(0.165, (50, 50), 200, 200), 3)
         0.002
     """
+    if _measured(value) == 0:
+        return 1.0
     spreads = [p * (1 - p) * _row_scale(n, m) for p in _shares("reference", reference)]
-    return min(1.0, math.fsum(chi_square.chance_above(1, _measured(value) ** 2 / s) for s in spreads if s))
+    return min(1.0, math.fsum(chi_square.chance_above(1, value**2 / s) for s in spreads if s))
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from itertools import accumulate
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -75,8 +76,13 @@ class Alerting:
         self._read_to = 0
         saved = store.note(STATE)
         self.memory = _MEMORY.validate_python(saved) if saved else Memory()
+        board = self.memory.board
+        incidents_now = tuple(map(self._readdressed, board.incidents))
+        self.memory = replace(self.memory, board=replace(board, incidents=incidents_now))
         last = self.memory.evaluated
-        if self.memory.began is None or last is None or started - last > BREAK:
+        # One that lies ahead is that of a clock that ran ahead.
+        began = self.memory.began
+        if began is None or began > started or last is None or started - last > BREAK:
             self.memory = replace(self.memory, began=started)
             if last is not None:
                 self._mark_gap(last)
@@ -103,30 +109,40 @@ class Alerting:
         context = self._context(now)
         board, messages = incidents.step(self.memory.board, firing, context)
         burns = {name: self._burns(slo, now) for name, slo in self._running().items()}
-        memory = Memory(alarms, board, now, self.memory.began, burns)
+        memory = Memory(alarms, board, now, min(self.memory.began or now, now), burns)
         with self._store.writing() as connection:
             self._store.guard(connection)
             for incident, alert in messages:
-                outbox.put(connection, self._store.pipeline, alert, self._channels(incident))
+                outbox.put(connection, self._store.pipeline, alert, incident.channels)
             self._store.note_within(connection, STATE, _MEMORY.dump_python(memory, mode="json"))
         self.memory = memory
         return [alert for _incident, alert in messages]
 
-    def _channels(self, incident: Incident) -> tuple[str, ...]:
-        """Return who is told of an incident: those who were told of its beginning, as far as they are still there."""
-        config = self.pipeline.config
-        left = tuple(channel for channel in incident.channels if channel in config.channels)
-        return left or told(config, incident.severity)
+    def channels(self, name: str, severity: Severity) -> tuple[str, ...]:
+        """Return who is told of alerts of an objective now."""
+        slo = self.pipeline.slos.get(name)
+        return told(self.pipeline.config, severity, slo.channels if slo is not None else ())
+
+    def _readdressed(self, incident: Incident) -> Incident:
+        """Return an incident with those who are told now in the place of channels that are gone."""
+        left = [channel for channel in incident.channels if channel in self.pipeline.config.channels]
+        if len(left) == len(incident.channels):
+            return incident
+        name = next((member.found.sign.name for member in incident.members.values()), "")
+        return replace(incident, channels=tuple(dict.fromkeys((*left, *self.channels(name, incident.severity)))))
 
     def _catch_up(self, now: datetime) -> None:
         """Read what runs have said since the last evaluation."""
         for known in self._tracks.values():
             known.clamp(now)
-        for number, point in objectives.read_points(self._store, self._read_to, now - self._longest):
+        read = objectives.read_points(self._store, self._read_to, now - self._longest)
+        # Runs that a clock dated ahead had finished by the next ones, whenever they are read.
+        ats = list(accumulate((point.at for _number, point in reversed(read)), min, initial=now))[:0:-1]
+        for (number, point), at in zip(read, ats, strict=True):
             self._read_to = max(self._read_to, number)
             track = self._tracks.get(point.slo)
             if track is not None and point.is_live:
-                track.add(min(point.at, now), point.outcome, point.good, point.bad)
+                track.add(at, point.outcome, point.good, point.bad)
         for track in self._tracks.values():
             track.forget(now - self._longest)
 
@@ -161,7 +177,7 @@ class Alerting:
 
     def _overdue(self, run: Run, check: Check[Any], now: datetime) -> Iterator[Sign]:
         """Yield the sign of a check that is overdue: for a time in which nobody looked only if it was before, too."""
-        began = self.memory.began or now
+        began = min(self.memory.began or now, now)
         was = self.memory.alarms.get(f"{CHECK_OVERDUE}/{run.dataset}-{run.check}/")
         if was is not None and was.since is not None:
             since = run.succeeded_at or was.seen_since - timedelta(seconds=was.sign.threshold)
@@ -184,10 +200,9 @@ class Alerting:
         for (_alert, name, severity), tiers in grouped.items():
             tiers.sort(key=lambda found: found.since or now)
             slo = self.pipeline.slos.get(name)
-            own = slo.channels if slo is not None else ()
             hushed = silences.maintenance(self.pipeline.config.maintenance, name, now)
             hushed = next((f"silenced: {silence.reason}" for silence in quiet if silence.covers(name, now)), hushed)
-            sign, channels = tiers[0].sign, told(self.pipeline.config, severity, own)
+            sign, channels = tiers[0].sign, self.channels(name, severity)
             cannot_run = (sign.dataset, sign.check) in failed
             fires = Firing(sign, tiers[0].since or now, channels, hushed, cannot_run=cannot_run)
             burn = {one.name: one for one in slo.tiers} if slo is not None else {}

@@ -52,17 +52,8 @@ class Location:
         return f"table {self.schema + '.' if self.schema else ''}{self.table}"
 
 
-@dataclass(frozen=True)
-class Columns:
-    """The columns of some rows.
-
-    Args:
-        declared: Type of each, as the engine names it.
-        optional: Those that some files have and others do not.
-    """
-
-    declared: Mapping[str, str]
-    optional: frozenset[str] = frozenset()
+# Columns of the files of some rows, each with its types in these files; MISSING among them where a file lacks it.
+OwnColumns = Mapping[str, frozenset[str]]
 
 
 def _fetch(connection: sa.Connection, statement: Statement, most: int) -> Sequence[Row]:
@@ -92,7 +83,7 @@ class Dialect:
     cancel: Callable[[Any], None]
     has_native_time: bool = True
     fetch: Callable[[sa.Connection, Statement, int], Sequence[Row]] = _fetch
-    columns: Callable[[sa.Connection, str, Statement], Columns | None] = lambda _connection, _name, _statement: None
+    columns: Callable[[sa.Connection, str, Statement], OwnColumns | None] = lambda _connection, _name, _statement: None
     sever: Callable[[Any], None] | None = None
 
 
@@ -130,13 +121,13 @@ class Session:
             raise EngineError(f"engine {self.engine.name}: {what} returned more than {row_limit:,} rows")
         return [tuple(row) for row in rows]
 
-    def columns(self, dataset: str, statement: Statement) -> Columns | None:
+    def columns(self, dataset: str, statement: Statement) -> OwnColumns | None:
         """Return the columns of what a statement reads of a dataset; None where all that it reads has all columns.
 
         Raises:
             EngineError: It cannot be read.
         """
-        found: Columns | None = self._guard(
+        found: OwnColumns | None = self._guard(
             lambda: self.engine.dialect.columns(self._connection, dataset, statement), f"columns of {dataset}"
         )
         return found

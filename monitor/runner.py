@@ -20,7 +20,7 @@ from checks.measure import Listing, Measure, Row, Tally, combined
 from checks.rows import Rows, is_source
 from checks.window import MICROSECOND, Window, moment
 from monitor.clock import Clock
-from monitor.engine import Columns
+from monitor.engine import OwnColumns
 from monitor.errors import EngineError
 from monitor.objectives import points
 from monitor.records import Judged, SloPoint
@@ -47,7 +47,8 @@ class Task:
     listings: list[Listing] = field(default_factory=list)
     tallies: list[Tally] = field(default_factory=list)
     found: dict[str, Sequence[Row]] = field(default_factory=dict)
-    columns: Columns = field(default_factory=lambda: Columns({}))
+    columns: Mapping[str, str] = field(default_factory=dict)
+    own_columns: OwnColumns | None = None
     error: str | None = None
     duration_seconds: float = 0.0
 
@@ -232,14 +233,14 @@ class Runner:
             task.listings = [part for part in parts if isinstance(part, Listing)]
 
     def _look(self, resolver: Resolver, dataset: Dataset, tasks: Sequence[Task]) -> None:
-        """Note the columns of each window: those of its own files, where the engine tells files apart."""
-        whole = Columns({name: column.declared for name, column in dataset.columns.items()})
+        """Note the columns of each window, and those of its own files, where the engine tells files apart."""
+        columns = {name: column.declared for name, column in dataset.columns.items()}
         for task in tasks:
-            task.columns = whole
+            task.columns = columns
             if task.check.looks_at_columns and not task.error:
                 rows = Rows(dataset, task.window)
                 statement = select(func.count()).select_from(dataset.table).where(rows.belongs)
-                task.columns = resolver.session(dataset.name).columns(dataset.name, statement) or whole
+                task.own_columns = resolver.session(dataset.name).columns(dataset.name, statement)
 
     # -- asking ----------------------------------------------------------------------------------
 
@@ -359,9 +360,8 @@ def _learnt(check: Check[Any], rows: Rows, _baseline: Baseline) -> Sequence[Meas
 def _tally(task: Task) -> Tally:
     dataset = (task.measures or task.listings)[0].rows.dataset.name
     whole = combined(task.tallies) if task.tallies else Tally(dataset, task.window)
-    columns, optional = task.columns.declared, task.columns.optional
-    found = dict(task.found)
-    return replace(whole, dataset=dataset, window=task.window, listings=found, columns=columns, optional=optional)
+    found, columns, own = dict(task.found), task.columns, task.own_columns
+    return replace(whole, dataset=dataset, window=task.window, listings=found, columns=columns, own_columns=own)
 
 
 def _fail(tasks: Iterable[Task], reason: str) -> None:

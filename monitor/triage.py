@@ -88,9 +88,13 @@ def triage(store: Store, span: Window, about: Collection[tuple[str, str]] = ()) 
 def _began_with(one: Deviation, found: Sequence[Deviation], about: Collection[tuple[str, str]]) -> bool:
     """Return whether something began with the alarm or shortly before; what was there long before explains no start."""
     own = [two for two in found if (two.verdict.dataset, two.verdict.check) in about]
+    # What is bad has no cause in runs that failed before it was.
+    own = [two for two in own if two.verdict.outcome is Outcome.BAD] or own
     if not own or one in own:
         return True
     first = min(own, key=lambda two: two.began)
+    if one.verdict.outcome is Outcome.ERROR and one.last.end <= first.began:
+        return False
     shortly = CALM_WINDOWS * max(one.first.duration, first.first.duration)
     return one.began >= first.began - shortly
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 
 from alerts.http import Client
+from alerts.message import Alert
 from alerts.notifier import DeliveryError
 from monitor import log, outbox
 from monitor.alerting import Alerting
-from monitor.channels import notifiers, told
+from monitor.channels import notifiers
 from monitor.clock import Clock
 from monitor.delivery import Delivery
 from monitor.errors import RecwatchError
@@ -56,8 +58,9 @@ class Watch:
                 return
             try:
                 if self._alerting is None:
-                    self._readdress(now)
-                    self._alerting = Alerting(self._store, self._pipeline, now)
+                    alerting = Alerting(self._store, self._pipeline, now)
+                    self._readdress(alerting, now)
+                    self._alerting = alerting
                 messages = self._alerting.evaluate(now)
             except RecwatchError as error:
                 self._alerting = None
@@ -70,10 +73,13 @@ class Watch:
             self._repeat(now)
             self._beat(now)
 
-    def _readdress(self, now: datetime) -> None:
+    def _readdress(self, alerting: Alerting, now: datetime) -> None:
         """Send what waits for channels that a new configuration does not have to those that it has."""
-        config = self._pipeline.config
-        lost = outbox.readdress(self._store, config.channels, lambda alert: told(config, alert.severity), now)
+
+        def told(alert: Alert) -> Iterable[str]:
+            return alerting.channels(next((problem.name for problem in alert.problems), ""), alert.severity)
+
+        lost = outbox.readdress(self._store, self._pipeline.config.channels, told, now)
         if lost:
             log.error("messages_readdressed", messages=lost, error="their channels are not configured any more")
 

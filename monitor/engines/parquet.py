@@ -18,7 +18,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from checks.dataset import ColumnType
-from monitor.engine import Columns, kind_of
+from checks.measure import MISSING
+from monitor.engine import OwnColumns, kind_of
 from monitor.engines.bounds import Bound, Bounds
 
 # Paths in one statement; what a thousand of some columns have to tell does not fit into the default memory.
@@ -137,25 +138,46 @@ class Index:
         kept = self._kept(connection, listed, wanted) | set(listed.samples)
         return [path for path in listed.files if path in kept]
 
-    def columns(self, connection: sa.Connection, listed: Listed, wanted: Sequence[Bounds]) -> Columns | None:
-        """Return the columns of the files that may hold a row within any of the bounds; None if there is none.
+    def columns(self, connection: sa.Connection, listed: Listed, wanted: Sequence[Bounds]) -> OwnColumns | None:
+        """Return the columns of the files that may hold a row within any of the bounds; None if there is no such file.
 
-        A column that these declare alike has their type, any other that of all files.
+        A file in which all values of a column are null tells no type of it.
+
+        Cost:
+            The footers of these files, where a column has not the type that all files together give it.
         """
         paths = self._kept(connection, listed, wanted) if all(wanted) else set(listed.files)
-        shapes = list({id(shape): shape for shape in (listed.files[path].shape for path in paths)}.values())
-        if not shapes:
+        if not paths:
             return None
-        found, optional = {}, set()
+        types = {path: listed.files[path].shape.types for path in paths}
+        usual = {name.lower(): column.declared for name, column in listed.columns.items()}
+        odd = {name for known in types.values() for name, declared in known.items() if usual.get(name) != declared}
+        void = set(self._void(connection, sorted(paths), odd - listed.parted))
+        found = {}
         for name, column in listed.columns.items():
-            declared = {shape.types.get(name.lower()) for shape in shapes}
-            if declared == {None} and name.lower() not in listed.parted:
+            key = name.lower()
+            if key in listed.parted:
+                found[name] = frozenset({column.declared})
                 continue
-            if None in declared and name.lower() not in listed.parted:
-                optional.add(name)
-            (only,) = declared if len(declared) == 1 and declared != {None} else (column.declared,)
-            found[name] = str(only)
-        return Columns(found, frozenset(optional))
+            having = [path for path in paths if key in types[path]]
+            told = {types[path][key] for path in having if (path, key) not in void}
+            if having:
+                found[name] = frozenset(told | ({MISSING} if len(having) < len(paths) else set()))
+        return found
+
+    def _void(self, connection: sa.Connection, paths: Sequence[str], columns: set[str]) -> Iterator[tuple[str, str]]:
+        """Yield path and column where a column has no value but null."""
+        if not columns:
+            return
+        names = ", ".join(_quoted(name) for name in sorted(columns))
+        for some in _chunks(paths):
+            statement = (
+                "SELECT file_name, lower(path_in_schema), sum(num_values - coalesce(stats_null_count, 0))"
+                f" FROM parquet_metadata({_spelt(some)}) WHERE lower(path_in_schema) IN ({names}) GROUP BY ALL"
+            )
+            for path, column, values in connection.exec_driver_sql(statement).fetchall():
+                if not values:
+                    yield path, column
 
     def _kept(self, connection: sa.Connection, listed: Listed, wanted: Sequence[Bounds]) -> set[str]:
         with self._lock:

@@ -11,7 +11,7 @@ import duckdb
 import sqlalchemy as sa
 
 from checks.measure import Row
-from monitor.engine import Columns, Location
+from monitor.engine import Location, OwnColumns
 from monitor.engines.bounds import Bounds, reads
 from monitor.engines.parquet import Index, Listed
 
@@ -91,7 +91,7 @@ def fetch(connection: sa.Connection, statement: Any, most: int) -> Sequence[Row]
     return connection.execute(statement).fetchmany(most)
 
 
-def columns(connection: sa.Connection, name: str, statement: Any) -> Columns | None:
+def columns(connection: sa.Connection, name: str, statement: Any) -> OwnColumns | None:
     """Return the columns of the files of a dataset that a statement can need; None where these are not told apart."""
     views: dict[str, View] = connection.info.get(_OF_CONNECTION, {})
     wanted = (reads(statement) or {}).get(name)

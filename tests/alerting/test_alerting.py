@@ -21,6 +21,7 @@ from monitor.delivery import Bucket, Delivery, deliver
 from monitor.outbox import Remembered
 from monitor.overview import incidents_lately
 from monitor.silences import Silence, maintenance
+from monitor.watch import Watch
 
 OpenShop = Callable[..., Any]
 MINUTE = timedelta(minutes=1)
@@ -136,6 +137,31 @@ def test_a_feed_that_is_looked_at_once_an_hour_is_no_emergency_between(open_shop
         ]
     emergencies = [minute for minute, alert in told if alert == "RecwatchFreshnessEmergency"]
     assert emergencies[0] == 120 + 125 + 1, "once two runs and max_age have passed, for a minute"
+
+
+def test_what_a_clock_dated_ahead_pages_once_and_not_after_each_restart(open_shop: OpenShop) -> None:
+    shop = open_shop()
+    shop.play("+" * 60)
+    shop.clock.move(timedelta(hours=12))
+    shop.play("-" * 3, "unknown_ids")
+    shop.clock.move(-timedelta(hours=12))
+    told = shop.play("+" * 20, "unknown_ids")
+    for _restart in range(3):
+        shop.restart(after=MINUTE)
+        told += shop.play("+" * 20, "unknown_ids")
+    assert [problem.name for alert in told for problem in alert.problems if problem.check == "unknown_ids"] == []
+
+
+def test_a_daemon_that_began_ahead_calls_checks_overdue_once_its_clock_is_right(open_shop: OpenShop) -> None:
+    shop = open_shop()
+    shop.clock.move(timedelta(days=1))
+    shop.restart()
+    shop.play("+" * 5)
+    shop.clock.move(-timedelta(days=1))
+    shop.play("+" * 5)
+    shop.restart()
+    told = [problem.alert for alert in shop.play("!" * 30) for problem in alert.problems]
+    assert "RecwatchCheckOverdue" in told
 
 
 @pytest.mark.parametrize("ahead", [timedelta(hours=1), timedelta(days=1)], ids=["an hour", "a day"])
@@ -283,9 +309,37 @@ def test_a_channel_that_is_renamed_hears_of_the_end(open_shop: OpenShop) -> None
     shop.reload()
     (end,) = shop.play("+" * 30)
     item = outbox.first(shop.store, "there")
+    assert [incident.channels for incident in shop.alerting.memory.board.incidents] == []
     assert (item.alert.transition, item.alert.state) == (2, State.RESOLVED)
     assert outbox.first(shop.store, "here") is None
     assert item.alert.key == end.key
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "own", "told"),
+    [
+        (("gone", "kept"), ("kept", "fresh"), (), {"kept", "fresh"}),
+        (("all", "team-a"), ("all", "team-b"), ("team-a", "team-b"), {"team-b"}),
+    ],
+)
+def test_who_takes_the_place_of_a_channel_hears_everything(
+    before: tuple[str, ...], after: tuple[str, ...], own: tuple[str, ...], told: set[str], open_shop: OpenShop
+) -> None:
+    def extra(channels: tuple[str, ...], at: int) -> dict[str, Any]:
+        found: dict[str, Any] = {"channels": {name: {"type": "console"} for name in channels}}
+        return {**found, "slos": {"freshness": {"channels": [own[at]]}}} if own else found
+
+    shop = open_shop(**extra(before, 0))
+    shop.play("+" * 30 + "-" * 12)
+    shop.extra = extra(after, 1)
+    shop.reload()
+    watch = Watch(shop.store, shop.pipeline, shop.clock)
+    watch._readdress(shop.alerting, shop.clock.now())
+    shop.play("+" * 30)
+    sent = outbox.history(shop.store, shop.clock.now() - timedelta(days=1))
+    assert [entry.alert.transition for entry in sent] == [2, 1]
+    for entry in sent:
+        assert {name for name, state in entry.channels.items() if state == "queued"} == told
 
 
 def test_what_waits_for_a_channel_that_is_gone_goes_to_the_others(open_shop: OpenShop) -> None:

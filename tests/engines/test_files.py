@@ -7,13 +7,13 @@ import random
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
-import yaml
 from sqlalchemy import and_, func, or_, select, text
 
 from checks.dataset import ColumnType, Dataset, Role, TimeUnit, dataset_table
@@ -133,35 +133,36 @@ def test_names_may_be_anything(engine: Engine, tmp_path: Path, name: str) -> Non
     assert [once(engine, f"{tmp_path}/*/*.parquet", hour) for hour in range(3)] == [10, 10, 10]
 
 
-def columns_of(engine: Engine, files: Any, number: float, hours: float = 1) -> tuple[dict[str, str], set[str]] | None:
-    """Return the columns of an hour, with their types, and which of them some of its files lack."""
+def columns_of(engine: Engine, files: Any, number: float, hours: float = 1) -> dict[str, set[str]] | None:
+    """Return the columns of an hour, each with its types in the hour's files; "" stands for files without it."""
     with engine.session() as session:
         events = opened(session, str(files))
         rows = Rows(events, hour_of(number, hours))
         found = session.columns("events", select(func.count()).select_from(events.table).where(rows.belongs))
-        return None if found is None else (dict(found.declared), set(found.optional))
+        return None if found is None else {name: set(types) for name, types in found.items()}
 
 
 def test_an_hour_has_the_columns_of_its_own_files(engine: Engine, tmp_path: Path) -> None:
     files = f"{tmp_path}/*.parquet"
     write(tmp_path / "0.parquet", 0, "i::INT AS item, {at} AS at, 'x' AS app")
     write(tmp_path / "1.parquet", 1, "i::INT AS item, {at} AS at")
-    write(tmp_path / "2.parquet", 2, "i::BIGINT AS item, {at} AS at, 1.5::DOUBLE AS Price")
-    base = {"item": "INTEGER", "at": "TIMESTAMP"}
-    assert columns_of(engine, files, 0) == ({**base, "app": "VARCHAR"}, set())
-    assert columns_of(engine, files, 1) == (base, set())
-    assert columns_of(engine, files, 2) == ({**base, "item": "BIGINT", "Price": "DOUBLE"}, set())
-    assert columns_of(engine, files, 0, hours=2) == ({**base, "app": "VARCHAR"}, {"app"})
-    # Of two types it has the one that holds both.
-    assert columns_of(engine, files, 1, hours=2) == ({**base, "item": "BIGINT", "Price": "DOUBLE"}, {"Price"})
+    write(tmp_path / "2.parquet", 2, "i::BIGINT AS item, {at} AS at, 1.5::DOUBLE AS Price, NULL::INT AS App")
+    base = {"item": {"INTEGER"}, "at": {"TIMESTAMP"}}
+    assert columns_of(engine, files, 0) == {**base, "app": {"VARCHAR"}}
+    assert columns_of(engine, files, 1) == base
+    new = {"item": {"BIGINT"}, "at": {"TIMESTAMP"}, "Price": {"DOUBLE"}, "app": set[str]()}
+    assert columns_of(engine, files, 2) == new, "what is null throughout has no type"
+    assert columns_of(engine, files, 0, hours=2) == {**base, "app": {"VARCHAR", ""}}
+    mixed = {"item": {"INTEGER", "BIGINT"}, "at": {"TIMESTAMP"}, "Price": {"DOUBLE", ""}, "app": {""}}
+    assert columns_of(engine, files, 1, hours=2) == mixed
     assert columns_of(engine, files, 5) is None, "there is no file to tell"
 
 
 def test_an_hour_whose_files_do_not_tell_their_times_has_the_columns_of_all(engine: Engine, tmp_path: Path) -> None:
     write(tmp_path / "0.parquet", 0, "i AS item, {at} AS at, 'x' AS app")
     write(tmp_path / "1.parquet", 1, "i AS item, ({at})::VARCHAR AS at")
-    declared, optional = columns_of(engine, f"{tmp_path}/*.parquet", 1) or ({}, set())
-    assert (declared.keys(), optional) == ({"item", "at", "app"}, {"app"})
+    found = columns_of(engine, f"{tmp_path}/*.parquet", 1)
+    assert found == {"item": {"BIGINT"}, "at": {"TIMESTAMP", "VARCHAR"}, "app": {"VARCHAR", ""}}
     duckdb.connect().execute(f"COPY (SELECT 1 AS item, TIMESTAMP '2026-03-01' AS at) TO '{tmp_path}/a.csv'")
     assert columns_of(engine, tmp_path / "a.csv", 1) is None
 
@@ -170,21 +171,30 @@ def test_a_column_that_is_part_of_the_paths_is_in_every_hour(engine: Engine, tmp
     write(tmp_path / "app=ios" / "0.parquet", 0)
     write(tmp_path / "app=web" / "1.parquet", 1)
     for hour in (0, 1):
-        assert columns_of(engine, f"{tmp_path}/*/*.parquet", hour) == (
-            {"item": "BIGINT", "at": "TIMESTAMP", "app": "VARCHAR"}, set(),
-        )  # fmt: skip
+        found = columns_of(engine, f"{tmp_path}/*/*.parquet", hour)
+        assert found == {"item": {"BIGINT"}, "at": {"TIMESTAMP"}, "app": {"VARCHAR"}}
 
 
-def schema_verdict(tmp_path: Path, checked: float, learnt: Window) -> tuple[str, str]:
-    text = "datasets: {events: {files: FILES, roles: {event_time: at, item: item}}}".replace(
-        "FILES", f"{tmp_path}/*.parquet"
-    )
-    config = Config.model_validate({"pipeline": "shop", **yaml.safe_load(text)})
+def schema_verdict(tmp_path: Path, checked: float, learnt: Window, forget: str = "") -> tuple[str, str]:
+    """Return what the contract says of an hour's columns, against those of a reference.
+
+    Args:
+        tmp_path: Where the files are.
+        checked: Which hour.
+        learnt: The reference.
+        forget: A part of the recorded contract that is as if it had not been recorded.
+    """
+    datasets = {"events": {"files": f"{tmp_path}/*.parquet", "roles": {"event_time": "at", "item": "item"}}}
+    config = Config.model_validate({"pipeline": "shop", "datasets": datasets})
     with closing(build(config)) as pipeline, closing(Store(f"sqlite:///{tmp_path}/state.db", "shop")) as store:
         runner = Runner(pipeline, store, ManualClock(START + 20 * HOUR))
         check = next(check for check in pipeline.checks["events"] if check.id == "contract")
         built = Builder(runner, store).build_reference("events", check, learnt, pinned=False)
         assert built.problem is None, built.problem
+        if forget:
+            saved = store.saved_baseline("events", "contract")
+            assert saved is not None
+            store.save_baseline(replace(saved, frozen={k: v for k, v in saved.frozen.items() if k != forget}))
         (judged,) = runner.run("events", [(check, hour_of(checked))])
         (found,) = [verdict for verdict in judged.verdicts if verdict.feature == "schema"]
         return found.outcome.value, found.reason
@@ -199,6 +209,7 @@ def test_a_contract_notices_a_column_that_newer_files_lack(tmp_path: Path) -> No
     assert schema_verdict(tmp_path, 3, learnt)[0] == "good"
     assert schema_verdict(tmp_path, 4, learnt) == ("bad", "columns removed: app")
     assert schema_verdict(tmp_path, 5, learnt)[0] == "good", "it is over when the files have it again"
+    assert schema_verdict(tmp_path, 4, learnt, forget="types")[0] == "good", "as it was recorded before, of all files"
 
 
 def test_a_column_that_only_some_files_ever_had_may_be_missing(tmp_path: Path) -> None:
@@ -206,6 +217,18 @@ def test_a_column_that_only_some_files_ever_had_may_be_missing(tmp_path: Path) -
     for hour in range(3):
         write(tmp_path / f"web-{hour}.parquet", hour, rows=2000)
     assert schema_verdict(tmp_path, 2, hour_of(0, 2))[0] == "good"
+
+
+def test_a_type_that_some_files_of_the_reference_had_is_no_change(tmp_path: Path) -> None:
+    """As pandas writes them: whole numbers as floats where one is missing, and nothing at all as any type."""
+    for hour in range(6):
+        price = {1: "i::DOUBLE", 5: "i::VARCHAR"}.get(hour, "i")
+        app = "NULL::INTEGER" if hour in (2, 4) else "'x'"
+        columns = f"i AS item, {{at}} AS at, {price} AS price, {app} AS app"
+        write(tmp_path / f"{hour}.parquet", hour, columns, rows=2000)
+    learnt = hour_of(0, 3)
+    assert [schema_verdict(tmp_path, hour, learnt)[0] for hour in (1, 3, 4)] == ["good"] * 3
+    assert schema_verdict(tmp_path, 5, learnt) == ("bad", "columns retyped: price BIGINT, DOUBLE to VARCHAR")
 
 
 def test_partitions_keep_the_type_that_all_paths_give_them(engine: Engine, tmp_path: Path) -> None:

@@ -86,6 +86,11 @@ STORIES = {
     "burns, then no engine": Story("+" * 60 + "-" * 20 + "!" * 90 + "+" * 30),
     "over, then no engine": Story("+" * 60 + "-" * 20 + "+" * 15 + "!" * 45 + "+" * 30),
     "over, then no traffic": Story("+" * 60 + "-" * 20 + "+" * 15 + "?" * 45 + "+" * 30, check="ingestion"),
+    "nothing counted yet": Story("?" * 40 + "!" * 40 + "-" * 20 + "+" * 20, check="ingestion", old_by=timedelta(0)),
+    "two lost events": Story(
+        "?" * 60 + "-" + "?" * 40 + "-" + "?" * 60, check="ingestion", events=1, bad_share=1, slo={"min_events": 500}
+    ),
+    "good, then unknown at once": Story("+" * 90 + "-" * 20 + "=" + "?" * 60 + "+" * 20),
     "not quite down": Story("+" * 60 + "-" * 15 + "+" * 30, check="ingestion", bad_share=0.4),
 }
 
@@ -125,7 +130,9 @@ class Play:
                 continue
             self.alerting = self.alerting or Alerting(self.store, self.pipeline, now)
             if minute % self.story.every == 0:
-                self._commit(now, what)
+                # A step that catches up may commit two windows.
+                for each in {"=": "+?"}.get(what, what):
+                    self._commit(now, each, behind=int(what == "=" and each == "+"))
             self.alerting.evaluate(now)
             for alarm in firing(self.alerting.memory.alarms).values():
                 if alarm.sign.alert not in ASKED:
@@ -133,8 +140,9 @@ class Play:
                 self.ours.setdefault(f"{alarm.sign.alert} {alarm.sign.tier}", []).append(minute)
             self._scrape(minute, now)
 
-    def _commit(self, now: datetime, what: str) -> None:
-        window, bad = Window(now - self.story.every * MINUTE, now), round(self.story.events * self.story.bad_share)
+    def _commit(self, now: datetime, what: str, behind: int = 0) -> None:
+        end, bad = now - behind * MINUTE / 2, round(self.story.events * self.story.bad_share)
+        window = Window(end - self.story.every * MINUTE, end)
         outcome = OUTCOMES[what]
         counted = {"good": self.story.events - (bad if what == "-" else 0), "total": self.story.events}
         ratio = counted if self.story.check == "ingestion" and what in "+-" else {}
@@ -231,6 +239,7 @@ def test_the_stories_are_worth_playing(tmp_path: Path) -> None:
     said = {}
     for name in (
         "outage", "outage of events", "blip", "down, checked rarely", "burns, then no engine", "over, then no engine",
+        "two lost events",
     ):  # fmt: skip
         (tmp_path / name).mkdir()
         play = Play(STORIES[name], tmp_path / name)
@@ -240,6 +249,7 @@ def test_the_stories_are_worth_playing(tmp_path: Path) -> None:
     assert "RecwatchSloBudgetBurn page_fast" in said["outage"]
     assert "RecwatchSloBudgetBurn page_fast" in said["outage of events"]
     assert said["blip"] == {}
+    assert set(said["two lost events"]) == {"RecwatchSloNoData "}
     ((first, last),) = said["down, checked rarely"]["RecwatchIngestionDown "]
     assert (first, last) == (75, 184), "one alarm from the second bad run until the first good one, and a little longer"
     ((_first, last),) = said["burns, then no engine"]["RecwatchSloBudgetBurn page_fast"]

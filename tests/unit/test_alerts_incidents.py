@@ -166,6 +166,16 @@ def test_bad_data_is_no_reason_for_a_check_that_fails_to_judge_nothing() -> None
     assert messages[0].consequences == ("RecwatchSloNoData of events-contract, which ingestion explains",)
 
 
+def test_what_is_explained_by_what_is_explained_is_listed_with_what_people_are_told_of() -> None:
+    run = Run()
+    (told,) = run.after(0, firing("ingestion", PAGE), firing("contract", PAGE), firing("contract", TICKET, NO_DATA))
+    assert [problem.check for problem in told.problems] == ["ingestion"]
+    assert told.consequences == (
+        "RecwatchSloNoData of events-contract, as its check cannot judge any more",
+        "events-contract, which ingestion explains",
+    )
+
+
 def test_what_is_told_itself_is_not_kept_quiet_for_another() -> None:
     """The ticket about an objective that pages is needless because of the page, whatever else burns upstream."""
     run, slow = Run(), firing("unknown_ids", TICKET, linger=360 * MINUTE)

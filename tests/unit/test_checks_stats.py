@@ -126,6 +126,7 @@ class TestClosedLimits:
         by_hand = 2 * 2 * (1 - NormalDist().cdf(0.165 / 0.05))
         assert stats.l_infinity_p_value(0.165, (50, 50), 200, 200) == pytest.approx(by_hand)
         assert stats.l_infinity_p_value(0, (50, 50), 200, 200) == 1.0
+        assert stats.l_infinity_p_value(0, (50, 0), 200, 200) == 1.0
         assert stats.l_infinity_p_value(0.3, (50, 0), 200, 200) == 0.0, "a bin that was empty has filled"
 
     def test_one_bin_has_limit_0(self) -> None:

@@ -129,6 +129,15 @@ def test_what_cannot_run_says_nothing_of_the_data(store: Store) -> None:
     assert told(store, "ingestion", 6).startswith("Most likely check that cannot run: engine main: connection refused")
 
 
+def test_a_failure_that_was_over_before_is_not_the_cause(store: Store) -> None:
+    for minute in range(1, 40):
+        window = Window(NOON + (minute - 1) * MINUTE, NOON + minute * MINUTE)
+        failed = Verdict("unknown_ids", "events", window, Outcome.ERROR, "", reason="engine main: connection refused")
+        store.commit(Judged("unknown_ids", "events", window, [failed], window.end, 0.1))
+    bad(store, "unknown_ids", range(40, 60))
+    assert told(store, "unknown_ids", 60).startswith("Most likely client release dropping ids")
+
+
 def test_a_check_that_cannot_run_any_more_keeps_what_it_had_found(store: Store) -> None:
     bad(store, "ingestion", range(1, 6))
     for minute in range(6, 20):
