@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from enum import StrEnum
 
 from sqlalchemy import Column, TableClause, table
@@ -99,6 +100,20 @@ class Dataset:
     links: Mapping[str, Dataset] = field(default_factory=dict)
     sources: tuple[str, ...] = ()
     lost: Mapping[Role, str] = field(default_factory=dict)
+
+    def no_column(self, name: str, what: str = "") -> str:
+        """Return that the data has no column of a name, and which one may have been meant.
+
+        Args:
+            name: The column.
+            what: What it is to be, for the text.
+        """
+        close = get_close_matches(name, self.columns, 1)
+        outer = name.partition(".")[0]
+        hint = f"; did you mean {close[0]}?" if close else ""
+        if not close and outer in self.columns:
+            hint = f"; a field within {outer} is no column, name it in a view"
+        return f"column {name}{f' ({what})' if what else ''} is not in the data{hint}"
 
     def kind(self, role: Role) -> Kind:
         """Return the type family of the column that plays a role."""

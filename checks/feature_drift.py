@@ -102,7 +102,7 @@ class FeatureDrift(Check[FeatureDriftSettings]):
         listings: list[Measure | Listing] = [Measure(rows, {"rows": Aggregate(func.count())})]
         for name in rows.dataset.features:
             if name not in rows.dataset.columns:
-                continue
+                raise ValueError(f"features: {rows.dataset.no_column(name)}")
             raw = rows.dataset.table.c[name]
             if rows.dataset.columns[name].kind.is_numeric:
                 listings.append(Listing(f"quantiles:{name}", rows, _quantiles(rows, name, self.settings.bins), 110))

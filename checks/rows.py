@@ -238,5 +238,4 @@ def require(dataset: Dataset, *roles: Role) -> None:
     """
     for role in roles:
         if role in dataset.lost:
-            column = dataset.lost[role]
-            raise ValueError(f"column {column} (role {role}) of dataset {dataset.name} is not in the data any more")
+            raise ValueError(dataset.no_column(dataset.lost[role], f"role {role} of dataset {dataset.name}"))

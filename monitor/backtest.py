@@ -24,7 +24,7 @@ from monitor.config import Config
 from monitor.errors import RecwatchError
 from monitor.records import Judged
 from monitor.resolve import Pipeline, build
-from monitor.runner import Runner
+from monitor.runner import Runner, worst
 from monitor.schedule import due
 from monitor.store import Store
 
@@ -159,7 +159,7 @@ class _Replay:
             marks.update({check.id: window.end for check, window in pairs})
 
     def _count(self, judged: Judged) -> None:
-        outcome = judged.verdicts[0].outcome.value
+        outcome = worst(judged.verdicts).value
         self._found.runs[outcome] = self._found.runs.get(outcome, 0) + 1
 
     def _renew(self, now: datetime) -> None:

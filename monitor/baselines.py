@@ -10,7 +10,7 @@ from typing import Any
 from checks.check import Check
 from checks.window import Window
 from monitor.errors import EngineError
-from monitor.records import SavedBaseline
+from monitor.records import Judged, SavedBaseline
 from monitor.runner import Runner
 from monitor.store import Store
 
@@ -73,7 +73,9 @@ class Builder:
                 self._progress(done, total, what)
                 done += 1
                 found = replace(found, windows=found.windows + 1, problem=found.problem or problem)
-            built.append(found)
+            # What cannot run here was not asked for, unless by name.
+            if only or (dataset, check.id) not in self._runner.disabled:
+                built.append(found)
         self._progress(total, total, "")
         return built
 
@@ -101,15 +103,23 @@ class Builder:
         return [window for window in reversed(windows) if window.end not in kept]
 
     def _replay(self, dataset: str, check: Check[Any], windows: Sequence[Window]) -> Iterator[str | None]:
-        """Judge past windows and keep their figures, without counting anything; yield problems."""
+        """Judge past windows and keep their figures, without counting anything; yield problems.
+
+        Empty windows before the first rows and after the last ones are no history: nobody was watching, or nothing
+        was there yet. Between rows they are.
+        """
+        waiting, found = list[Judged](), False
         for window in windows:
             for judged in self._runner.run(dataset, [(check, window)]):
                 if judged.failed:
                     yield judged.verdicts[0].reason
                     return
-                past = replace(judged, increments=(), gauges=(), advances=False)
-                self._store.commit_past(past)
-                yield None
+                waiting.append(replace(judged, increments=(), gauges=(), advances=False))
+                if any(judged.figures.values()):
+                    for past in waiting if found else waiting[-1:]:
+                        self._store.commit_past(past)
+                    waiting, found = [], True
+            yield None if found or window is not windows[-1] else f"no rows from {windows[0].start:%Y-%m-%d %H:%M} on"
 
 
 def reference_span(check: Check[Any], now: datetime, length: timedelta) -> Window:

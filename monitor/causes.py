@@ -12,7 +12,7 @@ from checks.window import Window
 
 # What the contract says of columns, against what it says of values.
 COLUMN_CHANGES = ("columns_removed", "columns_added", "columns_retyped")
-LOST_COLUMN = ("is not in the data any more", "the column is gone")
+LOST_COLUMN = (") is not in the data", "the column is gone")
 
 
 @dataclass(frozen=True)

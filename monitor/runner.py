@@ -203,7 +203,7 @@ class Runner:
         lost = [role for role in (*task.check.uses, clock) if role in dataset.lost]
         if lost:
             role = lost[0]
-            task.error = f"column {dataset.lost[role]} (role {role}) is not in the data any more"
+            task.error = dataset.no_column(dataset.lost[role], f"role {role}")
             return False
         reason = task.check.absent(dataset)
         if reason is not None:

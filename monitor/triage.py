@@ -133,7 +133,7 @@ def _of_one_time(bad: Sequence[Verdict], about: Collection[tuple[str, str]]) -> 
     last: dict[tuple[str, str, str], list[Verdict]] = {}
     for verdict in bad:
         so_far = last.setdefault((verdict.dataset, verdict.check, str(verdict.subject)), [])
-        if so_far and verdict.window.start - so_far[-1].window.end > CALM_WINDOWS * verdict.window.duration:
+        if so_far and _is_over(so_far[-1], verdict):
             so_far.clear()
         so_far.append(verdict)
     own = max((_when(found[-1]) for (*of, _), found in last.items() if tuple(of) in about), key=_end, default=None)
@@ -145,7 +145,18 @@ def _stood(found: Sequence[Verdict], own: Window) -> bool:
     """Return whether something was bad during a window; a longer window holds until the next one like it is judged."""
     last = found[-1].window
     holds = last.duration if last.duration > own.duration else timedelta(0)
-    return found[0].window.start < own.end and last.end + holds > own.start
+    if found[-1].measure == "lag_seconds":
+        # An age is looked at again long before its window is over.
+        holds = last.end - found[-2].window.end if len(found) > 1 else timedelta(0)
+    return _when(found[0]).start < own.end and last.end + holds > own.start
+
+
+def _is_over(last: Verdict, verdict: Verdict) -> bool:
+    """Return whether what was bad last was over before a verdict found it bad again."""
+    if verdict.measure == "lag_seconds" and verdict.value:
+        # The newest event came after it.
+        return verdict.window.end - timedelta(seconds=verdict.value) >= last.window.end
+    return verdict.window.start - last.window.end > CALM_WINDOWS * verdict.window.duration
 
 
 def _when(verdict: Verdict) -> Window:

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from checks.window import Window
+from monitor.alerting import saved
 from monitor.commands import config_option
 from monitor.load import load
 from monitor.store import Store
@@ -26,7 +27,8 @@ from monitor.triage import postmortem, told, triage
 def command(path: Path, since: datetime | None, until: datetime | None, out: Path | None) -> None:
     """Say what deviated first, what the most likely cause is, and which segment it comes from.
 
-    It reads the state alone, so it works while the data cannot be reached.
+    It reads the state alone, so it works while the data cannot be reached. While an incident is open, and no time is
+    given, it is about that one.
     """
     config, now = load(path), datetime.now(UTC)
     end = until or now
@@ -34,8 +36,14 @@ def command(path: Path, since: datetime | None, until: datetime | None, out: Pat
     if start >= end:
         raise click.UsageError("--since must lie before --to")
     with closing(Store(config.state.get_secret_value(), config.pipeline)) as store:
-        found = triage(store, Window(start, end))
+        found = triage(store, Window(start, end), set() if since or until else _open(store))
     click.echo(told(found))
     if out is not None:
         out.write_text(postmortem(found, now), encoding="utf-8")
         click.echo(f"\n{out}: the skeleton of a postmortem")
+
+
+def _open(store: Store) -> set[tuple[str, str]]:
+    """Return the datasets and checks of open incidents."""
+    members = [member for incident in saved(store).board.incidents for member in incident.members.values()]
+    return {(member.found.sign.dataset, member.found.sign.check) for member in members if member.until is None}

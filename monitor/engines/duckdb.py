@@ -22,10 +22,11 @@ from monitor.errors import EngineError
 
 # Each thread of each scan holds twice the largest object; by default that is 32 MB, and some statements have six scans.
 _OBJECTS = "maximum_object_size = 2_097_152"
+# Each file of each scan has several buffers, 32 MB each by default: four small compressed files would not fit.
+_BUFFERS = "buffer_size = 4_194_304"
 READERS = {
     ".parquet": "read_parquet({files}, union_by_name = true)",
-    ".csv": "read_csv({files}, union_by_name = true)",
-    ".tsv": "read_csv({files}, union_by_name = true)",
+    **dict.fromkeys((".csv", ".tsv"), "read_csv({files}, union_by_name = true, " + _BUFFERS + ")"),
     **dict.fromkeys((".json", ".jsonl", ".ndjson"), "read_json({files}, union_by_name = true, " + _OBJECTS + ")"),
 }
 # With one or two threads DuckDB keeps a grouping in one table, and a join with a million ids that follows it spills:

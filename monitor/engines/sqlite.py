@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
@@ -15,7 +16,12 @@ from monitor.engines.tables import open_table
 
 
 def _create(url: str, options: Mapping[str, Any]) -> sa.Engine:
-    return sa.create_engine(url, poolclass=NullPool)
+    parsed = sa.engine.make_url(url)
+    if parsed.database and parsed.database != ":memory:" and not parsed.database.startswith("file:"):
+        # A file that is not there is an error, and not a new one.
+        query = {**parsed.query, "mode": "rw", "uri": "true"}
+        parsed = parsed.set(database=f"file:{quote(parsed.database)}", query=query)
+    return sa.create_engine(parsed, poolclass=NullPool)
 
 
 def _prepare(connection: sa.Connection, options: Mapping[str, Any]) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from checks.window import Window
 from monitor.faults import Fault
+from monitor.store import Store
 from monitor.stream import LiveWriter, Stream, StreamSettings
 
 START = datetime(2026, 3, 3, 12, 0, tzinfo=UTC)
@@ -170,6 +173,34 @@ def test_baselines_are_built_shown_pinned_used_and_dropped(recwatch: Recwatch, c
     assert recwatch("baseline", "drop", "-c", config).code == 0
     after = recwatch("check", "-c", config, "--json", "--only", "popularity", *span(START + 9 * MINUTE, 1))
     assert json.loads(after.out)["verdict"] == "unknown"
+
+
+def test_a_span_without_data_is_no_history(recwatch: Recwatch, config: str) -> None:
+    longer = Window(START - timedelta(minutes=30), START + timedelta(minutes=30))
+    built = recwatch("baseline", "build", "-c", config, "--only", "ingestion", *span(longer.start, 60))
+    assert built.code == 0, built
+    with closing(Store(f"sqlite:///{Path(config).with_name('state.db')}", "default")) as store:
+        ends = store.window_ends("events", "ingestion", longer)
+    assert (min(ends), max(ends)) == (START + MINUTE, START + 14 * MINUTE)
+    built = recwatch("baseline", "build", "-c", config, "--only", "ingestion", *span(START - timedelta(days=365), 60))
+    assert built.code == 3
+    assert "ingestion on events: no rows from" in built.err
+
+
+def test_a_misspelt_feature_is_named(recwatch: Recwatch, config: str) -> None:
+    text = Path(config).read_text()
+    Path(config).write_text(text.replace("features: [device]", "features: [device, prise]"))
+    built = recwatch("baseline", "build", "-c", config, "--only", "feature_drift", *span(START, 10))
+    assert built.code == 3
+    assert "features: column prise is not in the data" in built.err
+
+
+def test_a_misspelt_column_is_named_with_what_may_have_been_meant(recwatch: Recwatch, config: str) -> None:
+    Path(config).write_text(Path(config).read_text().replace("user: user_id", "user: userid"))
+    said = recwatch("check", "-c", config, "--json", "--only", "unknown_ids", *span(START, 2))
+    assert said.code == 3
+    reasons = [json.loads(line)["reason"] for line in said.out.splitlines()]
+    assert reasons == ["column userid (role user) is not in the data; did you mean user_id?"]
 
 
 def test_a_reference_without_enough_rows_says_so_and_exits_3(recwatch: Recwatch, config: str) -> None:

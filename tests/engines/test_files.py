@@ -340,6 +340,15 @@ def test_memory_grows_with_threads_and_for_json_unless_the_configuration_says_ho
         assert float(number) * {"MiB": 2**20, "GiB": 2**30}[unit] == pytest.approx(1e6 * limit_mb, rel=0.05)
 
 
+def test_many_small_compressed_files_are_read_within_the_default_memory(engine: Engine, tmp_path: Path) -> None:
+    """The buffers of CSV are 32 MB each by default, and each file has its own."""
+    for day in range(12):
+        at = f"TIMESTAMP '2026-03-01' + INTERVAL (i + {86_400 * day}) SECOND"
+        rows = f"SELECT i AS item, {at} AS at FROM range(9000) t(i)"
+        duckdb.connect().execute(f"COPY ({rows}) TO '{tmp_path}/{day:02}.csv.gz' (HEADER)")
+    assert once(engine, f"{tmp_path}/*.csv.gz", 24) == 3600
+
+
 def test_a_thousand_wide_files_are_looked_into_within_the_default_memory(engine: Engine, tmp_path: Path) -> None:
     wide = ", ".join(f"i AS feature_{number}" for number in range(60))
     write(tmp_path / "0000.parquet", 0, f"i AS item, {{at}} AS at, {wide}")

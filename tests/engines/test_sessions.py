@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sqlite3
 import sys
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import duckdb
 import pytest
-from sqlalchemy import column, func, select, table, text
+from sqlalchemy import URL, column, func, select, table, text
 
 from monitor.engine import Location
 from monitor.engines import connect
@@ -25,7 +27,27 @@ ENDLESS = {
 def url_of(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
     if name == "postgresql":
         return str(request.getfixturevalue("postgresql"))
+    (tmp_path / "shop.sqlite").touch()
     return "duckdb:///:memory:" if name == "duckdb" else f"sqlite:///{tmp_path}/shop.sqlite"
+
+
+def test_a_sqlite_file_that_is_not_there_is_an_error_and_stays_so(tmp_path: Path) -> None:
+    engine = connect("shop", f"sqlite:///{tmp_path}/no such%20file?.sqlite")
+    said = "engine shop .* cannot be reached: unable to open database file"
+    with pytest.raises(EngineError, match=said), engine.session():
+        pass
+    engine.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sqlite_file_may_have_any_name(tmp_path: Path) -> None:
+    place = tmp_path / "my shop%20#1.sqlite"
+    with closing(sqlite3.connect(place)) as database:
+        database.execute("CREATE TABLE t (n)")
+    engine = connect("shop", URL.create("sqlite", database=str(place)).render_as_string())
+    with engine.session() as session:
+        assert session.run(select(func.count()).select_from(text("t")), 1) == [(0,)]
+    engine.close()
 
 
 @pytest.mark.parametrize("name", ENDLESS)

@@ -129,6 +129,18 @@ def test_what_cannot_run_says_nothing_of_the_data(store: Store) -> None:
     assert told(store, "ingestion", 6).startswith("Most likely check that cannot run: engine main: connection refused")
 
 
+def test_an_age_that_was_over_is_not_the_cause_of_what_begins_after(store: Store) -> None:
+    """The window of freshness reaches back for an hour, and is judged each minute."""
+    bad(store, "freshness", range(20, 26), 60 * MINUTE, times_its_limit=3)
+    bad(store, "duplicates", range(28, 33))
+    said = told(store, "duplicates", 33)
+    assert said.startswith("Most likely retry storm: copies")
+    assert "freshness" not in said
+    # Old again, after a newer event: that began by itself.
+    bad(store, "freshness", range(40, 43), 60 * MINUTE, times_its_limit=3)
+    assert "(3 windows, until 12:42:00)" in told(store, "freshness", 43)
+
+
 def test_a_failure_that_was_over_before_is_not_the_cause(store: Store) -> None:
     for minute in range(1, 40):
         window = Window(NOON + (minute - 1) * MINUTE, NOON + minute * MINUTE)
