@@ -40,9 +40,16 @@ class Deviation:
 
     @property
     def strain(self) -> float:
-        """How many times over its limit the value was; infinite over a limit of 0."""
+        """How many times over its limit the value was, or under one that it fell short of; infinite where one is 0."""
         value, limit = self.verdict.value or 0.0, self.verdict.limit or 0.0
-        return value / limit if limit else float("inf")
+        larger, smaller = (limit, value) if self.fell_short else (value, limit)
+        return larger / smaller if smaller else float("inf")
+
+    @property
+    def fell_short(self) -> bool:
+        """Whether the value was bad for being less than its limit."""
+        value, limit = self.verdict.value, self.verdict.limit
+        return self.verdict.outcome is Outcome.BAD and value is not None and limit is not None and value < limit
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ WHOLE_KEYS = split("uid iid sku asin isbn")
 # Times that say when something was changed, or that have nothing to do with events.
 OTHER_TIMES = split("updated modified changed last birth birthday birthdate dob end")
 # What cuts a table into days or hours: each window has other values, whatever happens.
-CALENDAR = split("year month week day hour date dt ds")
+CALENDAR = split("year month week day hour date dt ds hr hh yyyy mm dd ymd yyyymmdd quarter weekday dow")
 _KNOWN = frozenset().union(*WORDS.values(), KEY_WORDS, split("type at name"))
 
 

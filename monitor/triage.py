@@ -263,6 +263,8 @@ def _line(found: Deviation) -> str:
     if verdict.outcome is Outcome.ERROR:
         return f"{name} could not run: {verdict.reason} ({lasted})"
     times = f", {found.strain:.3g} times its limit" if verdict.limit else ""
+    if found.fell_short:
+        times = f", less than {value_text(verdict.measure, verdict.limit)}"
     return f"{name} {value_text(verdict.measure, verdict.value)}{times}: {verdict.reason} ({lasted})"
 
 

@@ -109,7 +109,9 @@ def test_the_unit_of_a_time_is_told_by_its_size(unit: str) -> None:
 
 
 def test_what_cuts_a_table_by_time_is_no_feature() -> None:
-    cuts = [column(name, Kind.INTEGER, 12) for name in ("dt", "hour", "event_date", "partitionDate", "year_month")]
+    cuts = [
+        column(name, Kind.INTEGER, 12) for name in ("dt", "hour", "hr", "event_date", "partitionDate", "year_month")
+    ]
     found = guessed(USER, ITEM, TIME, *cuts, column("release_year", Kind.INTEGER, 12), column("😀", Kind.INTEGER, 3))
     assert found.features == ("release_year", "😀")
 

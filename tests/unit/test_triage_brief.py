@@ -141,6 +141,15 @@ def test_an_age_that_was_over_is_not_the_cause_of_what_begins_after(store: Store
     assert "(3 windows, until 12:42:00)" in told(store, "freshness", 43)
 
 
+def test_what_fell_short_is_not_told_as_far_below_a_limit(store: Store) -> None:
+    window = Window(NOON, NOON + MINUTE)
+    short = Verdict(
+        "ingestion", "events", window, Outcome.BAD, "rows", 157.0, 451.0, reason="157 rows, 902 are usual"
+    )  # fmt: skip
+    store.commit(Judged("ingestion", "events", window, [short], window.end, 0.1, Tally("events", window)))
+    assert "ingestion 157, less than 451: 157 rows, 902 are usual" in told(store, "ingestion", 2)
+
+
 def test_a_failure_that_was_over_before_is_not_the_cause(store: Store) -> None:
     for minute in range(1, 40):
         window = Window(NOON + (minute - 1) * MINUTE, NOON + minute * MINUTE)
