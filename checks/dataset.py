@@ -111,7 +111,7 @@ class Dataset:
         close = get_close_matches(name, self.columns, 1)
         outer = name.partition(".")[0]
         hint = f"; did you mean {close[0]}?" if close else ""
-        if not close and outer in self.columns:
+        if outer != name and outer in self.columns:
             hint = f"; a field within {outer} is no column, name it in a view"
         return f"column {name}{f' ({what})' if what else ''} is not in the data{hint}"
 

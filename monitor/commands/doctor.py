@@ -6,23 +6,29 @@ import importlib
 import platform
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
+from functools import partial
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import click
+from sqlalchemy import func, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from checks.dataset import Dataset, Role
+from checks.rows import Rows
+from checks.window import EPOCH, MICROSECOND, Window
 from monitor import state_size
 from monitor._launch import PACKAGES
 from monitor.cli import EXIT_CONFIG, EXIT_UNREACHABLE, version
 from monitor.config import Config
-from monitor.engine import Engine
-from monitor.errors import ConfigError, RecwatchError
+from monitor.engine import Engine, Session
+from monitor.errors import ConfigError, EngineError, RecwatchError
 from monitor.load import load
 from monitor.probes import findings
-from monitor.resolve import build
+from monitor.resolve import TIME_ROLES, Pipeline, Resolver, build
 from monitor.schema import exists
 from monitor.store import Store
 from monitor.streams import connect_streams
@@ -32,18 +38,21 @@ LIBRARIES = (
     "scipy", "waitress",
 )  # fmt: skip
 
+# Rows by which it is told whether a column holds times.
+SAMPLE = 1_000
+
 
 @click.command()
 @click.option("-c", "--config", "path", type=click.Path(path_type=Path, dir_okay=False), help="Also try this file.")
 @click.option("--engine", "url", metavar="URL", help="Try what the checks need on this database instead.")
 def command(path: Path | None, url: str | None) -> None:
-    """Say what is installed; with a configuration, whether its state and engines answer.
+    """Say what is installed; with a configuration, whether its state, engines and datasets answer.
 
     With --engine, ask a database each thing that the checks need, and compare with the known answer; nothing is
     written there.
 
-    Exits 2 if the installation or the configuration is wrong, 3 if something does not answer or an engine
-    lacks what a check needs.
+    Exits 2 if the installation or the configuration is wrong, 3 if something does not answer, an engine lacks what a
+    check needs, or the data has not the columns that the configuration names.
     """
     if url is not None:
         _conformance(url)
@@ -137,8 +146,40 @@ def _engines(config: Config) -> Iterator[bool]:
                     pass
 
             yield _tried(f"engine {engine.name} ({engine.dialect.name})", connect)
+        for name, dataset in config.datasets.items():
+            if dataset.stream is None:
+                yield _tried(f"dataset {name}", partial(_look_at, pipeline, name))
     finally:
         pipeline.close()
+
+
+def _look_at(pipeline: Pipeline, name: str) -> None:
+    """Look whether a dataset has the columns that it is said to have, and whether its times are times.
+
+    Raises:
+        EngineError: It cannot be read, or has not.
+    """
+    with ExitStack() as stack:
+        resolver = Resolver(pipeline, stack)
+        dataset = resolver.dataset(name)
+        wrong = [dataset.no_column(column, f"role {role}") for role, column in dataset.lost.items()]
+        wrong += [dataset.no_column(column, "features") for column in dataset.features if column not in dataset.columns]
+        for role in TIME_ROLES:
+            if role in dataset.roles and not _has_times(resolver.session(name), dataset, role):
+                wrong.append(f"column {dataset.roles[role]} (role {role}) holds no times")
+    if wrong:
+        raise EngineError(f"dataset {name}: {'; '.join(wrong)}")
+
+
+def _has_times(session: Session, dataset: Dataset, role: Role) -> bool:
+    """Return whether a sample of a column has a time, or nothing at all."""
+    rows = Rows(dataset, Window(EPOCH, EPOCH + MICROSECOND))
+    column = rows.column(role)
+    sample = select(rows.micros(role).label("at")).select_from(dataset.table).where(column.is_not(None))
+    found = sample.limit(SAMPLE).subquery()
+    asked: Any = select(func.count(), func.count(found.c["at"])).select_from(found)
+    values, times = session.run(asked, 1, f"times of {dataset.name}")[0]
+    return not values or bool(times)
 
 
 def _streams(config: Config) -> Iterator[bool]:

@@ -205,6 +205,27 @@ def test_doctor_tries_state_and_engines(recwatch: Run, config: Path) -> None:
     assert "engine files (duckdb): answers after " in done.out
 
 
+def test_doctor_looks_whether_the_data_has_what_is_named(recwatch: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("user_id,app,ts\nann,ios,2026-03-03 12:00:00\n")
+    (tmp_path / "b.json").write_text('{"ctx": {"user": "ann"}, "ts": "2026-03-03 12:00:00"}\n')
+    path = tmp_path / "recwatch.yml"
+    path.write_text(
+        f"datasets:\n  right: {{files: {tmp_path}/a.csv, roles: {{user: user_id, event_time: ts}}}}\n"
+        f"  wrong: {{files: {tmp_path}/a.csv, roles: {{user: userid, event_time: app}}, features: [apps]}}\n"
+        f"  deep: {{files: {tmp_path}/b.json, roles: {{user: ctx.user, event_time: ts}}}}\n"
+        f"  none: {{files: {tmp_path}/c.csv, roles: {{user: user_id, event_time: ts}}}}\n"
+    )
+    done = recwatch("doctor", "-c", str(path))
+    assert done.code == 3
+    assert "dataset right: answers after" in done.out
+    assert (
+        "dataset wrong: column userid (role user) is not in the data; did you mean user_id?; column apps (features) is"
+        " not in the data; did you mean app?; column app (role event_time) holds no times"
+    ) in done.out
+    assert "dataset deep: column ctx.user (role user) is not in the data; a field within ctx is no column" in done.out
+    assert f"{tmp_path}/c.csv" in done.out
+
+
 def test_doctor_prints_the_size_of_the_state(recwatch: Run, config: Path) -> None:
     Store(f"sqlite:///{config.parent}/recwatch-state.db", "shop").close()
     done = recwatch("doctor", "-c", str(config))
