@@ -189,14 +189,23 @@ def _together(apart: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
     if SENT not in whole:
         return whole
     named = [parts for source, parts in apart.items() if is_source(source) or source == ALL_SOURCES]
-    lost, more = (sum(parts[name] for parts in named) for name in ("silent_drop", "surplus"))
-    lost_elsewhere, more_elsewhere = whole["silent_drop"] - lost, whole["surplus"] - more
+    others = [parts for source, parts in apart.items() if not (is_source(source) or source == ALL_SOURCES)]
+    lost, more, lost_elsewhere, more_elsewhere = (
+        sum(parts[name] for parts in of) for of in (named, others) for name in ("silent_drop", "surplus")
+    )
     found = min(lost, more_elsewhere)
     made_up = min(lost_elsewhere, more + more_elsewhere - found)
-    drop, surplus = whole["silent_drop"] - found - made_up, whole["surplus"] - found - made_up
-    landed_well = whole["landed"] - whole["invalid"]
-    good = max(0, min(landed_well, whole["total"] - whole["rejected"] - whole["invalid"] - drop))
-    return {**whole, "silent_drop": drop, "surplus": surplus, "good": good}
+    # What was found landed well as far as more did than was sent there.
+    well, well_elsewhere = (
+        sum(parts["landed"] - parts["invalid"] - parts["good"] for parts in of) for of in (named, others)
+    )
+    recovered = min(found, well_elsewhere) + min(made_up, well + max(0, well_elsewhere - found))
+    return {
+        **whole,
+        "silent_drop": whole["silent_drop"] - found - made_up,
+        "surplus": whole["surplus"] - found - made_up,
+        "good": whole["good"] + recovered,
+    }
 
 
 def stages(counts: Counts) -> dict[str, int]:

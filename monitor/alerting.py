@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from itertools import accumulate
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -113,7 +112,8 @@ class Alerting:
         with self._store.writing() as connection:
             self._store.guard(connection)
             for incident, alert in messages:
-                outbox.put(connection, self._store.pipeline, alert, incident.channels)
+                there = [channel for channel in incident.channels if channel in config.channels]
+                outbox.put(connection, self._store.pipeline, alert, there)
             self._store.note_within(connection, STATE, _MEMORY.dump_python(memory, mode="json"))
         self.memory = memory
         return [alert for _incident, alert in messages]
@@ -124,21 +124,22 @@ class Alerting:
         return told(self.pipeline.config, severity, slo.channels if slo is not None else ())
 
     def _readdressed(self, incident: Incident) -> Incident:
-        """Return an incident with those who are told now in the place of channels that are gone."""
-        left = [channel for channel in incident.channels if channel in self.pipeline.config.channels]
-        if len(left) == len(incident.channels):
+        """Return an incident with those who are told now beside channels that are gone."""
+        known = self.pipeline.config.channels
+        if incident.channels and all(channel in known for channel in incident.channels):
             return incident
         name = next((member.found.sign.name for member in incident.members.values()), "")
-        return replace(incident, channels=tuple(dict.fromkeys((*left, *self.channels(name, incident.severity)))))
+        # One that is gone may come back, and is to hear of the end.
+        return replace(
+            incident, channels=tuple(dict.fromkeys((*incident.channels, *self.channels(name, incident.severity))))
+        )
 
     def _catch_up(self, now: datetime) -> None:
         """Read what runs have said since the last evaluation."""
         for known in self._tracks.values():
             known.clamp(now)
         read = objectives.read_points(self._store, self._read_to, now - self._longest)
-        # Runs that a clock dated ahead had finished by the next ones, whenever they are read.
-        ats = list(accumulate((point.at for _number, point in reversed(read)), min, initial=now))[:0:-1]
-        for (number, point), at in zip(read, ats, strict=True):
+        for (number, point), at in zip(read, _finished([point for _number, point in read], now), strict=True):
             self._read_to = max(self._read_to, number)
             track = self._tracks.get(point.slo)
             if track is not None and point.is_live:
@@ -222,6 +223,22 @@ class Alerting:
             return brief(self._store, problems, now)
 
         return Context(self._store.pipeline, now, UPSTREAM, briefing, briefing.links, briefing.team, triage)
+
+
+def _finished(points: Sequence[SloPoint], now: datetime) -> list[datetime]:
+    """Return when runs finished: those that a clock dated ahead, by when the next ones had, whenever they are read.
+
+    Args:
+        points: In the order in which they were written.
+        now: The moment.
+    """
+    latest, found = now, []
+    for point in reversed(points):
+        found.append(min(point.at, latest))
+        # A gap is written after the runs that it lies before.
+        if point.outcome is not Outcome.UNKNOWN:
+            latest = found[-1]
+    return found[::-1]
 
 
 def saved(store: Store) -> Memory:

@@ -11,7 +11,7 @@ from checks.check import Check
 from checks.window import Window
 from monitor.errors import EngineError
 from monitor.records import Judged, SavedBaseline
-from monitor.runner import Runner
+from monitor.runner import LATE, Runner
 from monitor.store import Store
 
 # Most past windows that a build reads for one check; the newest are kept.
@@ -115,11 +115,15 @@ class Builder:
                     yield judged.verdicts[0].reason
                     return
                 waiting.append(replace(judged, increments=(), gauges=(), advances=False))
-                if any(judged.figures.values()):
+                if judged.figures.get(LATE) != 0:
                     for past in waiting if found else waiting[-1:]:
                         self._store.commit_past(past)
                     waiting, found = [], True
-            yield None if found or window is not windows[-1] else f"no rows from {windows[0].start:%Y-%m-%d %H:%M} on"
+            is_nothing = window is windows[-1] and not found and not self._has_past(dataset, check, windows)
+            yield f"no rows from {windows[0].start:%Y-%m-%d %H:%M} on" if is_nothing else None
+
+    def _has_past(self, dataset: str, check: Check[Any], windows: Sequence[Window]) -> bool:
+        return bool(self._store.window_ends(dataset, check.id, Window(windows[0].start, windows[-1].end)))
 
 
 def reference_span(check: Check[Any], now: datetime, length: timedelta) -> Window:

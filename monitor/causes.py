@@ -42,8 +42,9 @@ class Deviation:
     def strain(self) -> float:
         """How many times over its limit the value was, or under one that it fell short of; infinite where one is 0."""
         value, limit = self.verdict.value or 0.0, self.verdict.limit or 0.0
-        larger, smaller = (limit, value) if self.fell_short else (value, limit)
-        return larger / smaller if smaller else float("inf")
+        if self.fell_short and limit > 0:
+            return limit / value if value > 0 else float("inf")
+        return abs(value / limit) if limit else float("inf")
 
     @property
     def fell_short(self) -> bool:

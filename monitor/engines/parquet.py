@@ -141,18 +141,21 @@ class Index:
     def columns(self, connection: sa.Connection, listed: Listed, wanted: Sequence[Bounds]) -> OwnColumns | None:
         """Return the columns of the files that may hold a row within any of the bounds; None if there is no such file.
 
-        A file in which all values of a column are null tells no type of it.
+        A file that has no value of a column tells no type of it.
 
         Cost:
-            The footers of these files, where a column has not the type that all files together give it.
+            The footers of these files, where a column has not the same type in all files.
         """
         paths = self._kept(connection, listed, wanted) if all(wanted) else set(listed.files)
         if not paths:
             return None
         types = {path: listed.files[path].shape.types for path in paths}
-        usual = {name.lower(): column.declared for name, column in listed.columns.items()}
-        odd = {name for known in types.values() for name, declared in known.items() if usual.get(name) != declared}
-        void = set(self._void(connection, sorted(paths), odd - listed.parted))
+        kinds: dict[str, set[str]] = {}
+        for path in listed.samples:
+            for name, declared in listed.files[path].shape.types.items():
+                kinds.setdefault(name, set()).add(declared)
+        varied = {name for name, declared in kinds.items() if len(declared) > 1} - listed.parted
+        filled = set(self._filled(connection, sorted(paths), varied))
         found = {}
         for name, column in listed.columns.items():
             key = name.lower()
@@ -160,24 +163,25 @@ class Index:
                 found[name] = frozenset({column.declared})
                 continue
             having = [path for path in paths if key in types[path]]
-            told = {types[path][key] for path in having if (path, key) not in void}
+            told = {types[path][key] for path in having if key not in varied or (path, key) in filled}
             if having:
                 found[name] = frozenset(told | ({MISSING} if len(having) < len(paths) else set()))
         return found
 
-    def _void(self, connection: sa.Connection, paths: Sequence[str], columns: set[str]) -> Iterator[tuple[str, str]]:
-        """Yield path and column where a column has no value but null."""
+    def _filled(self, connection: sa.Connection, paths: Sequence[str], columns: set[str]) -> Iterator[tuple[str, str]]:
+        """Yield path and column where a column has values that are not null, or may have."""
         if not columns:
             return
         names = ", ".join(_quoted(name) for name in sorted(columns))
         for some in _chunks(paths):
+            # The parts of a nested column have its name first. A column of the null type has no statistics.
+            empty = f"SELECT file_name, lower(name) FROM parquet_schema({_spelt(some)}) WHERE logical_type LIKE 'Null%'"
             statement = (
-                "SELECT file_name, lower(path_in_schema), sum(num_values - coalesce(stats_null_count, 0))"
-                f" FROM parquet_metadata({_spelt(some)}) WHERE lower(path_in_schema) IN ({names}) GROUP BY ALL"
+                "SELECT file_name, split_part(lower(path_in_schema), ', ', 1) AS name"
+                f" FROM parquet_metadata({_spelt(some)}) WHERE name IN ({names}) AND (file_name, name) NOT IN ({empty})"
+                " GROUP BY ALL HAVING sum(num_values - coalesce(stats_null_count, 0)) > 0"
             )
-            for path, column, values in connection.exec_driver_sql(statement).fetchall():
-                if not values:
-                    yield path, column
+            yield from ((path, column) for path, column in connection.exec_driver_sql(statement).fetchall())
 
     def _kept(self, connection: sa.Connection, listed: Listed, wanted: Sequence[Bounds]) -> set[str]:
         with self._lock:

@@ -152,6 +152,31 @@ def test_what_a_clock_dated_ahead_pages_once_and_not_after_each_restart(open_sho
     assert [problem.name for alert in told for problem in alert.problems if problem.check == "unknown_ids"] == []
 
 
+def test_a_time_that_nobody_evaluated_keeps_what_happened_in_it(open_shop: OpenShop) -> None:
+    shop = open_shop()
+    shop.play("+" * 120)
+    for _minute in range(90):
+        shop.clock.move(MINUTE)
+        shop.commit("freshness", "-")
+    shop.restart()
+    assert [alert.severity for alert in shop.play("-")] == [Severity.PAGE]
+    track = shop.alerting._tracks["events-freshness"]
+    assert track.over(shop.clock.now(), 60 * MINUTE).bad_ratio == 1
+
+
+def test_a_channel_that_is_gone_for_a_while_hears_of_the_end(open_shop: OpenShop) -> None:
+    both = {"pager": {"type": "console"}, "chat": {"type": "console"}}
+    shop = open_shop(channels=both)
+    shop.play("+" * 30 + "-" * 12)
+    for channels in ({"chat": {"type": "console"}}, {}, both):
+        shop.extra["channels"] = channels
+        shop.reload()
+        shop.play("-")
+    (end,) = shop.play("+" * 30)
+    assert end.state is State.RESOLVED
+    assert outbox.lengths(shop.store) == {"pager": 2, "chat": 2}
+
+
 def test_a_daemon_that_began_ahead_calls_checks_overdue_once_its_clock_is_right(open_shop: OpenShop) -> None:
     shop = open_shop()
     shop.clock.move(timedelta(days=1))

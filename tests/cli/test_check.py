@@ -182,6 +182,8 @@ def test_a_span_without_data_is_no_history(recwatch: Recwatch, config: str) -> N
     with closing(Store(f"sqlite:///{Path(config).with_name('state.db')}", "default")) as store:
         ends = store.window_ends("events", "ingestion", longer)
     assert (min(ends), max(ends)) == (START + MINUTE, START + 14 * MINUTE)
+    again = recwatch("baseline", "build", "-c", config, "--only", "ingestion", *span(longer.start, 60))
+    assert again.code == 0, "there is a past already"
     built = recwatch("baseline", "build", "-c", config, "--only", "ingestion", *span(START - timedelta(days=365), 60))
     assert built.code == 3
     assert "ingestion on events: no rows from" in built.err

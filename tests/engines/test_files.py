@@ -231,6 +231,22 @@ def test_a_type_that_some_files_of_the_reference_had_is_no_change(tmp_path: Path
     assert schema_verdict(tmp_path, 5, learnt) == ("bad", "columns retyped: price BIGINT, DOUBLE to VARCHAR")
 
 
+def test_a_file_without_a_value_of_a_column_tells_no_type_of_it(engine: Engine, tmp_path: Path) -> None:
+    """As pandas writes a column of nothing: of the null type, or of that of another hour, or as empty lists."""
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    at = [(START + HOUR).replace(tzinfo=None)] * 3
+    hours = {"nothing": pa.nulls(3), "texts": pa.array([None] * 3, pa.string())}
+    for name, price in hours.items():
+        pq.write_table(
+            pa.table({"item": [1] * 3, "at": at, "price": price, "tags": price}), tmp_path / f"{name}.parquet"
+        )
+    write(tmp_path / "none.parquet", 1, "i AS item, {at} AS at, NULL::INTEGER AS price, [1::INTEGER] AS tags", rows=0)
+    write(tmp_path / "usual.parquet", 2, "i AS item, {at} AS at, 1.5::DOUBLE AS price, ['a'] AS tags")
+    usual = {"item": {"BIGINT"}, "at": {"TIMESTAMP"}}
+    assert columns_of(engine, f"{tmp_path}/*.parquet", 1) == {**usual, "price": set(), "tags": set()}
+    assert columns_of(engine, f"{tmp_path}/*.parquet", 2) == {**usual, "price": {"DOUBLE"}, "tags": {"VARCHAR[]"}}
+
+
 def test_partitions_keep_the_type_that_all_paths_give_them(engine: Engine, tmp_path: Path) -> None:
     files = f"{tmp_path}/**/*.parquet"
     for hour in range(3):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from alerts.message import Problem, Severity, State
 from checks.check import Outcome, Verdict
 from checks.measure import Tally
 from checks.window import Window
+from monitor.causes import Deviation
 from monitor.records import Judged
 from monitor.store import Store
 from monitor.triage import brief
@@ -148,6 +150,16 @@ def test_what_fell_short_is_not_told_as_far_below_a_limit(store: Store) -> None:
     )  # fmt: skip
     store.commit(Judged("ingestion", "events", window, [short], window.end, 0.1, Tally("events", window)))
     assert "ingestion 157, less than 451: 157 rows, 902 are usual" in told(store, "ingestion", 2)
+
+
+@pytest.mark.parametrize(
+    ("value", "limit", "strain"),
+    [(30, 10, 3), (5, 10, 2), (0, 10, inf), (3, 0, inf), (-3, 0, inf), (-10, -5, 2), (-1, 5, inf)],
+)
+def test_how_far_a_value_is_from_its_limit(value: float, limit: float, strain: float) -> None:
+    window = Window(NOON, NOON + MINUTE)
+    verdict = Verdict("signal", "events", window, Outcome.BAD, "x", value, limit)
+    assert Deviation(verdict, window, window, 1).strain == strain
 
 
 def test_a_failure_that_was_over_before_is_not_the_cause(store: Store) -> None:
