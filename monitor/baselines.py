@@ -69,7 +69,7 @@ class Builder:
             if check.has_reference:
                 found = self.build_reference(dataset, check, span, pinned=pinned)
                 done += 1
-            for problem in self._replay(dataset, check, windows):
+            for problem in self._replay(dataset, check, windows, span):
                 self._progress(done, total, what)
                 done += 1
                 found = replace(found, windows=found.windows + 1, problem=found.problem or problem)
@@ -102,7 +102,7 @@ class Builder:
         kept = self._store.window_ends(dataset, check.id, span)
         return [window for window in reversed(windows) if window.end not in kept]
 
-    def _replay(self, dataset: str, check: Check[Any], windows: Sequence[Window]) -> Iterator[str | None]:
+    def _replay(self, dataset: str, check: Check[Any], windows: Sequence[Window], span: Window) -> Iterator[str | None]:
         """Judge past windows and keep their figures, without counting anything; yield problems.
 
         Empty windows before the first rows and after the last ones are no history: nobody was watching, or nothing
@@ -119,11 +119,9 @@ class Builder:
                     for past in waiting if found else waiting[-1:]:
                         self._store.commit_past(past)
                     waiting, found = [], True
-            is_nothing = window is windows[-1] and not found and not self._has_past(dataset, check, windows)
-            yield f"no rows from {windows[0].start:%Y-%m-%d %H:%M} on" if is_nothing else None
-
-    def _has_past(self, dataset: str, check: Check[Any], windows: Sequence[Window]) -> bool:
-        return bool(self._store.window_ends(dataset, check.id, Window(windows[0].start, windows[-1].end)))
+            is_last = window is windows[-1]
+            is_nothing = is_last and not found and not self._store.window_ends(dataset, check.id, span)
+            yield f"no rows from {span.start:%Y-%m-%d %H:%M} to {span.end:%Y-%m-%d %H:%M}" if is_nothing else None
 
 
 def reference_span(check: Check[Any], now: datetime, length: timedelta) -> Window:

@@ -210,6 +210,9 @@ def test_a_contract_notices_a_column_that_newer_files_lack(tmp_path: Path) -> No
     assert schema_verdict(tmp_path, 4, learnt) == ("bad", "columns removed: app")
     assert schema_verdict(tmp_path, 5, learnt)[0] == "good", "it is over when the files have it again"
     assert schema_verdict(tmp_path, 4, learnt, forget="types")[0] == "good", "as it was recorded before, of all files"
+    write(tmp_path / "9.parquet", 9, "i AS item, {at} AS at, 'x' AS app, 1 AS extra", rows=2000)
+    assert schema_verdict(tmp_path, 7, learnt)[0] == "good", "an hour without files has no columns"
+    assert schema_verdict(tmp_path, 9, learnt) == ("bad", "columns added: extra")
 
 
 def test_a_column_that_only_some_files_ever_had_may_be_missing(tmp_path: Path) -> None:
