@@ -136,19 +136,25 @@ def _of_one_time(bad: Sequence[Verdict], about: Collection[tuple[str, str]]) -> 
         if so_far and _is_over(so_far[-1], verdict):
             so_far.clear()
         so_far.append(verdict)
-    own = max((_when(found[-1]) for (*of, _), found in last.items() if tuple(of) in about), key=_end, default=None)
+    own = max((found[-1] for (*of, _), found in last.items() if tuple(of) in about), key=_ended, default=None)
     kept = [found for found in last.values() if own is None or _stood(found, own)]
     return sorted((verdict for found in kept for verdict in found), key=lambda verdict: verdict.window.end)
 
 
-def _stood(found: Sequence[Verdict], own: Window) -> bool:
-    """Return whether something was bad during a window; a longer window holds until the next one like it is judged."""
-    last = found[-1].window
-    holds = last.duration if last.duration > own.duration else timedelta(0)
+def _stood(found: Sequence[Verdict], own: Verdict) -> bool:
+    """Return whether something was bad at the time of a verdict.
+
+    A longer window holds until the next one like it is judged.
+    """
+    last, time = found[-1].window, _when(own)
+    holds = last.duration if last.duration > time.duration else timedelta(0)
     if found[-1].measure == "lag_seconds":
         # An age is looked at again long before its window is over.
         holds = last.end - found[-2].window.end if len(found) > 1 else timedelta(0)
-    return _when(found[0]).start < own.end and last.end + holds > own.start
+    elif own.measure == "lag_seconds" and not holds:
+        # What was bad until the newest event came, in the window that it came in, may have been over with it.
+        return time.start <= last.start < time.end
+    return _when(found[0]).start < time.end and last.end + holds > time.start
 
 
 def _is_over(last: Verdict, verdict: Verdict) -> bool:
@@ -167,8 +173,8 @@ def _when(verdict: Verdict) -> Window:
     return Window(max(window.start, window.end - timedelta(seconds=age)), window.end)
 
 
-def _end(window: Window) -> datetime:
-    return window.end
+def _ended(verdict: Verdict) -> datetime:
+    return _when(verdict).end
 
 
 def _deviations(bad: Sequence[Verdict]) -> Iterator[Deviation]:

@@ -73,6 +73,16 @@ def test_what_ends_as_the_alarm_begins_is_not_the_cause(store: Store) -> None:
     assert told(store, "ingestion", 9).startswith("Most likely stalled feed: newest event is old")
 
 
+def test_what_ends_in_the_window_of_the_newest_event_is_not_the_cause_of_its_age(store: Store) -> None:
+    """A retry storm goes on until the feed stalls, half a window before that window ends."""
+    bad(store, "duplicates", range(10, 31))
+    bad(store, "ingestion", range(30, 35))
+    bad(store, "freshness", range(31, 35), 60 * MINUTE, times_its_limit=4.5)
+    said = told(store, "freshness", 35)
+    assert said.startswith("Most likely stalled feed: newest event is old")
+    assert "duplicates" not in said
+
+
 def test_what_was_over_before_the_newest_event_does_not_explain_its_age(store: Store) -> None:
     """The window of freshness reaches back for an hour; the feed stands still since the newest event."""
     bad(store, "unknown_ids", range(1, 6))
