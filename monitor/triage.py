@@ -29,6 +29,8 @@ WALK = (
 REACH = timedelta(hours=1)
 # A subject that was not bad for so many windows has begun anew.
 CALM_WINDOWS = 5
+# What began so many windows before an alarm, or fewer, may have caused it.
+SHORTLY_WINDOWS = 3
 # Of the timeline, in a message.
 MOST_TOLD = 4
 # What a new model may change by itself.
@@ -95,7 +97,7 @@ def _began_with(one: Deviation, found: Sequence[Deviation], about: Collection[tu
     first = min(own, key=lambda two: two.began)
     if one.verdict.outcome is Outcome.ERROR and one.last.end <= first.began:
         return False
-    shortly = CALM_WINDOWS * max(one.first.duration, first.first.duration)
+    shortly = SHORTLY_WINDOWS * max(one.first.duration, first.first.duration)
     return one.began >= first.began - shortly
 
 
