@@ -70,13 +70,6 @@ class Track:
         self._ats.append(time)
         self._outcomes.append(_CODES.index(outcome))
 
-    def clamp(self, now: datetime) -> None:
-        """Take runs that finished ahead of a moment to have finished then: the clock that dated them ran ahead."""
-        index, time = len(self._ats) - 1, now.timestamp()
-        while index >= 0 and self._ats[index] > time:
-            self._ats[index] = time
-            index -= 1
-
     def over(self, now: datetime, length: timedelta) -> Seen:
         """Return what was seen in the window of a length that ends now, its start excluded."""
         end, start = self._at(now.timestamp()), self._at((now - length).timestamp())

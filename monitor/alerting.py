@@ -28,9 +28,8 @@ from monitor.store import Store
 from monitor.triage import brief
 
 STATE = "alerting"
-# Tracks look back as far as the longest window of any tier, and a little further.
-SPARE = timedelta(hours=2)
-LONGEST = timedelta(days=3)
+# Tracks look back as far as the longest window of any tier, without one as far as that, and a little further.
+LONGEST, SPARE = timedelta(days=3), timedelta(hours=2)
 # A reload or a quick restart is no time in which nobody looked.
 BREAK = timedelta(minutes=2)
 
@@ -136,8 +135,9 @@ class Alerting:
 
     def _catch_up(self, now: datetime) -> None:
         """Read what runs have said since the last evaluation."""
-        for known in self._tracks.values():
-            known.clamp(now)
+        if self.memory.evaluated is not None and now < self.memory.evaluated:
+            # The clock ran ahead, and what it dated is read again with the times that it had.
+            self._tracks, self._read_to = {name: Track(slo) for name, slo in self.pipeline.slos.items()}, 0
         read = objectives.read_points(self._store, self._read_to, now - self._longest)
         for (number, point), at in zip(read, _finished([point for _number, point in read], now), strict=True):
             self._read_to = max(self._read_to, number)

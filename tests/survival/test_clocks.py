@@ -63,17 +63,21 @@ def test_a_clock_that_ran_ahead_does_not_blind_the_check_of_the_present(shop: An
 
 
 def test_a_window_that_a_clock_judged_ahead_is_judged_again_once_it_is_over(shop: Any) -> None:
+    text = (shop.folder / "recwatch.yml").read_text()
+    shop.configure(
+        text.replace("contract: {every: 1m, window: 1m, settle: 0s", "contract: {every: 1m, window: 1m, settle: 1m")
+    )
     shop.write(range(5))
     daemon = shop.daemon(4)
     shop.tick()
-    shop.tick(8)
+    shop.tick(9)
     before = windows(shop)
     shop.write(range(5, 8))
     of = "windows WHERE check_id = 'contract' ORDER BY end_us DESC LIMIT 1"
     rows = f"SELECT json_extract(figures, '$.rows_then') FROM {of}"
-    daemon.clock.move(-timedelta(seconds=90))
+    daemon.clock.move(-timedelta(seconds=30))
     daemon.reopen()
-    assert shop.ask(rows) == 0, "its time is not over"
+    assert shop.ask(rows) == 0, "it has not settled"
     daemon.clock.move(timedelta(minutes=5))
     daemon.reopen()
     assert shop.ask(rows) == 10
