@@ -148,9 +148,8 @@ class Sent:
 def history(store: Store, since: datetime, at_most: int = 200, also: Collection[str] = ()) -> list[Sent]:
     """Return the messages since a moment, and those of any time about some incidents, newest first."""
     table, box = schema.transitions, schema.outbox
-    ours = and_(
-        table.c.pipeline == store.pipeline, or_(table.c.at_us >= micros(since), table.c.incident.in_(list(also)))
-    )  # fmt: skip
+    wanted = or_(table.c.at_us >= micros(since), table.c.incident.in_(list(also)))
+    ours = and_(table.c.pipeline == store.pipeline, wanted)
     with store.reading() as connection:
         rows = connection.execute(select(table).where(ours).order_by(table.c.id.desc()).limit(at_most)).all()
         states = connection.execute(
