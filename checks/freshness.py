@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Annotated, Any
 
-from sqlalchemy import BigInteger, Boolean, ColumnElement, case, column, func, select
+from sqlalchemy import BigInteger, Boolean, ColumnElement, Text, case, column, func, literal, or_, select
 
 from checks.baseline import Baseline
 from checks.check import Check, Outcome, Sample, Verdict
@@ -17,6 +17,9 @@ from checks.rows import ALL_SOURCES, Rows
 from checks.settings import CheckSettings, Duration, Setting, hours, minutes, seconds
 from checks.window import micros, moment
 
+TIMELESS = "timeless"
+# What is dated later than this after now is no clock that runs ahead, but no time, or one of another unit.
+_FARTHEST = timedelta(days=36525)
 _TIMES = {Role.EVENT_TIME: "newest_event", Role.INGESTED_AT: "newest_ingest"}
 
 
@@ -59,7 +62,8 @@ class Freshness(Check[FreshnessSettings]):
 
     When it fires:
         The lag of the dataset, or of a source that is frequent enough to tell, exceeds
-        ``max_age``. A table without any row is ``unknown``, not very stale.
+        ``max_age``. A table without any row is ``unknown``, not very stale; one of whose rows none has
+        a time is an ``error``.
     """
 
     id = "freshness"
@@ -83,7 +87,9 @@ class Freshness(Check[FreshnessSettings]):
                 aggregates[name] = Aggregate(func.max(found), Merge.MAX)
                 aggregates[f"{name}_future"] = Aggregate.rows(ahead.is_(True))
         measure = Measure(rows, aggregates, derived)
-        return (measure, self._search(rows, latest, baseline.previous))
+        search = self._search(rows, latest, baseline.previous)
+        has_been_seen = baseline.previous is not None and _newest(self._found(baseline.previous)) is not None
+        return (measure, search) if has_been_seen else (measure, search, _timeless(rows))
 
     def _search(self, rows: Rows, latest: int, previous: Tally | None) -> Listing:
         """Return the search through everything older, for a feed that is silent since long.
@@ -148,6 +154,9 @@ class Freshness(Check[FreshnessSettings]):
             details[f"{kind}_lag_seconds"] = None if at is None else max(0.0, (now - at) / 1e6)
         fields: dict[str, Any] = {"source": source, "limit": limit.total_seconds(), "details": details}
         if newest is None:
+            for role, name in tally.listings.get(TIMELESS, ()):
+                held = f"column {name} (role {role}) holds none that can be read, or of another unit"
+                return self.verdict(tally, Outcome.ERROR, "lag_seconds", reason=f"no row has a time: {held}", **fields)
             reason = "empty: no row at all" if not future else f"all {future:,} rows are dated in the future"
             return self.verdict(tally, Outcome.UNKNOWN, "lag_seconds", reason=reason, **fields)
         lag = max(0.0, (now - newest) / 1e6)
@@ -193,8 +202,21 @@ def _visible(rows: Rows) -> Rows:
     """
     if Role.INGESTED_AT in rows.dataset.roles:
         return rows
-    far = replace(rows.window, end=rows.window.end + timedelta(days=36525))
-    return replace(rows, window=far)
+    return replace(rows, window=replace(rows.window, end=rows.window.end + _FARTHEST))
+
+
+def _timeless(rows: Rows) -> Listing:
+    """Return the search for one row without a time, for a table that seems empty: it ends at the first."""
+    role = rows.clock_role
+    at, farthest = rows.micros(role), micros(rows.window.end + _FARTHEST)
+    named: Any = literal(role.value, Text), literal(rows.dataset.roles[role], Text)
+    statement = select(*named).select_from(rows.dataset.table).where(or_(at.is_(None), at >= farthest)).limit(1)
+    return Listing(TIMELESS, rows, statement, 1, only_if=_seems_empty)
+
+
+def _seems_empty(tally: Tally) -> bool:
+    found = tally.listings.get("older") or [()]
+    return tally.count("rows") == 0 and all(at is None for at in found[0])
 
 
 def _newest(counts: Counts) -> float | None:

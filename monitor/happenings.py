@@ -46,9 +46,10 @@ def add(store: Store, happening: Happening) -> None:
         ValueError: Its kind is none of ``CHANGES``, or it says nothing.
     """
     row = _row(store, happening)
-    if happening.kind not in CHANGES or not row["text"]:
-        said = row["text"] or "nothing"
-        raise ValueError(f"an event has a text and is one of {', '.join(CHANGES)}, got {happening.kind}: {said}")
+    if happening.kind not in CHANGES:
+        raise ValueError(f"an event is one of {', '.join(CHANGES)}, got {happening.kind}")
+    if not row["text"]:
+        raise ValueError("an event needs a text that says what was done, got none")
     with store.writing() as connection:
         connection.execute(schema.happenings.insert().values(row))
 

@@ -175,6 +175,9 @@ def test_calm_is_calm(shops: Callable[[str], Shop], tmp_path: Path) -> None:
 
 def test_an_event_must_say_something(tmp_path: Path) -> None:
     with closing(Store(f"sqlite:///{tmp_path}/state.db", "default")) as store:
-        for kind, text in (("deploy", "  "), ("party", "yes")):
-            with pytest.raises(ValueError, match="an event has a text and is one of deploy, model, config, other"):
+        for kind, text, says in (
+            ("deploy", "  ", "needs a text that says what was done"),
+            ("party", "yes", "is one of deploy, model, config, other, got party"),
+        ):
+            with pytest.raises(ValueError, match=says):
                 happenings.add(store, Happening(FAULTY, kind, text))

@@ -395,7 +395,7 @@ def test_an_event_is_noted(stage: Stage) -> None:
         (b"", "Expecting value"),
         (b"[]", "an event is JSON such as"),
         (b'{"text": 7}', "an event is JSON such as"),
-        (b'{"text": " "}', "an event has a text"),
+        (b'{"text": " "}', "an event needs a text"),
         (b'{"text": "x", "kind": "party"}', "is one of deploy, model, config, other"),
         (b'{"text": "x", "at": "noonish"}', "noonish"),
         (b'{"text": "x", "who": "me"}', "unknown key who"),
