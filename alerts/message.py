@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -168,7 +168,7 @@ def _plain(value: Any) -> str:
 
 def load_alert(text: str) -> Alert:
     """Return the alert that ``dump_alert`` wrote."""
-    found = json.loads(text)
+    found = _known(Alert, json.loads(text))
     return Alert(
         **{
             **found,
@@ -179,14 +179,15 @@ def load_alert(text: str) -> Alert:
             "ended": _moment(found["ended"]),
             "problems": tuple(_load_problem(problem) for problem in found["problems"]),
             "consequences": tuple(found["consequences"]),
-            "links": tuple(Link(**link) for link in found["links"]),
+            "links": tuple(Link(**_known(Link, link)) for link in found["links"]),
             # Messages of before there was any have none.
             "triage": tuple(found.get("triage", ())),
         }
     )
 
 
-def _load_problem(found: dict[str, Any]) -> Problem:
+def _load_problem(told: dict[str, Any]) -> Problem:
+    found = _known(Problem, told)
     return Problem(
         **{
             **found,
@@ -197,6 +198,12 @@ def _load_problem(found: dict[str, Any]) -> Problem:
             "contributors": tuple(found["contributors"]),
         }
     )
+
+
+def _known(kind: Any, found: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields that this version knows: of two daemons on one state, a newer one may have written more."""
+    names = {field.name for field in fields(kind)}
+    return {name: value for name, value in found.items() if name in names}
 
 
 def _moment(text: str | None) -> Any:

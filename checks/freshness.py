@@ -106,7 +106,7 @@ class Freshness(Check[FreshnessSettings]):
         since = moment(int(known)) if known and known > 0 else None
         older = rows.within(rows.clock_role, since, rows.window.end)
         statement = select(*columns).select_from(rows.dataset.table).where(older)
-        return Listing("older", rows, statement, 1, only_if=lambda tally: tally.count("rows") == 0)
+        return Listing("older", rows, statement, 1, only_if=lambda tally: _newest(tally.counts) is None)
 
     def carry(self, previous: Tally, tally: Tally) -> Tally:
         """Return the tally with the newest times of sources that are silent now."""
@@ -123,7 +123,7 @@ class Freshness(Check[FreshnessSettings]):
         """Return the counts of a tick with what its search has found."""
         if not tally.listings.get("older"):
             return tally.counts
-        return _later(tally.counts, dict(zip(self._times(tally), tally.listings["older"][0], strict=False)))
+        return _later(dict(zip(self._times(tally), tally.listings["older"][0], strict=False)), tally.counts)
 
     def judge(self, tally: Tally, baseline: Baseline) -> tuple[Verdict, ...]:
         """Return the verdict on the dataset, then on each source, worst first."""

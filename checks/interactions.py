@@ -134,7 +134,8 @@ def _catalogue_size(rows: Rows, link: str, role: Role) -> Any:
     known = rows.dataset.links.get(link)
     if known is None or role not in known.roles:
         return null()
-    return select(func.count(distinct(known.table.c[known.roles[role]]))).scalar_subquery()
+    ids = Rows(known, rows.window).column(role)
+    return select(func.count(distinct(ids))).select_from(known.table).scalar_subquery()
 
 
 def _in_catalogue(rows: Rows, items: Any) -> Any:
@@ -142,11 +143,14 @@ def _in_catalogue(rows: Rows, items: Any) -> Any:
     known = rows.dataset.links.get("items")
     if known is None or Role.ITEM not in known.roles:
         return null()
-    ids: Any = known.table.c[known.roles[Role.ITEM]]
+    catalogue = Rows(known, rows.window)
+    ids: Any = catalogue.column(Role.ITEM)
     key: Any = items.c.key
-    if known.kind(Role.ITEM) is not rows.kind(Role.ITEM):
+    if catalogue.kind(Role.ITEM) is not rows.kind(Role.ITEM):
         ids, key = cast(ids, Text), cast(key, Text)
-    return select(func.count()).select_from(items).where(key.in_(select(ids))).scalar_subquery()
+    return (
+        select(func.count()).select_from(items).where(key.in_(select(ids).select_from(known.table))).scalar_subquery()
+    )
 
 
 def part(tally: Tally, name: str) -> Mapping[str, float | None] | None:

@@ -13,6 +13,7 @@ from monitor.config_alerting import SLO_NAME, MailChannel, MaintenanceConfig, Sl
 from monitor.document import Problem, Where
 from monitor.resolve import enabled_checks
 from monitor.slos import declared, objectives, tiers_of
+from monitor.times import cron_trigger
 
 COUNTED = tuple(check for check, entries in DEFAULTS.items() if any(entry.kind is Kind.EVENTS for entry in entries))
 PAGERS = ("pagerduty",)
@@ -121,8 +122,6 @@ def maintenance(config: Config) -> Iterator[Problem]:
 
 
 def _maintenance(where: Where, window: MaintenanceConfig) -> Iterator[Problem]:
-    from apscheduler.triggers.cron import CronTrigger
-
     once, again = (window.start, window.end), (window.cron, window.length)
     if (None in once) == (None in again) or any(once) == any(again):
         yield Problem(where, "must have either start and end, or cron and for", "mend it")
@@ -131,7 +130,7 @@ def _maintenance(where: Where, window: MaintenanceConfig) -> Iterator[Problem]:
         yield Problem((*where, "end"), "must be after start", "mend it", window.end.isoformat())
     if window.cron is not None:
         try:
-            CronTrigger.from_crontab(window.cron, timezone="UTC")
+            cron_trigger(window.cron)
         except ValueError as error:
             rule = f"must be five cron fields ({str(error).rstrip('.').lower()})"
             yield Problem((*where, "cron"), rule, "write it like 0 2 * * sun", window.cron)

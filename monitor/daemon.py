@@ -146,8 +146,8 @@ class Daemon:
         """Add one job for each dataset and cadence; its checks share their scans."""
         pipeline = self.store.pipeline
         self.workers.turns.join(pipeline, lanes(self.live.config))
+        self._first_pending = {(name, check.id) for name, of in self.live.pipeline.checks.items() for check in of}
         for dataset, checks in self.live.pipeline.checks.items():
-            self._first_pending |= {(dataset, check.id) for check in checks}
             for every in sorted({check.settings.every for check in checks}):
                 together = [check for check in checks if check.settings.every == every]
                 start = EPOCH + min(check.settings.settle for check in together)

@@ -11,7 +11,6 @@ from time import monotonic
 from alerts.notifier import DeliveryError, Notifier
 from monitor import log, outbox
 from monitor.clock import Clock
-from monitor.errors import RecwatchError
 from monitor.outbox import DELIVERED, REFUSED, Item, Remembered
 from monitor.store import Store
 
@@ -85,7 +84,8 @@ class Delivery:
                 if not (self._may.is_set() and self._next(channel, notifier, bucket)):
                     self._work.wait(LOOKS_EVERY_SECONDS)
                     self._work.clear()
-            except RecwatchError as error:
+            except Exception as error:
+                # Whatever it is, a channel does not end with it.
                 log.error("delivery_failed", channel=channel, error=error)
                 self._stopping.wait(LOOKS_EVERY_SECONDS)
 

@@ -134,6 +134,9 @@ class Session:
 
     def _guard(self, call: Callable[[], Any], what: str) -> Any:
         """Return what a call returns; cancel it in the engine when it takes too long."""
+        if self._connection.invalidated:
+            # SQLAlchemy would connect again, without the time zone, the limits and the views of this session.
+            raise EngineError(f"engine {self.engine.name}: {what}: the connection was lost", unreachable=True)
         limit, expired, ended = self.engine.timeout_seconds, threading.Event(), threading.Event()
         driver, dialect = self._connection.connection.dbapi_connection, self.engine.dialect
 

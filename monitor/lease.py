@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import socket
+from contextlib import suppress
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -14,7 +18,7 @@ from sqlalchemy import Connection, select
 from checks.window import micros
 from monitor import schema
 from monitor.clock import Clock
-from monitor.errors import RecwatchError
+from monitor.errors import RecwatchError, StateError
 
 if TYPE_CHECKING:
     from monitor.store import Store
@@ -40,7 +44,7 @@ class Lease:
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store, self._clock = store, clock
-        self.holder = f"{socket.gethostname()[:32]}:{os.getpid()}:{secrets.token_hex(6)}"
+        self.holder = f"{socket.gethostname()[:16]}-{_machine()}:{os.getpid()}:{secrets.token_hex(6)}"
         self.is_held = False
 
     def renew(self) -> bool:
@@ -75,9 +79,9 @@ class Lease:
             raise LeaseLostError("another daemon leads now; this one stands by")
 
     def release(self) -> None:
-        """Give the lease up, so that another daemon need not wait."""
+        """Give the lease up, so that another daemon need not wait; it ends by itself where the state is away."""
         table = schema.leases
-        with self._store.writing() as connection:
+        with suppress(StateError), self._store.writing() as connection:
             connection.execute(
                 table.delete().where(table.c.pipeline == self._store.pipeline, table.c.holder == self.holder)
             )
@@ -96,6 +100,18 @@ class Lease:
             # The clocks of two machines differ; that of the database is one.
             return micros(connection.execute(select(sa.func.clock_timestamp())).scalar_one())
         return micros(self._clock.now())
+
+
+def _machine() -> str:
+    """Return what two daemons share just if each can tell whether the other still runs.
+
+    Names of machines do not tell: those of two pods may be alike as far as they are kept, or be that of their node.
+    """
+    told = [socket.gethostname()]
+    for read in (Path("/proc/sys/kernel/random/boot_id").read_text, partial(os.readlink, "/proc/self/ns/pid")):
+        with suppress(OSError):
+            told.append(read())
+    return hashlib.sha256("\n".join(told).encode()).hexdigest()[:12]
 
 
 def _micros_of(duration: timedelta) -> int:

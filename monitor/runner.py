@@ -21,7 +21,7 @@ from checks.rows import Rows, is_source
 from checks.window import MICROSECOND, Window, moment
 from monitor.clock import Clock
 from monitor.engine import OwnColumns
-from monitor.errors import EngineError
+from monitor.errors import EngineError, StateError
 from monitor.objectives import points
 from monitor.records import Judged, SloPoint
 from monitor.resolve import Pipeline, Resolver, largest_sources
@@ -161,8 +161,10 @@ class Runner:
                 self._look(resolver, described, tasks)
                 self._scan(resolver, tasks)
                 self._list(resolver, tasks)
-            except EngineError as error:
-                _fail(tasks, str(error))
+            except StateError:
+                raise
+            except Exception as error:
+                _fail(tasks, str(error) if isinstance(error, EngineError) else said(error))
                 return None, tasks
         return described, tasks
 

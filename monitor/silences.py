@@ -13,6 +13,7 @@ from sqlalchemy import and_, select
 from checks.window import micros, moment
 from monitor import schema
 from monitor.config_alerting import MaintenanceConfig
+from monitor.times import cron_trigger
 
 if TYPE_CHECKING:
     from monitor.store import Store
@@ -89,10 +90,8 @@ def _holds(window: MaintenanceConfig, now: datetime) -> bool:
         return window.start <= now < window.end
     if window.cron is None or window.length is None:
         return False
-    from apscheduler.triggers.cron import CronTrigger
-
     # The last beginning that could still hold, if there is one up to now.
-    began = CronTrigger.from_crontab(window.cron, timezone="UTC").get_next_fire_time(None, now - window.length)
+    began = cron_trigger(window.cron).get_next_fire_time(None, now - window.length)
     while began is not None and began + window.length <= now:
-        began = CronTrigger.from_crontab(window.cron, timezone="UTC").get_next_fire_time(began, began)
+        began = cron_trigger(window.cron).get_next_fire_time(began, began)
     return began is not None and began <= now

@@ -1,10 +1,19 @@
-"""Moments as people write them on a command line."""
+"""Moments as people write them on a command line, and the rhythm of cron."""
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from apscheduler.triggers.cron import CronTrigger
+
+# APScheduler's numbers of weekdays begin with Monday, those of cron with Sunday.
+_DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_NUMBERS = re.compile(r"(\*|[0-7])(?:-([0-7]))?(?:/(\d+))?")
 
 
 def parse_time(text: str) -> datetime:
@@ -18,7 +27,10 @@ def parse_time(text: str) -> datetime:
         '2026-03-01T00:00:00+00:00'
     """
     found = datetime.fromisoformat(text.strip())
-    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    try:
+        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"{text.strip()} is outside the years 1 to 9999 of UTC") from None
 
 
 class Time(click.ParamType[datetime]):
@@ -34,3 +46,36 @@ class Time(click.ParamType[datetime]):
             return parse_time(str(value))
         except ValueError:
             self.fail(f"must be a time, got {value}; write 2026-03-01 or 2026-03-01T12:00:00Z", param, ctx)
+
+
+def cron_trigger(cron: str) -> CronTrigger:
+    """Return when something begins again and again, in UTC.
+
+    Raises:
+        ValueError: These are no five cron fields.
+    """
+    from apscheduler.triggers.cron import CronTrigger  # loaded where there is a window by cron
+
+    fields = cron.split()
+    if len(fields) == 5:
+        fields[4] = ",".join(_named(part) for part in fields[4].split(","))
+    return CronTrigger.from_crontab(" ".join(fields), timezone="UTC")
+
+
+def _named(part: str) -> str:
+    """Return a part of the field of weekdays with names in place of numbers, of which 0 and 7 are Sunday.
+
+    Examples:
+        >>> _named("0"), _named("5-7"), _named("*/3"), _named("*"), _named("mon-fri")
+        ('sun', 'fri,sat,sun', 'sun,wed,sat', '*', 'mon-fri')
+    """
+    found = _NUMBERS.fullmatch(part)
+    if found is None or part == "*":
+        return part
+    first, last, step = found.groups()
+    start = 0 if first == "*" else int(first)
+    end = int(last) if last else 6 if first == "*" or step else start
+    days = range(start, end + 1, int(step or 1))
+    if not days:
+        raise ValueError(f"the weekdays {part} run backwards")
+    return ",".join(_DAYS[day] for day in days)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,12 @@ class EncryptedChannel(Channel):
         # Worker threads send while the loop reads, and one TLS connection is not made for two threads.
         self._one_at_a_time = threading.Lock()
         self._is_greeting, self._has_to_write = True, False
+        try:
+            sock.getpeername()
+        except OSError:
+            # Its client has gone already; to wrap it would leave half a socket behind.
+            sock.close()
+            raise
         context = server.certificate.context()
         super().__init__(
             server, context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False), *args, **more
@@ -165,3 +172,8 @@ class EncryptedListener(Listener):
 
     channel_class = EncryptedChannel
     certificate: Certificate
+
+    def handle_accept(self) -> None:
+        """Take a connection; part of waitress. One that its client has reset already ends nothing but itself."""
+        with suppress(OSError):
+            super().handle_accept()

@@ -33,7 +33,7 @@ def generic(url: URL) -> Dialect:
         entry.load()
     return Dialect(
         name=name,
-        create=lambda text, options: sa.create_engine(make_url(text), pool_size=1, max_overflow=2, pool_pre_ping=True),
+        create=lambda text, options: sa.create_engine(make_url(text), pool_size=1, max_overflow=-1, pool_pre_ping=True),
         prepare=lambda connection, options: None,
         open=open_table,
         cancel=_cancel,

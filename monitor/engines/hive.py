@@ -124,7 +124,7 @@ def _create(url: str, options: Mapping[str, Any]) -> sa.Engine:
     parsed = make_url(url).set(drivername="hive+recwatch")
     # To open a session takes a second or more, so one is kept.
     try:
-        return sa.create_engine(parsed, pool_size=1, max_overflow=2, pool_pre_ping=True)
+        return sa.create_engine(parsed, pool_size=1, max_overflow=-1, pool_pre_ping=True)
     except ImportError as error:
         raise EngineError(f"hive://...: the driver is missing ({error}); pip install 'recwatch[spark]'") from error
 

@@ -30,7 +30,7 @@ def _create(url: str, options: Mapping[str, Any]) -> sa.Engine:
     patience = _patience(options)
     # One connection kept, replaced when the server went away in between.
     engine = sa.create_engine(
-        parsed, pool_size=1, max_overflow=2, pool_pre_ping=True,
+        parsed, pool_size=1, max_overflow=-1, pool_pre_ping=True,
         connect_args={"connect_timeout": max(2, math.ceil(patience)), "keepalives_idle": 30, "keepalives_interval": 10},
     )  # fmt: skip
     # A connection may be open and silent: then nothing but us ends the wait for an answer.

@@ -56,6 +56,11 @@ class Prometheus:
         rows = []
         for series in self._series(first, last, step):
             source = series["metric"].get(self._config.source_label)
+            if "values" not in series:
+                raise EngineError(
+                    f"stream {self.name}: the query has histograms, not numbers; take histogram_count or"
+                    " histogram_quantile of it"
+                )
             for at_seconds, text in series["values"]:
                 value = _finite(float(text))
                 if value is not None:

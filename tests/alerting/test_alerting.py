@@ -264,6 +264,8 @@ def test_a_silence_keeps_people_quiet_until_it_ends(open_shop: OpenShop) -> None
         ({"reason": "move", "start": "2026-03-03", "end": "2026-03-04", "slos": ["events-density"]}, False),
         ({"reason": "nightly", "cron": "0 12 * * *", "for": "1h"}, True),
         ({"reason": "nightly", "cron": "0 2 * * *", "for": "1h"}, False),
+        ({"reason": "tuesdays, as cron counts", "cron": "0 12 * * 2", "for": "1h"}, True),
+        ({"reason": "mondays", "cron": "0 12 * * 0-1,3-7", "for": "1h"}, False),
         ({"reason": "often", "cron": "*/5 * * * *", "for": "30m"}, True),
     ],
 )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from monitor.clock import ManualClock
+from monitor.errors import StateError
 from monitor.lease import LASTS, Lease, LeaseLostError
 from monitor.store import Store
 
@@ -79,3 +81,26 @@ def test_a_process_of_this_machine_that_was_killed_is_not_waited_for(store: Stor
     before.holder = f"{host}:{os.getpid()}:before"
     assert mine.renew()
     assert before.renew(), "the one before with our number is gone, and so would we be for it"
+
+
+def test_machines_whose_names_are_alike_as_far_as_they_are_kept_are_two(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leases = []
+    for name in ("recommendations-prod-recwatch-0", "recommendations-prod-recwatch-1"):
+        monkeypatch.setattr("socket.gethostname", lambda name=name: name)
+        leases.append(Lease(store, ManualClock(START)))
+    assert [lease.renew() for lease in leases] == [True, False]
+
+
+def test_a_state_that_is_away_keeps_nobody_from_ending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(Store(f"sqlite:///{tmp_path}/state.db", "lease")) as store:
+        lease = Lease(store, ManualClock(START))
+        assert lease.renew()
+
+        def away() -> None:
+            raise StateError("gone")
+
+        monkeypatch.setattr(store, "writing", away)
+        lease.release()
+        assert not lease.is_held

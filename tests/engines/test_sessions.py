@@ -143,3 +143,19 @@ def test_sessions_that_do_not_fit_into_memory_spill_apart_and_leave_nothing(
     assert len(spilt) == 2
     assert list(tmp_path.iterdir()) == []
     engine.close()
+
+
+def test_a_session_that_lost_its_connection_asks_no_more(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """A new connection would have neither its time zone nor its limits."""
+    with (
+        closing(connect("warehouse", request.getfixturevalue("postgresql"), 60.0, {})) as engine,
+        engine.session() as session,
+    ):
+        mine = session.run(text("SELECT pg_backend_pid()"), 1)[0][0]
+        with engine.session() as other:
+            other.run(text(f"SELECT pg_terminate_backend({mine})"), 1)
+        with pytest.raises(EngineError, match="engine warehouse"):
+            session.run(text("SELECT 1"), 1)
+        with pytest.raises(EngineError, match="the connection was lost") as found:
+            session.run(text("SELECT 1"), 1)
+        assert found.value.unreachable

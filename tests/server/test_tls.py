@@ -8,6 +8,7 @@ import json
 import shutil
 import socket
 import ssl
+import struct
 import subprocess
 import threading
 import time
@@ -134,6 +135,16 @@ def test_those_who_do_not_finish_the_handshake_keep_nobody_waiting(serve: Any, c
     assert time.monotonic() - started < 5
     for connection in stalled:
         connection.close()
+
+
+def test_clients_that_reset_their_connection_at_once_end_nothing(serve: Any, certify: Any) -> None:
+    tls = certify("first")
+    server = serve(tls=tls)
+    for _ in range(200):
+        client = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+    assert ask(server, trusting(tls))[0] == 200
 
 
 def test_many_clients_at_once(serve: Any, certify: Any) -> None:
