@@ -34,12 +34,12 @@ from sqlalchemy.engine import make_url
 from checks.rows import ALL_SOURCES
 from monitor.errors import StateError
 
-VERSION = 3
+VERSION = 4
 
 metadata = MetaData()
 
 # Times are whole microseconds since the Unix epoch: exact, and the same on every database.
-meta = Table("meta", metadata, Column("key", String(64), primary_key=True), Column("value", Text, nullable=False))
+meta = Table("meta", metadata, Column("key", Text, primary_key=True), Column("value", Text, nullable=False))
 
 _OF_CHECK = ("pipeline", "dataset", "check_id")
 
@@ -70,7 +70,7 @@ verdicts = Table(
     # In this order the key serves the newest verdicts, the history of a subject and replacing a window.
     Column("end_us", BigInteger, primary_key=True),
     Column("start_us", BigInteger, primary_key=True),
-    Column("subject", String(256), primary_key=True),
+    Column("subject", Text, primary_key=True),
     Column("outcome", String(16), nullable=False),
     Column("measure", String(64), nullable=False),
     Column("value", Double),
@@ -89,7 +89,7 @@ rollups = Table(
     *_of_check(),
     Column("seconds", Integer, primary_key=True),
     Column("start_us", BigInteger, primary_key=True),
-    Column("subject", String(256), primary_key=True),
+    Column("subject", Text, primary_key=True),
     Column("good", Integer, nullable=False),
     Column("bad", Integer, nullable=False),
     Column("unknown", Integer, nullable=False),
@@ -110,7 +110,7 @@ counters = Table(
     metadata,
     Column("pipeline", String(128), primary_key=True),
     Column("metric", String(128), primary_key=True),
-    Column("labels", String(512), primary_key=True),
+    Column("labels", Text, primary_key=True),
     Column("value", BigInteger, nullable=False),
     # What a series that is new to Prometheus holds back until its first value, 0, was exposed.
     Column("held", BigInteger, nullable=False),
@@ -121,7 +121,7 @@ gauges = Table(
     metadata,
     *_of_check(),
     Column("metric", String(128), primary_key=True),
-    Column("labels", String(512), primary_key=True),
+    Column("labels", Text, primary_key=True),
     Column("value", Double, nullable=False),
 )
 
@@ -304,8 +304,15 @@ def _name_features(connection: Connection) -> None:
         connection.execute(baselines.update().where(key).values(reference=json.dumps(reference)))
 
 
+def _widen(connection: Connection) -> None:
+    """Names of datasets and sources may be longer than these columns were; SQLite heeds no lengths."""
+    if connection.dialect.name == "postgresql":
+        for wide in ("meta.key", "verdicts.subject", "rollups.subject", "counters.labels", "gauges.labels"):
+            connection.exec_driver_sql("ALTER TABLE {} ALTER {} TYPE TEXT".format(*wide.split(".")))
+
+
 # One step for each version that a state may be at: what makes version n+1 out of version n.
-MIGRATIONS: dict[int, Callable[[Connection], None]] = {1: _no_change, 2: _name_features}
+MIGRATIONS: dict[int, Callable[[Connection], None]] = {1: _no_change, 2: _name_features, 3: _widen}
 
 
 def connect(url: str) -> Engine:
@@ -332,8 +339,7 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 
 def _begin_sqlite(connection: Connection) -> None:
     # A writer takes its lock at once and waits for it; a later upgrade would fail without waiting.
-    writes = connection.get_execution_options().get("writes")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN")
 
 
 _WRITERS: dict[str, threading.RLock] = {}

@@ -7,6 +7,7 @@ import json
 import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -206,6 +207,21 @@ def test_an_older_state_is_migrated_step_by_step(store: Store, tmp_path: Path, m
     again.close()
     Store(f"sqlite:///{tmp_path}/state.db", "shop").close()
     assert steps == [1, 2], "a migration runs once"
+
+
+def test_long_names_fit_into_a_state_on_postgresql_of_now_and_of_before(postgresql: str) -> None:
+    with closing(Store(postgresql, "p" * 64)) as store, store.writing() as connection:
+        for column in ("verdicts.subject", "rollups.subject", "counters.labels", "gauges.labels"):
+            table, name = column.split(".")
+            connection.execute(sa.text(f"ALTER TABLE {table} ALTER COLUMN {name} TYPE VARCHAR(256)"))
+        connection.execute(sa.text("ALTER TABLE meta ALTER COLUMN key TYPE VARCHAR(80)"))
+        connection.execute(sa.text("UPDATE meta SET value = '3' WHERE key = 'schema_version'"))
+    with closing(Store(postgresql, "p" * 64)) as store:
+        store.set_note("sources:" + "d" * 60, ["ios"])
+        assert store.note("sources:" + "d" * 60) == ["ios"]
+        found = judged(0)
+        verdict = replace(found.verdicts[0], source="\N{HIRAGANA LETTER A}" * 300)
+        store.commit(replace(found, verdicts=(found.verdicts[0], verdict)))
 
 
 def test_a_database_that_cannot_be_opened_says_so_without_its_password(tmp_path: Path) -> None:
