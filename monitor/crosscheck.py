@@ -226,6 +226,18 @@ def _units(config: Config) -> Iterator[Problem]:
                 yield Problem(where, f"only a time has a unit, and {role} is none", "remove it", column.unit)
 
 
+def _ids_stay(config: Config) -> Iterator[Problem]:
+    """What is found of a feature or a segment is told by its values; those of ids of people must not leave."""
+    segments, where = config.evidence.segments, ("evidence", "segments")
+    for name, dataset in config.datasets.items():
+        ids = {str(dataset.roles[role]): role for role in (Role.USER, Role.EVENT_ID) if role in dataset.roles}
+        for at, columns in ((("datasets", name, "features"), dataset.features), (where, segments)):
+            for place, found in enumerate(columns):
+                if found in ids:
+                    rule = f"must not be the {ids[found]} of dataset {name}, whose values never leave the engine"
+                    yield Problem((*at, place), rule, "take it out", found)
+
+
 def _watched(config: Config) -> Iterator[Problem]:
     for name, dataset in config.datasets.items():
         where = ("datasets", name)
@@ -359,6 +371,7 @@ RULES: tuple[Callable[[Config], Iterator[Problem]], ...] = (
     _circles,
     _changes,
     _units,
+    _ids_stay,
     _watched,
     _cadences,
     _patterns,
