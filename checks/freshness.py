@@ -11,7 +11,7 @@ from sqlalchemy import BigInteger, Boolean, ColumnElement, Text, case, column, f
 
 from checks.baseline import Baseline
 from checks.check import Check, Outcome, Sample, Verdict
-from checks.dataset import Role
+from checks.dataset import Role, TimeUnit
 from checks.measure import Aggregate, Counts, Listing, Measure, Merge, Tally
 from checks.rows import ALL_SOURCES, Rows
 from checks.settings import CheckSettings, Duration, Setting, hours, minutes, seconds
@@ -89,7 +89,7 @@ class Freshness(Check[FreshnessSettings]):
         measure = Measure(rows, aggregates, derived)
         search = self._search(rows, latest, baseline.previous)
         has_been_seen = baseline.previous is not None and _newest(self._found(baseline.previous)) is not None
-        return (measure, search) if has_been_seen else (measure, search, _timeless(rows))
+        return (measure, search) if has_been_seen else (measure, search, self._timeless(rows))
 
     def _search(self, rows: Rows, latest: int, previous: Tally | None) -> Listing:
         """Return the search through everything older, for a feed that is silent since long.
@@ -107,6 +107,22 @@ class Freshness(Check[FreshnessSettings]):
         older = rows.within(rows.clock_role, since, rows.window.end)
         statement = select(*columns).select_from(rows.dataset.table).where(older)
         return Listing("older", rows, statement, 1, only_if=lambda tally: _newest(tally.counts) is None)
+
+    def _timeless(self, rows: Rows) -> Listing:
+        """Return the search for one row without the time that tells the age, for a table that seems empty.
+
+        It ends at the first one.
+        """
+        role = Role.EVENT_TIME if Role.EVENT_TIME in rows.dataset.roles else rows.clock_role
+        # The column itself, where it can be, so that an index serves.
+        at: Any = rows.micros(role) if rows.dataset.time_units[role] is TimeUnit.TEXT else rows.column(role)
+        is_timeless = or_(at.is_(None), rows.within(role, rows.window.end + _FARTHEST, None))
+        named: Any = literal(role.value, Text), literal(rows.dataset.roles[role], Text)
+        statement = select(*named).select_from(rows.dataset.table).where(is_timeless).limit(1)
+        return Listing(TIMELESS, rows, statement, 1, only_if=self._seems_empty)
+
+    def _seems_empty(self, tally: Tally) -> bool:
+        return not _future(tally.counts) and _newest(self._found(tally)) is None
 
     def carry(self, previous: Tally, tally: Tally) -> Tally:
         """Return the tally with the newest times of sources that are silent now."""
@@ -146,7 +162,7 @@ class Freshness(Check[FreshnessSettings]):
     def _verdict(self, tally: Tally, counts: Counts, source: str | None) -> Verdict:
         limit = self.settings.max_age_by_source.get(source or "", self.settings.max_age)
         now, newest = micros(tally.window.end), _newest(counts)
-        future = int(sum(value or 0 for name, value in counts.items() if name.endswith("_future")))
+        future = _future(counts)
         details: dict[str, Any] = {"future": future}
         for name in self._times(tally):
             at = counts.get(name)
@@ -205,18 +221,9 @@ def _visible(rows: Rows) -> Rows:
     return replace(rows, window=replace(rows.window, end=rows.window.end + _FARTHEST))
 
 
-def _timeless(rows: Rows) -> Listing:
-    """Return the search for one row without a time, for a table that seems empty: it ends at the first."""
-    role = rows.clock_role
-    at, farthest = rows.micros(role), micros(rows.window.end + _FARTHEST)
-    named: Any = literal(role.value, Text), literal(rows.dataset.roles[role], Text)
-    statement = select(*named).select_from(rows.dataset.table).where(or_(at.is_(None), at >= farthest)).limit(1)
-    return Listing(TIMELESS, rows, statement, 1, only_if=_seems_empty)
-
-
-def _seems_empty(tally: Tally) -> bool:
-    found = tally.listings.get("older") or [()]
-    return tally.count("rows") == 0 and all(at is None for at in found[0])
+def _future(counts: Counts) -> int:
+    """Return how many times are dated ahead."""
+    return int(sum(value or 0 for name, value in counts.items() if name.endswith("_future")))
 
 
 def _newest(counts: Counts) -> float | None:

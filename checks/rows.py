@@ -26,12 +26,14 @@ from sqlalchemy import (
 )
 
 from checks.dataset import Dataset, Kind, Role, TimeUnit
-from checks.dialect import LONGEST_VALUE, epoch_micros, is_not_finite, number_text, parsed_time
+from checks.dialect import epoch_micros, is_not_finite, number_text, parsed_time
 from checks.window import Window, micros
 
 NO_SOURCE = "(none)"
 OTHER_SOURCE = "other"
 ALL_SOURCES = "(all)"
+# In characters: the name is part of keys of the state, and an index of PostgreSQL takes 2,704 bytes at most.
+LONGEST_SOURCE = 300
 # Names of ours: a producer that calls itself so is counted with ``other``, or nobody could tell the two apart.
 GROUPS = (NO_SOURCE, OTHER_SOURCE, ALL_SOURCES)
 FOREVER = 2**62
@@ -39,6 +41,8 @@ FOREVER = 2**62
 # sums and differences of two still fit into 64 bits.
 FARTHEST = 2**61
 ID_ROLES = (Role.EVENT_ID, Role.USER, Role.ITEM)
+# Ids that never leave as they are: those of people, and of what single ones did.
+PRIVATE_ROLES = (Role.EVENT_ID, Role.USER)
 # Types of the text family that an engine does not compare with text.
 _ODD_TEXTS = ("UUID", "ENUM")
 
@@ -228,7 +232,7 @@ class Rows:
 
 def is_source(name: str) -> bool:
     """Return whether a producer can be told apart by its name: it is none of ours, and short enough to be kept."""
-    return name not in GROUPS and len(name) <= LONGEST_VALUE
+    return name not in GROUPS and len(name) <= LONGEST_SOURCE
 
 
 def require(dataset: Dataset, *roles: Role) -> None:

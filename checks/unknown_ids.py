@@ -186,7 +186,7 @@ class UnknownIds(Check[UnknownIdsSettings]):
             found = tally.listings.get(f"{entity}_distinct") or [(None,)]
             details["distinct_unknown"] = None if found[0][0] is None and causes["unknown"] else int(found[0][0] or 0)
         named = ", ".join(f"{cause} {n:,}" for cause, n in sorted(causes.items(), key=lambda pair: -pair[1]) if n)
-        reason = f"every {entity} id is known" if not bad else f"{percent(bad / total)} of events: {named}"
+        reason = f"no bad {entity} id" if not bad else f"{percent(bad / total)} of events: {named}"
         return ratio_verdict(
             self, tally, "unknown_ratio", bad, total, self.settings.max_ratio,
             entity=entity, source=source, reason=reason if total else "no rows", details=details,

@@ -8,7 +8,7 @@ from importlib import metadata
 
 import click
 
-from monitor.errors import ConfigError, EngineError, RecwatchError
+from monitor.errors import ConfigError, EngineError, RecwatchError, StateError
 
 EXIT_BAD, EXIT_CONFIG, EXIT_UNREACHABLE = 1, 2, 3
 
@@ -86,4 +86,4 @@ def main() -> None:
 def _exit_code(error: RecwatchError) -> int:
     if isinstance(error, ConfigError):
         return EXIT_CONFIG
-    return EXIT_UNREACHABLE if isinstance(error, EngineError) else EXIT_BAD
+    return EXIT_UNREACHABLE if isinstance(error, EngineError | StateError) else EXIT_BAD

@@ -59,6 +59,11 @@ class TimeColumn(Section):
 Roles = dict[Role, Name | TimeColumn]
 
 
+def column_name(column: Name | TimeColumn) -> str:
+    """Return the name of the column that plays a role, however it was written."""
+    return column.column if isinstance(column, TimeColumn) else column
+
+
 def _partial(settings: type[CheckSettings], check: str) -> type[Section]:
     """Return the section that may set each field of a check's settings."""
     hints = get_type_hints(settings, include_extras=True)

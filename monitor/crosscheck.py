@@ -19,8 +19,9 @@ from sqlalchemy.exc import ArgumentError
 from checks import CATALOGUE
 from checks.check import Check
 from checks.dataset import Role
+from checks.rows import PRIVATE_ROLES
 from monitor import crosscheck_alerting, crosscheck_streams
-from monitor.config import DATASET_NAME, EMBEDDED, Config, DatasetConfig, TimeColumn, described
+from monitor.config import DATASET_NAME, EMBEDDED, Config, DatasetConfig, TimeColumn, column_name, described
 from monitor.document import AS_WRITTEN, Problem, Where
 from monitor.durations import duration_text
 from monitor.engines import DIALECTS
@@ -227,15 +228,13 @@ def _units(config: Config) -> Iterator[Problem]:
 
 
 def _ids_stay(config: Config) -> Iterator[Problem]:
-    """What is found of a feature or a segment is told by its values; those of ids of people must not leave."""
-    segments, where = config.evidence.segments, ("evidence", "segments")
+    """What drifts in a feature is told by its values, and those of these ids must not leave."""
     for name, dataset in config.datasets.items():
-        ids = {str(dataset.roles[role]): role for role in (Role.USER, Role.EVENT_ID) if role in dataset.roles}
-        for at, columns in ((("datasets", name, "features"), dataset.features), (where, segments)):
-            for place, found in enumerate(columns):
-                if found in ids:
-                    rule = f"must not be the {ids[found]} of dataset {name}, whose values never leave the engine"
-                    yield Problem((*at, place), rule, "take it out", found)
+        ids = {column_name(dataset.roles[role]): role for role in PRIVATE_ROLES if role in dataset.roles}
+        for place, column in enumerate(dataset.features):
+            if column in ids:
+                rule = f"must not be the column of the role {ids[column]}, whose values never leave the engine"
+                yield Problem(("datasets", name, "features", place), rule, "take it out", column)
 
 
 def _watched(config: Config) -> Iterator[Problem]:

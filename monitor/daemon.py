@@ -150,14 +150,11 @@ class Daemon:
         for dataset, checks in self.live.pipeline.checks.items():
             for every in sorted({check.settings.every for check in checks}):
                 together = [check for check in checks if check.settings.every == every]
-                start = EPOCH + min(check.settings.settle for check in together)
-                trigger = IntervalTrigger(
-                    seconds=int(every.total_seconds()),
-                    start_date=start + self.workers.offset(pipeline, every),
-                    timezone="UTC",
-                )
+                first = EPOCH + min(check.settings.settle for check in together) + self.workers.offset(pipeline, every)
+                trigger = IntervalTrigger(seconds=int(every.total_seconds()), start_date=first, timezone="UTC")
                 tick = partial(self._queue_tick, dataset, together, f"tick:{every}")
-                self._jobs.append(self._scheduler.add_job(tick, trigger, next_run_time=self.clock.now()))
+                # Now, and whenever a window has settled; one job with another first time would go on from that.
+                self._jobs += [self._scheduler.add_job(tick), self._scheduler.add_job(tick, trigger)]
         self._every(HEARTBEAT, self._beat, "heartbeat", lane=PULSE)
         renew = partial(self._queue_each, "baselines", chores.renewals)
         reopen = partial(self._queue_each, "late-rows", chores.late_rows)

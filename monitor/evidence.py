@@ -24,7 +24,7 @@ from checks.dataset import Dataset, Kind, Role
 from checks.feature_drift import FeatureDrift
 from checks.fuse import fuse
 from checks.measure import Listing, Measure, Row
-from checks.rows import Rows
+from checks.rows import PRIVATE_ROLES, Rows
 from checks.suspects import SHOWN_ROLES, Suspects, segments
 from checks.window import micros, moment
 from monitor import log, schema
@@ -38,7 +38,6 @@ from monitor.resolve import Resolver
 from monitor.runner import Runner, Task, said
 from monitor.store import Store
 
-HASHED = (Role.EVENT_ID, Role.USER)
 MOST_SUBJECTS, MOST_SEGMENTS, MOST_COLUMNS = 3, 10, 8
 KEY = "evidence-key"
 # Older evidence is about another incident.
@@ -172,7 +171,7 @@ class Collector:
         roles = [dataset.roles[role] for role in (Role.EVENT_TYPE, Role.SOURCE) if role in dataset.roles]
         words = [name for name in dataset.features if _is_word(dataset, name)]
         named = dict.fromkeys((*self._config.segments, *roles, *words))
-        ids = {dataset.roles[role] for role in (*HASHED, Role.ITEM) if role in dataset.roles}
+        ids = {dataset.roles[role] for role in (*PRIVATE_ROLES, Role.ITEM) if role in dataset.roles}
         return [name for name in named if name in dataset.columns and name not in ids][:MOST_COLUMNS]
 
     def _shown_columns(self, dataset: Dataset) -> list[str]:
@@ -180,7 +179,7 @@ class Collector:
         return [name for name in dict.fromkeys((*roles, *self._config.columns)) if name in dataset.columns]
 
     def _pseudonymised(self, dataset: Dataset, columns: Sequence[str], row: Row) -> list[str | None]:
-        hashed = {dataset.roles[role] for role in HASHED if role in dataset.roles}
+        hashed = {dataset.roles[role] for role in PRIVATE_ROLES if role in dataset.roles}
         return [
             pseudonym(self._secret(), cell) if name in hashed and cell not in (None, "") else cell
             for name, cell in zip(columns, row, strict=True)

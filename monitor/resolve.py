@@ -12,10 +12,9 @@ from sqlalchemy import Double, Text, and_, case, cast, func, select
 from alerts.slo import Slo
 from checks import CATALOGUE, Check
 from checks.dataset import ColumnType, Dataset, Kind, Role, TimeUnit, dataset_table
-from checks.dialect import LONGEST_VALUE
-from checks.rows import GROUPS, Rows
+from checks.rows import GROUPS, ID_ROLES, LONGEST_SOURCE, Rows
 from checks.window import Window
-from monitor.config import EMBEDDED, Config, DatasetConfig, TimeColumn
+from monitor.config import EMBEDDED, Config, DatasetConfig, TimeColumn, column_name
 from monitor.engine import Engine, Location, Session
 from monitor.engines import connect
 from monitor.errors import EngineError
@@ -23,8 +22,6 @@ from monitor.slos import objectives
 from monitor.streams import Stream, connect_streams
 
 TIME_ROLES = (Role.EVENT_TIME, Role.INGESTED_AT, Role.VALID_FROM, Role.VALID_TO)
-ID_ROLES = (Role.EVENT_ID, Role.USER, Role.ITEM)
-# In characters. Each is kept with every verdict about it.
 # A number below the bound of its unit lies before the year 5138; the smallest unit that fits wins.
 _UNIT_BOUNDS = {TimeUnit.SECONDS: 1e11, TimeUnit.MILLISECONDS: 1e14, TimeUnit.MICROSECONDS: 1e17}
 
@@ -130,9 +127,7 @@ class Resolver:
         config, session = self._pipeline.config.datasets[name], self._session(name)
         location = locate(name, config)
         columns = session.open(location)
-        named = {
-            role: column.column if isinstance(column, TimeColumn) else column for role, column in config.roles.items()
-        }
+        named = {role: column_name(column) for role, column in config.roles.items()}
         roles = {role: column for role, column in named.items() if column in columns}
         lost = {role: column for role, column in named.items() if column not in columns}
         is_view = session.engine.dialect.name == "duckdb"
@@ -164,8 +159,7 @@ class Resolver:
 def locate(name: str, config: DatasetConfig) -> Location:
     """Return where a dataset lies."""
     if config.files is not None:
-        named = [config.roles[role] for role in ID_ROLES if role in config.roles]
-        ids = tuple(column.column if isinstance(column, TimeColumn) else column for column in named)
+        ids = tuple(column_name(config.roles[role]) for role in ID_ROLES if role in config.roles)
         return Location(name, files=config.files, ids=ids)
     if config.stream is not None:
         # Which columns it has is known; its rows are read when they are asked for.
@@ -209,7 +203,7 @@ def largest_sources(session: Session, dataset: Dataset, window: Window, most: in
     """
     rows = Rows(dataset, window)
     source, counted = cast(rows.column(Role.SOURCE), Text), func.count()
-    named = and_(source.is_not(None), func.length(source) <= LONGEST_VALUE, source.not_in(GROUPS))
+    named = and_(source.is_not(None), func.length(source) <= LONGEST_SOURCE, source.not_in(GROUPS))
     statement = rows.select(source).where(named).group_by(source)
     statement = statement.order_by(counted.desc(), source).limit(most)
     return tuple(str(row[0]) for row in session.run(statement, most, f"sources of {dataset.name}"))

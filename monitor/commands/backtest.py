@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import IO
 
 import click
 from rich.console import Console
@@ -30,8 +31,8 @@ MOST_LISTED = 50
 @click.option("--from", "start", type=Time(), required=True, help="Start of the replay.")
 @click.option("--to", "end", type=Time(), required=True, help="End of the replay.")
 @click.option("--step", default="1m", show_default=True, metavar="DURATION", help="How far the clock moves at once.")
-@click.option("--json", "target", type=click.Path(path_type=Path, dir_okay=False), help="Write transitions to a file.")
-def command(path: Path, start: datetime, end: datetime, step: str, target: Path | None) -> None:
+@click.option("--json", "target", type=click.File("w", "utf-8", atomic=True), help="Write transitions to a file.")
+def command(path: Path, start: datetime, end: datetime, step: str, target: IO[str] | None) -> None:
     """Replay past data with a virtual clock, and tell which pages and tickets would have gone out.
 
     No message leaves, and the state of the daemon is left alone. With --json each line of the file is
@@ -53,7 +54,7 @@ def command(path: Path, start: datetime, end: datetime, step: str, target: Path 
         ))  # fmt: skip
     if target is not None:
         lines = [json.dumps(transition.plain()) for transition in found.transitions]
-        target.write_text("\n".join([*lines, json.dumps(found.totals())]) + "\n", encoding="utf-8")
+        target.write("\n".join([*lines, json.dumps(found.totals())]) + "\n")
     _print(console, found)
 
 

@@ -35,8 +35,10 @@ from monitor.streams import connect_streams
 
 LIBRARIES = (
     "sqlalchemy", "duckdb", "duckdb-sqlalchemy", "psycopg", "apscheduler", "prometheus-client", "pydantic", "numpy",
-    "scipy", "waitress",
+    "waitress",
 )  # fmt: skip
+# What brings more than the default, and by which extra it comes.
+EXTRAS = {"evidently": "reports", "scipy": "reports", "confluent-kafka": "kafka", "pyhive": "spark"}
 
 # Rows by which it is told whether a column holds times.
 SAMPLE = 1_000
@@ -59,6 +61,8 @@ def command(path: Path | None, url: str | None) -> None:
         return
     click.echo(f"recwatch {version()} on Python {platform.python_version()}, {platform.system()}")
     missing = [_said_of_library(name) for name in LIBRARIES]
+    for name, extra in EXTRAS.items():
+        _say_extra(name, extra)
     strangers = [_said_of_package(name) for name in PACKAGES]
     config = None if path is None else load(path)
     if config is not None:
@@ -94,6 +98,13 @@ def _said_of_library(name: str) -> bool:
         click.echo(f"  {name} is missing; install recwatch again")
         return True
     return False
+
+
+def _say_extra(name: str, extra: str) -> None:
+    try:
+        click.echo(f"  {name} {metadata.version(name)}")
+    except metadata.PackageNotFoundError:
+        click.echo(f"  {name} is not installed; where it is wanted: pip install 'recwatch[{extra}]'")
 
 
 def _said_of_package(name: str) -> bool:

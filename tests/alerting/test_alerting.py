@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
@@ -336,6 +337,28 @@ def test_what_a_clock_that_ran_ahead_has_put_off_is_delivered(open_shop: OpenSho
     assert delivery._next("here", delivery._notifiers["here"], Bucket(1.0, 1))
     assert outbox.first(shop.store, "here") is None
     assert stream.getvalue()
+
+
+def test_whatever_goes_wrong_a_channel_goes_on(open_shop: OpenShop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop, stream, there, failures = open_shop(), io.StringIO(), outbox.first, [TypeError("no such field")]
+
+    def first(store: Any, channel: str) -> outbox.Item | None:
+        if failures:
+            raise failures.pop()
+        return there(store, channel)
+
+    shop.play("+" * 30 + "-" * 12)
+    monkeypatch.setattr(outbox, "first", first)
+    monkeypatch.setattr("monitor.delivery.LOOKS_EVERY_SECONDS", 0.05)
+    delivery = Delivery(shop.store, shop.clock, {"here": Console("here", stream)})
+    delivery.lead(True)
+    delivery.start()
+    ends = time.monotonic() + 20
+    while not stream.getvalue() and time.monotonic() < ends:
+        time.sleep(0.02)
+    delivery.close()
+    assert stream.getvalue()
+    assert not failures
 
 
 def test_a_channel_that_is_renamed_hears_of_the_end(open_shop: OpenShop) -> None:

@@ -76,6 +76,12 @@ def test_a_fault_exits_1_and_is_named(recwatch: Recwatch, config: str) -> None:
     assert "Look at: unknown_ids" in said.out
 
 
+def test_a_state_that_cannot_be_read_is_no_bad_data(recwatch: Recwatch, config: str) -> None:
+    Path(config).with_name("state.db").write_text("hello, this is no database at all, nor has it ever been one")
+    said = recwatch("check", "-c", config, *span(START, 5))
+    assert said.code == 3, said
+
+
 def test_json_has_one_object_per_verdict_with_the_promised_keys(recwatch: Recwatch, config: str) -> None:
     said = recwatch("check", "-c", config, "--json", *span(FAULTY, 2))
     rows = [json.loads(line) for line in said.out.splitlines()]

@@ -184,6 +184,20 @@ def test_doctor_says_what_is_installed(recwatch: Run) -> None:
     assert done.out.count("is recwatch's own") == 4
 
 
+def test_doctor_misses_nothing_that_only_an_extra_brings(recwatch: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = metadata.version
+
+    def version(name: str) -> str:
+        if name in ("scipy", "evidently"):
+            raise metadata.PackageNotFoundError(name)
+        return there(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+    done = recwatch("doctor")
+    assert done.code == 0
+    assert "evidently is not installed; where it is wanted: pip install 'recwatch[reports]'" in done.out
+
+
 def test_doctor_tells_a_stranger_and_what_is_missing(recwatch: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("alerts.OWNER", "somebody")
     monkeypatch.setattr(metadata, "packages_distributions", lambda: {"checks": ["recwatch", "checks"]})

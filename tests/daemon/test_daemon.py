@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from apscheduler.triggers.interval import IntervalTrigger
 
 from checks.check import Outcome, Sample
 from checks.window import Window
@@ -212,6 +213,51 @@ def test_a_wrong_configuration_is_refused_and_the_old_one_stays(
     duplicates = next(check for check in daemon.live.pipeline.checks["events"] if check.id == "duplicates")
     assert duplicates.settings.look_back == timedelta(minutes=5)
     daemon._scheduler.shutdown()
+
+
+def test_checks_run_at_once_and_then_whenever_a_window_has_settled(
+    start: Callable[[datetime], Daemon], tmp_path: Path
+) -> None:
+    write(tmp_path, CONFIG.replace("contract: {settle: 0s}", "contract: {settle: 20s, every: 5m, window: 5m}"))
+    daemon = start(datetime.now(UTC))
+    daemon.workers.scheduler.start(paused=True)
+    daemon._schedule()
+    ticks = [job for job in daemon._jobs if getattr(job.func, "func", None) == daemon._queue_tick]
+    again = [job for job in ticks if isinstance(job.trigger, IntervalTrigger)]
+    assert len(again) == len(ticks) / 2
+    for job in again:
+        checks = job.func.args[1]
+        then = job.trigger.get_next_fire_time(job.next_run_time, job.next_run_time)
+        for at in (job.next_run_time, then):
+            since = (at - datetime(1970, 1, 1, tzinfo=UTC)) % checks[0].settings.every
+            assert since == min(check.settings.settle for check in checks)
+    daemon._unschedule()
+    daemon._scheduler.shutdown()
+
+
+def test_readiness_waits_for_no_check_that_is_gone(start: Callable[[datetime], Daemon], tmp_path: Path) -> None:
+    daemon = start(START)
+    assert daemon.lease.renew()
+    daemon.workers.scheduler.start(paused=True)
+    daemon._schedule()
+    assert "checks have not run yet" in str(daemon.pending())
+    write(tmp_path, CONFIG.replace("duplicates: {settle: 0s, look_back: 10m}", "duplicates: {enabled: false}"))
+    daemon.reload()
+    assert daemon.reload_state.problem is None
+    for dataset, checks in daemon.live.pipeline.checks.items():
+        daemon.tick(dataset, list(checks))
+    assert daemon.pending() is None
+    daemon._scheduler.shutdown()
+
+
+def test_what_fails_unforeseen_while_asking_is_an_error_of_its_checks(
+    start: Callable[[datetime], Daemon], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon = start(START + 5 * MINUTE)
+    monkeypatch.setattr(daemon.live.runner, "_scan", lambda *_: {}["values"])
+    tick(daemon)
+    found = {verdict.outcome for verdict in daemon.store.latest()}
+    assert found == {Outcome.ERROR}
 
 
 def test_a_reload_that_waits_holds_up_no_heartbeat(

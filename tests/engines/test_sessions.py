@@ -6,7 +6,7 @@ import sqlite3
 import sys
 import threading
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import duckdb
@@ -145,10 +145,16 @@ def test_sessions_that_do_not_fit_into_memory_spill_apart_and_leave_nothing(
     engine.close()
 
 
-def test_a_session_that_lost_its_connection_asks_no_more(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_as_many_sessions_as_the_configuration_allows_are_open_at_once(request: pytest.FixtureRequest) -> None:
+    with closing(connect("warehouse", request.getfixturevalue("postgresql"))) as engine, ExitStack() as stack:
+        sessions = [stack.enter_context(engine.session()) for _ in range(8)]
+        assert len({session.run(text("SELECT pg_backend_pid()"), 1)[0][0] for session in sessions}) == 8
+
+
+def test_a_session_that_lost_its_connection_asks_no_more(request: pytest.FixtureRequest) -> None:
     """A new connection would have neither its time zone nor its limits."""
     with (
-        closing(connect("warehouse", request.getfixturevalue("postgresql"), 60.0, {})) as engine,
+        closing(connect("warehouse", request.getfixturevalue("postgresql"))) as engine,
         engine.session() as session,
     ):
         mine = session.run(text("SELECT pg_backend_pid()"), 1)[0][0]

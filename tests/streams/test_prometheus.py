@@ -91,6 +91,13 @@ def test_a_wrong_query_is_told_in_the_words_of_prometheus(gateway: Any) -> None:
             found.probe()
 
 
+def test_histograms_are_told_from_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(stream("http://127.0.0.1:1", "latency")) as found:
+        monkeypatch.setattr(found, "_series", lambda *_: [{"metric": {}, "histograms": [[0, {"count": "1"}]]}])
+        with pytest.raises(EngineError, match="has histograms, not numbers; take histogram_count"):
+            found.read("value", present())
+
+
 def test_too_many_series_are_refused(gateway: Any) -> None:
     many = " or ".join(f'label_replace(vector({at}), "source", "s{at}", "", "")' for at in range(MOST_SERIES + 1))
     with closing(stream(gateway.url, many)) as found, pytest.raises(EngineError, match="has 101 series, at most 100"):

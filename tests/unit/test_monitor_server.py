@@ -398,6 +398,7 @@ def test_an_event_is_noted(stage: Stage) -> None:
         (b'{"text": " "}', "an event needs a text"),
         (b'{"text": "x", "kind": "party"}', "is one of deploy, model, config, other"),
         (b'{"text": "x", "at": "noonish"}', "noonish"),
+        (b'{"text": "x", "at": "0001-01-01T00:00:00+05:00"}', "outside the years 1 to 9999"),
         (b'{"text": "x", "who": "me"}', "unknown key who"),
         (b'{"text": "' + b"x" * 20_000 + b'"}', "Unterminated string"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import random
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from checks import CATALOGUE
 from checks.baseline import BandSettings
 from checks.check import Check, Outcome, Sample, Verdict
 from checks.measure import Merge, Tally
+from checks.rows import LONGEST_SOURCE
 from checks.window import Window, micros
 from monitor import schema
 from monitor.errors import StateError
@@ -220,7 +222,9 @@ def test_long_names_fit_into_a_state_on_postgresql_of_now_and_of_before(postgres
         store.set_note("sources:" + "d" * 60, ["ios"])
         assert store.note("sources:" + "d" * 60) == ["ios"]
         found = judged(0)
-        verdict = replace(found.verdicts[0], source="\N{HIRAGANA LETTER A}" * 300)
+        # Such that an index cannot make it smaller.
+        name = "".join(random.Random(1).choices([chr(code) for code in range(0x3041, 0x9000)], k=LONGEST_SOURCE))
+        verdict = replace(found.verdicts[0], feature="f" * 100, source=name)
         store.commit(replace(found, verdicts=(found.verdicts[0], verdict)))
 
 
