@@ -101,7 +101,8 @@ class Density(Check[DensitySettings]):
         found = f"{details['cells']:,} cells of {details['users']:,} users and {details['items']:,} items"
         fields: dict[str, Any] = {"value": density, "source": source, "details": details}
         if band is None:
-            reason = f"{found}; no baseline yet, {settings.min_history} past windows are needed"
+            needed = f"{settings.min_history} past windows of this length are needed"
+            reason = f"{found}; no baseline yet, {needed}"
             return self.verdict(tally, Outcome.UNKNOWN, "density", reason=reason, **fields)
         details.update(expected=band.centre, low=band.low, high=band.high, limit_origin=band.origin)
         outcome = Outcome.GOOD if density in band else Outcome.BAD

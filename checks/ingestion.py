@@ -141,7 +141,8 @@ class Ingestion(Check[IngestionSettings]):
         band = baseline.band("landed", tally.window, width)
         fields: dict[str, Any] = {"value": landed, "details": details}
         if band is None:
-            reason = f"nobody counts sends, and fewer than {settings.min_history} past windows tell the usual volume"
+            few = f"fewer than {settings.min_history} past windows of this length tell the usual volume"
+            reason = f"nobody counts sends, and {few}"
             return self.verdict(tally, Outcome.UNKNOWN, "rows", reason=reason, **fields)
         details.update(expected=band.centre, low=band.low, high=band.high, limit_origin=band.origin)
         if band.centre < settings.min_rows:

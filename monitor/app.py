@@ -151,6 +151,9 @@ class App:
         elif environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             return Answer.text("405 Method Not Allowed", "only GET and HEAD are answered", ("Allow", "GET, HEAD"))
         takes_body = route in (self._receive, self._note_event)
+        if takes_body and not str(environ.get("CONTENT_TYPE", "")).startswith("application/json"):
+            # What a page of somebody else's can make a browser send has another type.
+            return Answer.text("415 Unsupported Media Type", "send it as Content-Type: application/json")
         try:
             answer = route(environ if takes_body else {**environ, "REQUEST_METHOD": "GET"})
         except RecwatchError as error:
@@ -191,9 +194,6 @@ class App:
 
     def _note_event(self, environ: Mapping[str, Any]) -> Answer:
         """Note a deploy or another change, told by whoever may see evidence."""
-        if not str(environ.get("CONTENT_TYPE", "")).startswith("application/json"):
-            # What a page of somebody else's can make a browser send has another type.
-            return Answer.text("415 Unsupported Media Type", "send it as Content-Type: application/json")
         length = min(int(environ.get("CONTENT_LENGTH") or 0), MOST_EVENT_BYTES)
         try:
             happenings.add(self._store, happenings.parsed(environ["wsgi.input"].read(length), self._clock.now()))

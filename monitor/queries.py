@@ -81,11 +81,12 @@ _WINDOW = (*CHECK, "start_us", "end_us")
 _POINT = ("pipeline", "slo", "end_us")
 # What is held back of a series is added with the next value.
 COUNT = upsert(schema.counters, value="counters.value + counters.held + excluded.held", held="0")
-# Accepted windows that end within some time.
+# Accepted windows of a length that end within some time.
 PAST_HOUR = select(schema.windows.c.end_us, schema.windows.c.figures).where(
     has_key(schema.windows, *CHECK),
     schema.windows.c.end_us >= sa.bindparam("start"),
     schema.windows.c.end_us < sa.bindparam("end"),
+    schema.windows.c.end_us - schema.windows.c.start_us == sa.bindparam("length"),
     schema.windows.c.accepted,
 )
 OLD_WINDOW = select(schema.windows.c.increments, schema.windows.c.version).where(has_key(schema.windows, *_WINDOW))

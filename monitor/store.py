@@ -259,7 +259,7 @@ class Store(Database):
             dataset: Name of a watched dataset.
             check: Name of a check.
             window: What it is about to judge.
-            with_past: Whether it looks at figures of past windows: the newest, and those that are comparable.
+            with_past: Whether it looks at figures of past windows of the same length: the newest, and comparable ones.
             with_previous: Whether it looks at the tally of the window before.
             with_reference: Whether it looks at what was frozen.
 
@@ -273,15 +273,16 @@ class Store(Database):
         saved = self.saved_baseline(dataset, check) if with_reference else None
         with self.reading() as connection:
             if with_past:
-                accepted = (
-                    select(table.c.end_us, table.c.figures).where(before, table.c.accepted).order_by(newest_first)
-                )
+                # A day has not as many rows as an hour.
+                length_us = micros(window.end) - micros(window.start)
+                alike = and_(before, table.c.accepted, table.c.end_us - table.c.start_us == length_us)
+                accepted = select(table.c.end_us, table.c.figures).where(alike).order_by(newest_first)
                 past = list(connection.execute(accepted.limit(PAST_WINDOWS)))
                 if len(past) == PAST_WINDOWS:
                     newest, key = past[-1].end_us, queries.key(self._key(dataset, check))
                     # Each hour is found by the key; one condition for all of them would read all that is between.
                     for start in _comparable_hours(window.end):
-                        hour = {"start": start, "end": min(start + HOUR_US, newest)}
+                        hour = {"start": start, "end": min(start + HOUR_US, newest), "length": length_us}
                         past += connection.execute(queries.PAST_HOUR, {**key, **hour})
                 past.sort(key=lambda row: row.end_us)
             if with_previous:

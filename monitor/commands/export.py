@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from alerts import openslo
 from alerts.burn import Tier
@@ -23,13 +24,15 @@ def command() -> None:
 @config_option
 @click.option("--kubernetes", is_flag=True, help="As a PrometheusRule object.")
 @click.option("--runbooks", "base", default="", metavar="URL", help="Where runbooks are served, for links in alerts.")
-def rules_command(path: Path, kubernetes: bool, base: str) -> None:
+@click.pass_context
+def rules_command(context: click.Context, path: Path, kubernetes: bool, base: str) -> None:
     """Print the rule pack; tiers of one's own are part of it.
 
     Without tiers of one's own it is the static pack, which no new objective changes.
     """
     found: dict[str, Tier] = {tier.name: tier for tier in TIERS}
-    if path.exists():
+    is_named = context.get_parameter_source("path") is not ParameterSource.DEFAULT
+    if is_named or path.exists():
         pipeline = build(load(path))
         found |= {tier.name: tier for slo in pipeline.slos.values() for tier in slo.tiers}
         base = base or _runbooks(pipeline.config.notify.external_url)

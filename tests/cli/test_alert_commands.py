@@ -159,6 +159,7 @@ def test_a_deploy_is_recorded(config: str, recwatch: Recwatch, web: Web) -> None
 def test_rules_and_objectives_are_exported(config: str, recwatch: Recwatch) -> None:
     pack = yaml.safe_load(recwatch("export", "rules", "-c", config).out)
     assert pack["groups"][0]["name"] == "recwatch-slo-ratios"
+    assert recwatch("export", "rules", "-c", f"{config}.typo").code == 2, "not the static pack"
     said = recwatch("export", "rules", "-c", config, "--kubernetes", "--runbooks", "https://x.example")
     found = yaml.safe_load(said.out)
     assert found["kind"] == "PrometheusRule"

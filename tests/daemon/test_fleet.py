@@ -82,7 +82,7 @@ def tick(fleet: Fleet, *wanted: str) -> None:
 
 
 def ask(
-    fleet: Fleet, path: str, query: str = "", body: bytes | None = None, kind: str = "", shows: str = ""
+    fleet: Fleet, path: str, query: str = "", body: bytes | None = None, kind: str = "application/json", shows: str = ""
 ) -> tuple[int, str, dict[str, str]]:
     """Return the answer of the application: status, body and headers."""
     told: list[Any] = []

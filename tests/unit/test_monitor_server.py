@@ -369,10 +369,10 @@ def test_a_server_that_never_started_can_be_closed() -> None:
         socket.create_connection(("127.0.0.1", server.port), timeout=10)
 
 
-def post(stage: Stage, body: bytes, kind: str = "application/json") -> tuple[int, str]:
+def post(stage: Stage, body: bytes, kind: str = "application/json", path: str = "/api/events") -> tuple[int, str]:
     connection = http.client.HTTPConnection("127.0.0.1", stage.server.port, timeout=10)
     try:
-        connection.request("POST", "/api/events", body, {"Content-Type": kind})
+        connection.request("POST", path, body, {"Content-Type": kind})
         answer = connection.getresponse()
         return answer.status, answer.read().decode()
     finally:
@@ -411,6 +411,8 @@ def test_nonsense_is_no_event(stage: Stage, body: bytes, says: str) -> None:
 
 
 def test_events_are_posted_and_nothing_else(stage: Stage) -> None:
+    # As a form of somebody else's page would, for which a browser asks nobody.
     assert post(stage, b'{"text": "x"}', "text/plain")[0] == 415
+    assert post(stage, b"{}", "text/plain", "/alertmanager/team")[0] == 415
     assert stage.ask("/api/events")[0] == 404
     assert stage.ask("/api/events", "DELETE")[0] in (404, 405)

@@ -127,6 +127,16 @@ def test_baselines_hold_accepted_windows_before_the_tested_one_only(store: Store
     assert (list(without.past.ends), without.previous) == ([], store.baseline("events", "contract", window(4)).previous)
 
 
+def test_windows_are_held_against_those_of_their_own_length(store: Store) -> None:
+    for number in range(5):
+        store.commit(judged(number, rows=number))
+    wide = Window(window(0).start, window(2).end)
+    after = Window(window(4).end, window(4).end + wide.duration)
+    assert list(store.baseline("events", "contract", after).past.values) == []
+    store.commit(replace(judged(1, rows=300), window=wide))
+    assert list(store.baseline("events", "contract", after).past.values["rows"]) == [300]
+
+
 def test_windows_of_a_minute_are_held_against_the_same_hour_of_weeks_before(store: Store) -> None:
     """The newest alone reach back to yesterday."""
     minutes = range(1, 15 * 24 * 60)

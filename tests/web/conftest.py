@@ -108,7 +108,7 @@ def fill(store: Store) -> None:
         for verdicts in events(n, window):
             commit(store, verdicts)
         if n > 40:
-            reason = "nobody counts sends, and fewer than 8 past windows tell the usual volume"
+            reason = "nobody counts sends, and fewer than 8 past windows of this length tell the usual volume"
             commit(store, [Found("ingestion", HOSTILE_DATASET, window).unknown("rows", 12_345.0, None, reason)])
         if n == 20:
             commit(
