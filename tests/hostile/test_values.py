@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
 from checks.check import Outcome, Verdict
+from checks.rows import LONGEST_SOURCE
 from checks.window import Window
 from monitor.series import LONGEST_LABEL, label_value
 from monitor.store import Store
@@ -132,7 +133,8 @@ def test_groups_that_were_taken_for_sources_once_take_no_place(benches: Any, tab
 
 def test_texts_of_a_megabyte_are_counted_and_make_no_source(benches: Any, table: Any) -> None:
     long = ["x" * 1_000_000 + end for end in ("a", "b")]
-    texts = [*long, *long, "x" * 900 + "a", "x" * 900 + "b"]
+    most = "x" * (LONGEST_SOURCE - 1)
+    texts = [*long, *long, f"{most}a", f"{most}b"]
     made: list[Row] = [(text, text, text, text, text, text, 1.0, at) for at, text in enumerate(texts)]
     found = judged(benches("parquet"), table, made)
     assert_counted(found, made)
