@@ -25,9 +25,10 @@ import yaml
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from monitor.demo import CONFIG, free_port
+from monitor.faults import Dirt
 from monitor.stream import LiveWriter, Stream, StreamSettings
 
-REST_SECONDS = 300
+REST_SECONDS, LONGEST_START_SECONDS = 300, 60
 EVENTS_PER_SECOND = int(sys.argv[1]) if len(sys.argv) > 1 else 1
 FILE_SECONDS = 10
 CHECKS = ("freshness", "contract", "ingestion", "unknown_ids", "duplicates")
@@ -40,7 +41,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder, port = Path(name), free_port()
         now = datetime.now(UTC)
-        stream = Stream(StreamSettings(events_per_second=EVENTS_PER_SECOND))
+        # So many are rejected that two hours have some: without a file no check of a dataset that links to it can run.
+        stream = Stream(StreamSettings(events_per_second=EVENTS_PER_SECOND, dirt=Dirt(rejected_ratio=0.005)))
         writer = LiveWriter(stream, folder / "data", now - timedelta(hours=2))
         writer.advance(now)
         config = folder / "recwatch.yml"
@@ -49,8 +51,10 @@ def main() -> None:
         daemon, started = subprocess.Popen(command, stderr=subprocess.DEVNULL), time.monotonic()
         try:
             while not _has_verdict(port):
+                if time.monotonic() - started > LONGEST_START_SECONDS:
+                    raise SystemExit(f"no verdict after {LONGEST_START_SECONDS} s")
                 time.sleep(0.1)
-            print(f"start to first verdict {time.monotonic() - started:.1f} s")
+            print(f"start to first verdict {time.monotonic() - started:.1f} s", flush=True)
             while not _is_ready(port):
                 time.sleep(0.5)
             busy = _cpu_seconds(daemon.pid)
