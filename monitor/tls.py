@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ssl
 import threading
 from contextlib import suppress
@@ -12,9 +13,6 @@ from monitor import log
 from monitor.config_server import TlsConfig
 from monitor.connections import Channel, Listener
 from monitor.errors import ConfigError
-
-# One read takes a whole record, the most that TLS puts into one: nothing then waits unseen in a buffer of its own.
-RECORD_BYTES = 16_384
 
 
 class Certificate:
@@ -61,6 +59,7 @@ class Certificate:
     def _load(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.sslsocket_class = _EncryptedSocket
         for key, name in (("cert", self._config.cert), ("key", self._config.key)):
             try:
                 Path(name).read_bytes()
@@ -85,6 +84,17 @@ class _NothingYetError(Exception):
     """Nothing can be read yet, though something came."""
 
 
+class _EncryptedSocket(ssl.SSLSocket):
+    """A socket that closes itself when its client has gone already: who wraps it has nothing yet to close."""
+
+    def getpeername(self) -> Any:
+        try:
+            return super().getpeername()
+        except OSError as error:
+            self.close()
+            raise ConnectionResetError(errno.ECONNRESET, "its client has gone already") from error
+
+
 class EncryptedChannel(Channel):
     """A connection by TLS. No step of it waits for the client, so that one cannot keep the others waiting."""
 
@@ -93,12 +103,6 @@ class EncryptedChannel(Channel):
         # Worker threads send while the loop reads, and one TLS connection is not made for two threads.
         self._one_at_a_time = threading.Lock()
         self._is_greeting, self._has_to_write = True, False
-        try:
-            sock.getpeername()
-        except OSError:
-            # Its client has gone already; to wrap it would leave half a socket behind.
-            sock.close()
-            raise
         context = server.certificate.context()
         super().__init__(
             server, context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False), *args, **more
