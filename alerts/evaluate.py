@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from alerts.burn import Tier
 from alerts.message import Severity
 from alerts.slo import Kind, Slo
 from alerts.track import Seen, Track
@@ -18,8 +17,9 @@ NO_DATA = "RecwatchSloNoData"
 CHECK_OVERDUE = "RecwatchCheckOverdue"
 # More than this share of events that fail to land is no matter of budgets any more.
 DOWN_RATIO = 0.5
-# While nothing is known, or between checks that run rarely, what was last known holds for so long.
 DOWN_OVER, DOWN_WITHIN = timedelta(minutes=5), timedelta(hours=2)
+# While nothing is known what fires goes on for so long, or for its tier's long window, if what was last known was bad.
+HELD_FOR = timedelta(days=1)
 # What goes on firing for a while after its last sign, so that it does not flap.
 KEPT = (BURN, INGESTION_DOWN)
 # How long what a direct rule says must hold before it fires.
@@ -62,46 +62,53 @@ class Sign:
         return f"{self.alert}/{self.name}/{self.tier}"
 
 
-def burning(track: Track, since: datetime, now: datetime) -> Iterator[Sign]:
+def burning(track: Track, since: datetime, now: datetime, fires: Collection[str] = ()) -> Iterator[Sign]:
     """Yield the tiers of an objective that burn, and ingestion that is down.
 
-    A tier burns when its long window is worse than its threshold, and its short one as far as is known, enough
-    runs were bad, enough events were counted, and at least half of the long window has been watched.
+    A tier burns when its long window and its short one are worse than its threshold, enough runs were bad, enough
+    events were counted, and at least half of the long window has been watched. While its short window holds
+    nothing it begins no alarm and ends none: what fires goes on if what was last known was bad.
 
     Args:
         track: What the objective has seen.
         since: When it was first judged.
         now: The moment.
+        fires: Keys of the signs that fired when this was last asked.
     """
     slo = track.slo
     for tier in slo.active:
-        threshold = tier.threshold_ratio(slo.objective, slo.period)
-        found = _burns(track, tier, now, threshold)
-        if found is not None and now - since >= tier.long / 2:
-            severity = SEVERITY_OF[tier.severity]
-            yield Sign(BURN, slo.name, severity, tier.name, slo.dataset, slo.check, found, threshold)
+        limit = tier.threshold_ratio(slo.objective, slo.period)
+        sign = Sign(BURN, slo.name, SEVERITY_OF[tier.severity], tier.name, slo.dataset, slo.check, 0, limit)
+        short = track.over(now, tier.short).bad_ratio
+        if short is None:
+            found = _held(track, sign, max(tier.long, HELD_FOR), now, fires)
+        else:
+            long = track.over(now, tier.long)
+            is_burning = short > limit and (long.bad_ratio or 0) > limit and now - since >= tier.long / 2
+            found = long.bad_ratio if is_burning and _is_enough(slo, long) else None
+        if found is not None:
+            yield replace(sign, value=found)
     if slo.check == "ingestion":
-        share = track.last_known(now, DOWN_OVER, DOWN_WITHIN)
-        lately = track.over(now, DOWN_WITHIN)
-        is_enough = lately.bad_checks >= slo.min_bad_checks and not _is_quiet(slo, lately)
-        if share is not None and share > DOWN_RATIO and is_enough:
-            yield Sign(INGESTION_DOWN, slo.name, Severity.PAGE, "", slo.dataset, slo.check, share, DOWN_RATIO)
+        sign = Sign(INGESTION_DOWN, slo.name, Severity.PAGE, "", slo.dataset, slo.check, 0, DOWN_RATIO)
+        share = track.over(now, DOWN_OVER).bad_ratio
+        if share is None:
+            share = _held(track, sign, HELD_FOR, now, fires)
+        elif not _is_enough(slo, track.over(now, DOWN_WITHIN)):
+            share = None
+        if share is not None and share > DOWN_RATIO:
+            yield replace(sign, value=share)
 
 
-def _burns(track: Track, tier: Tier, now: datetime, threshold: float) -> float | None:
-    slo, long = track.slo, track.over(now, tier.long)
-    if long.bad_ratio is None or long.bad_ratio <= threshold or long.bad_checks < slo.min_bad_checks:
-        return None
-    # Nothing known is no recovery: a check that cannot run any more ends no alarm.
-    short = track.last_known(now, tier.short, tier.long)
-    if short is None or short <= threshold:
-        return None
-    return None if _is_quiet(slo, long) else long.bad_ratio
+def _held(track: Track, sign: Sign, within: timedelta, now: datetime, fires: Collection[str]) -> float | None:
+    """Return what was last known bad of what fires; nothing known is no recovery, and no reason to begin."""
+    share = track.last_known(now, within) if sign.key in fires else None
+    return share if share is not None and share > sign.threshold else None
 
 
-def _is_quiet(slo: Slo, seen: Seen) -> bool:
-    """Return whether too few events were counted to alert about."""
-    return slo.kind is Kind.EVENTS and seen.events < slo.min_events
+def _is_enough(slo: Slo, seen: Seen) -> bool:
+    """Return whether enough runs were bad, and enough events counted, to alert about."""
+    is_quiet = slo.kind is Kind.EVENTS and seen.events < slo.min_events
+    return seen.bad_checks >= slo.min_bad_checks and not is_quiet
 
 
 def silent(slo: Slo, judged: datetime | None, since: datetime, now: datetime) -> Iterator[Sign]:

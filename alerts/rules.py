@@ -21,6 +21,7 @@ from alerts.evaluate import (
     DOWN_RATIO,
     DOWN_WITHIN,
     FRESHNESS_EMERGENCY,
+    HELD_FOR,
     INGESTION_DOWN,
     NO_DATA,
     WAITS,
@@ -139,17 +140,17 @@ def _burn(tier: Tier) -> Rule:
     long, short, on = span(tier.long), span(tier.short), f"on {BY}"
     threshold = f'max by {BY} (recwatch_slo_alert_threshold_ratio{{tier="{tier.name}"}})'
     seconds = int(tier.long.total_seconds() / 2)
+    held = _held(short, max(tier.long, HELD_FOR), f"{on} {threshold}", BURN, tier.name)
     expr = (
-        "(\n"
+        "((\n"
         f"  recwatch_slo:bad_ratio:{long} > {on} {threshold}\n"
-        # Nothing known is no recovery: a check that cannot run any more ends no alarm.
-        f"  and {on} (last_over_time(recwatch_slo:bad_ratio:{short}[{long}]) > {on} {threshold})\n"
+        f"  and {on} (recwatch_slo:bad_ratio:{short} > {on} {threshold})\n"
         # increase() extrapolates, so a whole number may come out a little lower.
         f"  and {on} (recwatch_slo:bad_checks:{long} > {on} (max by {BY} (recwatch_slo_min_bad_checks) - 0.5))\n"
         # In a young history the long window holds little more than the short one.
         f"  and {on} (max by {BY} (recwatch_slo_observed_seconds) >= {seconds})\n"
         f"  unless {on} (recwatch_slo:valid_events:{long} < {on} max by {BY} (recwatch_slo_min_events))\n"
-        f") {ABOUT}"
+        f") or {held}) {ABOUT}"
     )
     what = "paging" if tier.severity == "critical" else "ticket"
     description = (
@@ -162,6 +163,21 @@ def _burn(tier: Tier) -> Rule:
         {"severity": tier.severity, "tier": tier.name},
         ("The error budget burns too fast.", description),
         keep_firing_for=KEEP,
+    )
+
+
+def _held(short: str, within: timedelta, threshold: str, alert: str, tier: str = "") -> str:
+    """Return what was last known bad of what fires while its short window holds nothing.
+
+    Nothing known is no recovery: a check that cannot run any more ends no alarm, and begins none.
+    """
+    fires = f'ALERTS{{alertname="{alert}", tier="{tier}", alertstate="firing"}}'
+    return (
+        "(\n"
+        f"  last_over_time(recwatch_slo:bad_ratio:{short}[{span(within)}]) > {threshold}\n"
+        f"  and on {BY} {fires}\n"
+        f"  unless on {BY} recwatch_slo:bad_ratio:{short}\n"
+        ")"
     )
 
 
@@ -198,13 +214,13 @@ HEALTH: tuple[Rule, ...] = (
     ),
     _alert(
         INGESTION_DOWN,
-        "(\n"
-        # While nothing is known, or between checks that run rarely, what was last known holds.
-        f"  last_over_time(recwatch_slo:bad_ratio:{_DOWN}[{_DOWN_WITHIN}]) > {DOWN_RATIO}\n"
+        "((\n"
+        f"  recwatch_slo:bad_ratio:{_DOWN} > {DOWN_RATIO}\n"
         f"  and on {BY} (recwatch_slo:bad_checks:{_DOWN_WITHIN}"
         f" > on {BY} (max by {BY} (recwatch_slo_min_bad_checks) - 0.5))\n"
         f"  unless on {BY} (recwatch_slo:valid_events:{_DOWN_WITHIN} < on {BY} max by {BY} (recwatch_slo_min_events))\n"
-        f") * on {BY} group_left (check, dataset, team)"
+        # Between checks that run rarely, too, what was last known holds.
+        f") or {_held(_DOWN, HELD_FOR, str(DOWN_RATIO), INGESTION_DOWN)}) * on {BY} group_left (check, dataset, team)"
         ' max by (pipeline, slo, check, dataset, team) (recwatch_slo_info{check="ingestion"})',
         {"severity": "critical"},
         (

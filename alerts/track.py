@@ -78,20 +78,16 @@ class Track:
         # Sums of fractions of seconds may leave a crumb.
         return Seen(bad / total if total > _CRUMB else None, end.bad_checks - start.bad_checks, total)
 
-    def last_known(self, now: datetime, length: timedelta, within: timedelta) -> float | None:
-        """Return the bad ratio of the window that ends now; if nothing is known of it, of the last run that tells.
+    def last_known(self, now: datetime, within: timedelta) -> float | None:
+        """Return the bad ratio of the last run that tells.
 
         Args:
-            now: The end of the window.
-            length: How long the window is.
-            within: How long ago that last run may have finished.
+            now: The moment.
+            within: How long ago that run may have finished.
 
         Returns:
             A share between 0 and 1; None if no run tells.
         """
-        found = self.over(now, length).bad_ratio
-        if found is not None:
-            return found
         index = self._last_slice(now) if self.slo.kind is Kind.SLICES else self._last_counted()
         if index < 0 or now.timestamp() - self._ats[index] >= within.total_seconds():
             return None

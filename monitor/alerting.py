@@ -68,9 +68,8 @@ class Alerting:
     def __init__(self, store: Store, pipeline: Pipeline, started: datetime) -> None:
         self._store, self.pipeline = store, pipeline
         self._tracks = {name: Track(slo) for name, slo in pipeline.slos.items()}
-        self._longest = (
-            max((tier.long for slo in pipeline.slos.values() for tier in slo.active), default=LONGEST) + SPARE
-        )
+        longs = [tier.long for slo in pipeline.slos.values() for tier in slo.active]
+        self._longest = max(evaluate.HELD_FOR, max(longs, default=LONGEST)) + SPARE
         self._read_to = 0
         saved = store.note(STATE)
         self.memory = _MEMORY.validate_python(saved) if saved else Memory()
@@ -106,7 +105,7 @@ class Alerting:
         firing = list(self._firing(alarms, runs, now))
         context = self._context(now)
         board, messages = incidents.step(self.memory.board, firing, context)
-        burns = {name: self._burns(slo, now) for name, slo in self._running().items()}
+        burns = {name: self._burns(slo, now) for name, slo in self.pipeline.slos.items()}
         memory = Memory(alarms, board, now, min(self.memory.began or now, now), burns)
         with self._store.writing() as connection:
             self._store.guard(connection)
@@ -159,10 +158,10 @@ class Alerting:
     # -- what fires ------------------------------------------------------------------------------
 
     def _signs(self, runs: Sequence[Run], now: datetime) -> Iterator[Sign]:
-        latest, slos = objectives.latest(self._store), self._running()
+        latest, slos, fires = objectives.latest(self._store), self.pipeline.slos, alarm.firing(self.memory.alarms)
         for name, slo in slos.items():
             if name in latest:
-                yield from evaluate.burning(self._tracks[name], latest[name].since, now)
+                yield from evaluate.burning(self._tracks[name], latest[name].since, now, fires)
                 yield from evaluate.silent(slo, latest[name].judged_at, latest[name].since, now)
         checks = self._checks()
         for sample in self._store.gauges():
@@ -189,9 +188,6 @@ class Alerting:
     def _checks(self) -> dict[tuple[str, str], Check[Any]]:
         return {(dataset, check.id): check for dataset, found in self.pipeline.checks.items() for check in found}
 
-    def _running(self) -> dict[str, Slo]:
-        return dict(self.pipeline.slos)
-
     def _firing(self, alarms: Mapping[str, Alarm], runs: Sequence[Run], now: datetime) -> Iterator[Firing]:
         """Yield what fires, the tiers of one severity taken together, with who is told."""
         quiet, failed = silences.current(self._store, now), {(run.dataset, run.check) for run in runs if run.error}
@@ -214,7 +210,7 @@ class Alerting:
             yield fires
 
     def _context(self, now: datetime) -> Context:
-        slos = self._running()
+        slos = self.pipeline.slos
         spent, proofs = objectives.spent(self._store, slos, now), evidence.recent(self._store, now - evidence.FRESH)
         figures = Figures(slos, self._store.latest(), spent, self._tracks, now, self._checks(), proofs)
         briefing = Briefing(figures, self.pipeline.config.notify, self._store.pipeline)

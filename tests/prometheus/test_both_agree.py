@@ -84,6 +84,16 @@ STORIES = {
     "down, then no engine": Story("+" * 60 + "-" * 15 + "!" * 45 + "+" * 30, check="ingestion", bad_share=0.8),
     "down, then no traffic": Story("+" * 60 + "-" * 15 + "?" * 45 + "+" * 30, check="ingestion", bad_share=0.8),
     "burns, then no engine": Story("+" * 60 + "-" * 20 + "!" * 90 + "+" * 30),
+    "burns, then no engine for long": Story("+" * 60 + "-" * 20 + "!" * 240 + "+" * 30),
+    "burns, then no engine for long, and on": Story("+" * 60 + "-" * 20 + "!" * 240 + "-" * 5 + "+" * 30),
+    "burns, then no traffic for long": Story("+" * 60 + "-" * 20 + "?" * 240 + "+" * 30, check="ingestion"),
+    "worse as good is forgotten": Story("+" * 60 + "-" * 6 + "!" * 150 + "+" * 20),
+    "worse as good events are forgotten": Story(
+        "+" * 60 + "-" * 6 + "?" * 150 + "+" * 20, check="ingestion", bad_share=0.9
+    ),
+    "down, then no traffic for long": Story(
+        "+" * 60 + "-" * 15 + "?" * 240 + "+" * 5, check="ingestion", bad_share=0.8
+    ),
     "over, then no engine": Story("+" * 60 + "-" * 20 + "+" * 15 + "!" * 45 + "+" * 30),
     "over, then no traffic": Story("+" * 60 + "-" * 20 + "+" * 15 + "?" * 45 + "+" * 30, check="ingestion"),
     "nothing counted yet": Story("?" * 40 + "!" * 40 + "-" * 20 + "+" * 20, check="ingestion", old_by=timedelta(0)),
@@ -239,7 +249,8 @@ def test_the_stories_are_worth_playing(tmp_path: Path) -> None:
     said = {}
     for name in (
         "outage", "outage of events", "blip", "down, checked rarely", "burns, then no engine", "over, then no engine",
-        "two lost events",
+        "two lost events", "burns, then no engine for long", "worse as good is forgotten",
+        "worse as good events are forgotten", "down, then no traffic for long",
     ):  # fmt: skip
         (tmp_path / name).mkdir()
         play = Play(STORIES[name], tmp_path / name)
@@ -253,6 +264,13 @@ def test_the_stories_are_worth_playing(tmp_path: Path) -> None:
     ((first, last),) = said["down, checked rarely"]["RecwatchIngestionDown "]
     assert (first, last) == (75, 184), "one alarm from the second bad run until the first good one, and a little longer"
     ((_first, last),) = said["burns, then no engine"]["RecwatchSloBudgetBurn page_fast"]
-    assert last > 80 + 45, "it goes on while nothing is known, as long as the outage is in its long window"
+    assert last == 80 + 90 + 5, "it goes on while nothing is known, until a good run and a little longer"
+    for key, told in said["burns, then no engine for long"].items():
+        assert len(told) == 1, (key, "what is forgotten is no news")
+    ((_first, last),) = said["burns, then no engine for long"]["RecwatchSloBudgetBurn page_fast"]
+    assert last > 80 + 240, "however long nothing is known"
+    assert "RecwatchSloBudgetBurn page_fast" not in said["worse as good is forgotten"]
+    assert "RecwatchSloBudgetBurn page_fast" not in said["worse as good events are forgotten"]
+    assert len(said["down, then no traffic for long"]["RecwatchIngestionDown "]) == 1
     ((_first, last),) = said["over, then no engine"]["RecwatchSloBudgetBurn page_fast"]
     assert last <= 80 + 10, "what was known to be over does not begin anew"
