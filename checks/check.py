@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar, Generic, TypeVar
 
+from sqlalchemy import ColumnElement, literal
+
 from checks.baseline import Baseline
 from checks.chance import chance_limit
 from checks.dataset import Dataset, Role
@@ -123,8 +125,8 @@ class Check(ABC, Generic[S]):
     renews_reference: ClassVar[bool] = True
     # Whether it looks at the columns of the window's own rows, which may be fewer than those of all.
     looks_at_columns: ClassVar[bool] = False
-    # Name of the count that late rows raise; None where a window is not judged again for them.
-    late_count: ClassVar[str | None] = None
+    # Names of the counts that late rows raise, that of its own rows first; none where a window is not judged again.
+    late_counts: ClassVar[tuple[str, ...]] = ()
     # Names of the figures that make up the history behind a band.
     history: ClassVar[tuple[str, ...]] = ()
 
@@ -149,6 +151,10 @@ class Check(ABC, Generic[S]):
     @abstractmethod
     def judge(self, tally: Tally, baseline: Baseline) -> tuple[Verdict, ...]:
         """Return the verdicts, the dataset as a whole first. Pure, and the same every time."""
+
+    def arrivals(self, rows: Rows) -> Mapping[str, tuple[Rows, ColumnElement[Any]]]:
+        """Return for each of ``late_counts`` the rows behind it, and how much each of them counts."""
+        return {name: (rows, literal(1)) for name in self.late_counts}
 
     def learns(self, rows: Rows) -> Sequence[Measure | Listing]:
         """Return what to read of a reference window to freeze bins, a ranking or a contract."""

@@ -127,7 +127,7 @@ class Contract(Check[ContractSettings]):
     settings_type = ContractSettings
     formula = "invalid rows / rows; a row counts once, under the first rule that it breaks"
     limit_setting = "max_invalid_ratio"
-    late_count = "rows"
+    late_counts = ("rows",)
     looks_at_columns = True
     has_reference = True
     # A contract that renewed itself would accept every change after a day.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from sqlalchemy import ColumnElement, Text, and_, case, column, func, literal, or_, select, union_all
+from sqlalchemy import CTE, ColumnElement, Text, and_, case, column, func, literal, or_, select, union_all
 
 from checks.baseline import Baseline
 from checks.check import Check, Sample, Verdict, percent, ratio_verdict
@@ -55,7 +55,7 @@ class Duplicates(Check[DuplicatesSettings]):
     settings_type = DuplicatesSettings
     formula = "surplus copies / rows with a key; the key is event_id, else user, item, type and time"
     limit_setting = "max_ratio"
-    late_count = "rows"
+    late_counts = ("rows",)
     uses = (Role.EVENT_ID, Role.USER, Role.ITEM, Role.EVENT_TYPE)
 
     def absent(self, dataset: Dataset) -> str | None:
@@ -134,13 +134,21 @@ class Duplicates(Check[DuplicatesSettings]):
         return Suspects(rows, is_copy, what="rows whose event came more than once")
 
     def _semantic(self, rows: Rows) -> Any:
-        """Return the number of events that repeat the act before them under a new id.
+        """Return how many more events there are, for the window's rows, that repeat the act before them under a new id.
 
+        So each repeat counts in the window in which the second of the two is first seen, whichever came first.
         Copies of an event count once. Acts and ids are compared by their 64-bit keys: two acts within
         ``semantic_within`` of each other are mistaken for one with a probability of 1 / 2^64.
         """
         within = int(self.settings.semantic_within.total_seconds() * 1e6)
-        wide = rows.since(rows.window.start - self.settings.semantic_within)
+        # By event time the two are close. By ingestion they may be as far apart as the two sends of a retry.
+        is_by_event = rows.clock_role is Role.EVENT_TIME
+        before = (
+            self.settings.semantic_within
+            if is_by_event
+            else max(self.settings.retry_lag, self.settings.semantic_within)
+        )
+        wide = rows.since(rows.window.start - before)
         usable = and_(wide.belongs, *(rows.present(role) for role in (Role.EVENT_ID, Role.USER, Role.ITEM)))
         act = [rows.column(role) for role in (Role.USER, Role.ITEM, Role.EVENT_TYPE) if role in rows.dataset.roles]
         rows_of_acts = select(
@@ -156,11 +164,16 @@ class Duplicates(Check[DuplicatesSettings]):
         spaced = select(*acts.c, since.label("since"), until.label("until")).subquery()
         event: Any = (spaced.c.act, spaced.c.event)
         close = or_(spaced.c.since <= within, spaced.c.until <= within)
-        first, inside = func.min(spaced.c.at).label("at"), func.max(spaced.c.inside).label("inside")
-        events = select(*event, first, inside).where(close).group_by(*event).cte("_events")
-        before = func.lag(events.c.at).over(partition_by=events.c.act, order_by=(events.c.at, events.c.event))
-        pairs = select((events.c.at - before).label("apart"), events.c.inside).subquery()
-        return select(func.count()).select_from(pairs).where(and_(pairs.c.apart <= within, pairs.c.inside == 1))
+        first, known = func.min(spaced.c.at), func.min(case((spaced.c.inside == 0, spaced.c.at)))
+        events = select(*event, first.label("now"), known.label("then")).where(close).group_by(*event).cte("_events")
+        now, then = (self._repeats(events, events.c[at], within) for at in ("now", "then"))
+        return select(now - then)
+
+    def _repeats(self, events: CTE, at: ColumnElement[int], within: int) -> ColumnElement[int]:
+        """Return the number of events whose act had come under another id shortly before."""
+        before = func.lag(at).over(partition_by=events.c.act, order_by=(at, events.c.event))
+        pairs = select((at - before).label("apart")).where(at.is_not(None)).subquery()
+        return select(func.count()).select_from(pairs).where(pairs.c.apart <= within).scalar_subquery()
 
     def judge(self, tally: Tally, baseline: Baseline) -> tuple[Verdict, ...]:
         """Return the verdict on all rows, on semantic repeats, and on each source."""
@@ -188,7 +201,8 @@ class Duplicates(Check[DuplicatesSettings]):
         )  # fmt: skip
 
     def _semantic_verdict(self, tally: Tally) -> Verdict:
-        found = int((tally.listings["semantic"] or [(0,)])[0][0])
+        # An event whose copy tells an earlier time may take one away.
+        found = max(0, int((tally.listings["semantic"] or [(0,)])[0][0]))
         rows = tally.count("rows")
         reason = f"{percent(found / rows)} of rows repeat an act under a new id" if found else "no semantic repeat"
         return ratio_verdict(

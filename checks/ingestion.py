@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
-from sqlalchemy import ColumnElement, column, func
+from sqlalchemy import ColumnElement, column, func, literal
 
 from checks.baseline import Band, BandSettings, Baseline
 from checks.check import NO_SIBLINGS, Check, Outcome, Sample, Siblings, Verdict, ratio_verdict
@@ -52,7 +52,7 @@ class Ingestion(Check[IngestionSettings]):
     settings_type = IngestionSettings
     formula = "good / total; good = landed and valid, total = sent, or landed + rejected"
     limit_setting = "max_failed_ratio"
-    late_count = "landed"
+    late_counts = ("landed", SENT, REJECTED)
     uses = (Role.EVENT_TIME,)
     history = ("landed",)
 
@@ -63,15 +63,22 @@ class Ingestion(Check[IngestionSettings]):
 
     def measures(self, rows: Rows, baseline: Baseline) -> Sequence[Measure | Listing]:
         """Return the rows of each stage by event time, the one clock that all stages share."""
+        return [self._stage(stage_rows, stage) for stage, stage_rows in self._rows(rows).items()]
+
+    def _rows(self, rows: Rows) -> dict[str, Rows]:
+        """Return the rows of each stage."""
         clock = self.clock(rows.dataset)
         by_event = Role.EVENT_TIME if clock is Role.EVENT_TIME else None
-        measures = []
+        found = {}
         for dataset, stage in _stages(rows.dataset):
             if dataset is not rows.dataset:
                 require(dataset, Role.EVENT_TIME, Role.INGESTED_AT, Role.VALUE, Role.SOURCE)
-            stage_rows = Rows(replace_sources(dataset, rows.dataset), rows.window, by_event)
-            measures.append(self._stage(stage_rows, stage))
-        return measures
+            found[stage] = Rows(replace_sources(dataset, rows.dataset), rows.window, by_event)
+        return found
+
+    def arrivals(self, rows: Rows) -> Mapping[str, tuple[Rows, ColumnElement[Any]]]:
+        """Return the rows of each stage; one that was counted beforehand counts what it tells."""
+        return {stage: (of, _counted(of, stage)) for stage, of in self._rows(rows).items()}
 
     def clock(self, dataset: Dataset) -> Role | None:
         """Return event time where there are stages to compare that all have it, else the usual clock."""
@@ -93,15 +100,13 @@ class Ingestion(Check[IngestionSettings]):
                 "invalid": Aggregate.rows(broken.is_not(None)),
             }
             return Measure(rows, aggregates, validity(rows, self.contract))
-        counted: ColumnElement[Any] = func.count()
-        if Role.VALUE in rows.dataset.roles:
-            # A stage that was counted beforehand: one row a bucket, with the number of events.
+        if _is_counted(rows, stage):
             return Measure(
                 rows,
                 {stage: Aggregate(func.sum(column(f"{stage}_events")))},
                 {f"{stage}_events": rows.column(Role.VALUE)},
             )
-        return Measure(rows, {stage: Aggregate(counted)})
+        return Measure(rows, {stage: Aggregate(func.count())})
 
     def judge(self, tally: Tally, baseline: Baseline) -> tuple[Verdict, ...]:
         """Return the verdict on all sources, then on each."""
@@ -172,6 +177,15 @@ class Ingestion(Check[IngestionSettings]):
 def _stages(dataset: Dataset) -> list[tuple[Dataset, str]]:
     linked = [(dataset.links[link], link) for link in (SENT, REJECTED) if link in dataset.links]
     return [(dataset, "landed"), *linked]
+
+
+def _is_counted(rows: Rows, stage: str) -> bool:
+    """Return whether a stage was counted beforehand: one row a bucket, with the number of events."""
+    return stage != "landed" and Role.VALUE in rows.dataset.roles
+
+
+def _counted(rows: Rows, stage: str) -> ColumnElement[Any]:
+    return rows.column(Role.VALUE) if _is_counted(rows, stage) else literal(1)
 
 
 def _apart(tally: Tally) -> dict[str, dict[str, int]]:

@@ -71,7 +71,7 @@ class UnknownIds(Check[UnknownIdsSettings]):
     settings_type = UnknownIdsSettings
     formula = "bad events / events; the cause is the first of missing, malformed, unknown, retired"
     limit_setting = "max_ratio"
-    late_count = "rows"
+    late_counts = ("rows",)
     uses = (Role.USER, Role.ITEM, Role.EVENT_TIME)
 
     def absent(self, dataset: Dataset) -> str | None:

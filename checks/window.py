@@ -98,11 +98,16 @@ class Cadence:
                 long downtime does not block; the rest is due at the next call.
 
         Returns:
-            No window, or windows in order without a gap after ``after``.
+            No window, or windows in order without a gap after ``after``. Where that lies off the multiples, as
+            ``every`` was another then, the first of windows that tile the time line is shorter.
         """
         newest = self.newest(now)
         if after is None:
             return (newest,)
-        missed = (newest.end - after) // self.every
-        ends = (after + self.every * step for step in range(1, min(missed, at_most) + 1))
-        return tuple(Window(end - self.length, end) for end in ends)
+        last = after - (after - EPOCH) % self.every
+        missed = (newest.end - last) // self.every
+        ends = [last + self.every * step for step in range(1, min(missed, at_most) + 1)]
+        starts = [end - self.length for end in ends]
+        if ends and self.length == self.every:
+            starts[0] = after
+        return tuple(map(Window, starts, ends))

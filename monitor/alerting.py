@@ -109,6 +109,7 @@ class Alerting:
         memory = Memory(alarms, board, now, min(self.memory.began or now, now), burns)
         with self._store.writing() as connection:
             self._store.guard(connection)
+            self._store.release(connection, now)
             for incident, alert in messages:
                 there = [channel for channel in incident.channels if channel in config.channels]
                 outbox.put(connection, self._store.pipeline, alert, there)

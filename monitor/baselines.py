@@ -115,7 +115,7 @@ class Builder:
                     yield judged.verdicts[0].reason
                     return
                 waiting.append(replace(judged, increments=(), gauges=(), advances=False))
-                if judged.figures.get(LATE) != 0:
+                if not check.late_counts or judged.figures.get(LATE.format(check.late_counts[0])) != 0:
                     for past in waiting if found else waiting[-1:]:
                         self._store.commit_past(past)
                     waiting, found = [], True

@@ -79,7 +79,10 @@ def key(values: Mapping[str, Any]) -> dict[str, Any]:
 CHECK = ("pipeline", "dataset", "check_id")
 _WINDOW = (*CHECK, "start_us", "end_us")
 _POINT = ("pipeline", "slo", "end_us")
-# What is held back of a series is added with the next value.
+# What is held back of a series is added with the next value, or after a while.
+HELD = select(schema.counters.c.metric, schema.counters.c.labels).where(
+    schema.counters.c.pipeline == sa.bindparam("pipeline"), schema.counters.c.held > 0
+)
 COUNT = upsert(schema.counters, value="counters.value + counters.held + excluded.held", held="0")
 # Accepted windows of a length that end within some time.
 PAST_HOUR = select(schema.windows.c.end_us, schema.windows.c.figures).where(

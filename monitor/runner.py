@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import BigInteger, cast, func, select
+from sqlalchemy import func, select
 
 from checks.baseline import Baseline
 from checks.check import Check, Outcome, Sample, Verdict
@@ -18,7 +18,7 @@ from checks.dataset import Dataset, Role
 from checks.fuse import Scan, fuse
 from checks.measure import Listing, Measure, Row, Tally, combined
 from checks.rows import Rows, is_source
-from checks.window import MICROSECOND, Window, moment
+from checks.window import Window, micros
 from monitor.clock import Clock
 from monitor.engine import OwnColumns
 from monitor.errors import EngineError, StateError
@@ -27,8 +27,8 @@ from monitor.records import Judged, SloPoint
 from monitor.resolve import Pipeline, Resolver, largest_sources
 from monitor.store import Store
 
-# The figure of a window by which late rows are noticed.
-LATE = "rows_then"
+# The figures of a window by which late rows are noticed.
+LATE = "{}_then"
 SOURCES_REFRESH = timedelta(hours=1)
 WORST_FIRST = (Outcome.ERROR, Outcome.BAD, Outcome.UNKNOWN, Outcome.GOOD)
 
@@ -80,7 +80,8 @@ class Runner:
         # Whether what is found out on the way is noted in the store; a one-off check leaves no trace.
         self.remembers = True
         self.disabled: dict[tuple[str, str], Disabled] = {}
-        self._sources: dict[str, tuple[str, ...]] = {}
+        # Of each dataset the sources, and the end of the first window that told each apart, in microseconds.
+        self._sources: dict[str, dict[str, int]] = {}
         self._sources_at: dict[str, Any] = {}
 
     def run(self, dataset: str, due: Iterable[tuple[Check[Any], Window]]) -> list[Judged]:
@@ -121,35 +122,6 @@ class Runner:
             raise EngineError(f"baseline of {check.id} on {dataset}: {tasks[0].error}")
         return frozen, _tally(tasks[0])
 
-    def recount(self, dataset: str, check: Check[Any], span: Window, cell: timedelta) -> dict[datetime, int]:
-        """Return how many rows there are now in each cell of a span, by the clock of a check.
-
-        Args:
-            dataset: Name of a watched dataset.
-            check: Whose clock decides where a row belongs.
-            span: What is counted again.
-            cell: Width of a cell; cells start at multiples of it since the Unix epoch.
-
-        Raises:
-            EngineError: The dataset cannot be read.
-
-        Cost:
-            One scan of the time column over the span.
-        """
-        with ExitStack() as stack:
-            resolver = Resolver(self.pipeline, stack)
-            described = resolver.dataset(dataset)
-            clock = check.clock(described)
-            if clock is None:
-                return {}
-            rows, width = Rows(described, span, clock), cell // MICROSECOND
-            at = (cast(rows.micros(clock), BigInteger) // width).label("cell")
-            cells = select(at).select_from(described.table).where(rows.belongs).subquery()
-            statement = select(cells.c.cell, func.count()).group_by(cells.c.cell)
-            most = span.duration // cell + 2
-            found = resolver.session(dataset, span).run(statement, most, f"late rows of {dataset}")
-        return {moment(int(at) * width): int(count) for at, count in found}
-
     def _ask(self, dataset: str, tasks: list[Task], asked: Asked) -> tuple[Dataset | None, list[Task]]:
         """Return the dataset as it was found, and the tasks that it allows with their answers."""
         with ExitStack() as stack:
@@ -176,22 +148,26 @@ class Runner:
         config = self.pipeline.config.datasets[name]
         if Role.SOURCE not in dataset.roles or config.sources is not None or dataset.clock is None:
             return dataset
-        now = max(task.window.end for task in tasks) if tasks else self.clock.now()
+        end = max(task.window.end for task in tasks) if tasks else self.clock.now()
         checked = self._sources_at.get(name)
-        if checked is None or abs(now - checked) >= SOURCES_REFRESH:
-            widest = min((task.window.start for task in tasks), default=now)
+        # One that lies ahead is that of a clock that ran ahead.
+        if checked is None or checked > self.clock.now() or end - checked >= SOURCES_REFRESH:
+            widest = min((task.window.start for task in tasks), default=end)
             # Of a stream each minute has to be asked for, so that a day would be long.
-            window = Window(widest if config.stream else min(widest, now - timedelta(days=1)), now)
+            window = Window(widest if config.stream else min(widest, end - timedelta(days=1)), end)
             largest = largest_sources(resolver.session(name, window), dataset, window, config.most_sources)
-            known = self._sources.get(name) or tuple(self._note(f"sources:{name}") or ())
+            known = self._sources.get(name) or _known(self._note(f"sources:{name}"))
             # Known sources stay, so that a series never changes its meaning.
             # Names of groups, which may be known from earlier, take no place.
-            own = tuple(source for source in known if is_source(source))
-            kept = (*own, *(source for source in largest if source not in own))[: config.most_sources]
-            self._sources[name], self._sources_at[name] = kept, now
+            own = {source: since for source, since in known.items() if is_source(source)}
+            since = micros(end) if known else 0
+            kept = dict([*own.items(), *((name, since) for name in largest if name not in own)][: config.most_sources])
+            self._sources[name], self._sources_at[name] = kept, end
             if self.remembers and self.store is not None and kept != known:
                 self.store.set_note(f"sources:{name}", kept)
-        return replace(dataset, sources=self._sources.get(name, ()))
+        # A window that is judged again counts its rows where it did before.
+        told = (source for source, since in self._sources.get(name, {}).items() if since <= micros(end))
+        return replace(dataset, sources=tuple(told))
 
     def _note(self, key: str) -> Any:
         return self.store.note(key) if self.store is not None else None
@@ -377,8 +353,13 @@ def said(error: BaseException) -> str:
     return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
 
 
+def _known(noted: Any) -> dict[str, int]:
+    """Return the sources of a note; those of an older one have always been told apart."""
+    return noted if isinstance(noted, dict) else dict.fromkeys(noted or (), 0)
+
+
 def _figures(check: Check[Any], tally: Tally) -> dict[str, float | None]:
-    late = {} if check.late_count is None else {LATE: tally.count(check.late_count)}
+    late = {LATE.format(name): tally.count(name) for name in check.late_counts if name in tally.counts}
     return {**check.figures(tally), **late}
 
 

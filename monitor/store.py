@@ -38,6 +38,8 @@ from monitor.records import (
 # What a check looks at for what is normal: its newest windows, and those of the same hour of days and weeks before.
 PAST_WINDOWS, PAST_DAYS, PAST_WEEKS = 1_000, 14, 8
 HOUR_US = 3_600_000_000
+# So long a new series stays at 0, unless more is counted: Prometheus sees no first increase of what is born above it.
+EXPOSED_FOR = timedelta(minutes=2)
 
 
 class Store(Database):
@@ -57,6 +59,8 @@ class Store(Database):
         self.pipeline = pipeline
         # Called first in every transaction that counts or tells something; raises if it must not.
         self.guard: Callable[[Connection], None] = lambda _connection: None
+        # Since when counts are known to be held back, by metric and labels.
+        self._held_since: dict[tuple[str, str], datetime] = {}
 
     def _is(self, table: Table, dataset: str, check: str) -> Any:
         of = table.c
@@ -141,6 +145,15 @@ class Store(Database):
     def count_one(self, connection: Connection, metric: str, labels: Mapping[str, str]) -> None:
         """Add one to a counter, in the caller's transaction."""
         self._count(connection, {series_name(Sample(metric, labels, 1)): 1}, {})
+
+    def release(self, connection: Connection, now: datetime) -> None:
+        """Add what is held back of series that were exposed at 0 for long enough, in the caller's transaction."""
+        of, names = schema.counters.c, map(tuple, connection.execute(queries.HELD, {"pipeline": self.pipeline}))
+        self._held_since = {name: min(self._held_since.get(name, now), now) for name in names}
+        due = [(metric, labels) for (metric, labels), since in self._held_since.items() if now - since >= EXPOSED_FOR]
+        if due:
+            here = and_(of.pipeline == self.pipeline, sa.tuple_(of.metric, of.labels).in_(due))
+            connection.execute(schema.counters.update().where(here).values(value=of.value + of.held, held=0))
 
     def _replace_gauges(self, connection: Connection, judged: Judged, key: dict[str, str]) -> None:
         connection.execute(queries.DROP_GAUGES, queries.key(key))

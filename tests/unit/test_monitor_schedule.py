@@ -62,6 +62,14 @@ def test_a_window_waits_until_it_has_settled() -> None:
     assert cadence.due(NOON - timedelta(minutes=2), NOON + timedelta(seconds=59), 10) == ()
 
 
+def test_windows_go_back_to_the_grid_when_it_was_another() -> None:
+    after, now = NOON + 7 * MINUTE, NOON + 16 * MINUTE
+    tiling, sliding = Cadence(5 * MINUTE, 5 * MINUTE), Cadence(5 * MINUTE, 10 * MINUTE)
+    ends = [NOON + 10 * MINUTE, NOON + 15 * MINUTE]
+    assert tiling.due(after, now, 9) == (Window(after, ends[0]), Window(*ends))
+    assert sliding.due(after, now, 9) == tuple(Window(end - 10 * MINUTE, end) for end in ends)
+
+
 def test_a_clock_that_jumps_back_makes_nothing_due() -> None:
     assert due([DUPLICATES], {"duplicates": NOON}, NOON - timedelta(hours=3), 60) == []
 

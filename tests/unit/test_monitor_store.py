@@ -65,6 +65,18 @@ def test_a_new_counter_is_first_seen_at_zero(store: Store) -> None:
     assert counted(store) == 110
 
 
+def test_the_first_count_of_a_series_does_not_wait_for_a_second(store: Store) -> None:
+    def release(minute: int) -> float:
+        with store.writing() as connection:
+            store.release(connection, NOON + minute * MINUTE)
+        return counted(store)
+
+    store.commit(judged(0))
+    assert [release(minute) for minute in (0, 1, 2, 3)] == [0, 0, 100, 100], "a scrape has to see the 0 first"
+    store.commit(judged(1))
+    assert [counted(store), release(4)] == [200, 200]
+
+
 def test_a_window_judged_again_counts_once(store: Store) -> None:
     for number, rows in ((0, 100), (1, 10), (1, 10), (1, 10)):
         store.commit(judged(number, rows))
