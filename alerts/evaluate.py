@@ -88,7 +88,8 @@ def burning(track: Track, since: datetime, now: datetime, fires: Collection[str]
             found = long.bad_ratio if is_burning and _is_enough(slo, long) else None
         if found is not None:
             yield replace(sign, value=found)
-    if slo.check == "ingestion":
+    # A share of time is no share of what was sent, and a volume out of its band may as well be a surplus.
+    if slo.check == "ingestion" and slo.kind is Kind.EVENTS:
         sign = Sign(INGESTION_DOWN, slo.name, Severity.PAGE, "", slo.dataset, slo.check, 0, DOWN_RATIO)
         share = track.over(now, DOWN_OVER).bad_ratio
         if share is None:

@@ -218,7 +218,8 @@ HEALTH: tuple[Rule, ...] = (
         f"  recwatch_slo:bad_ratio:{_DOWN} > {DOWN_RATIO}\n"
         f"  and on {BY} (recwatch_slo:bad_checks:{_DOWN_WITHIN}"
         f" > on {BY} (max by {BY} (recwatch_slo_min_bad_checks) - 0.5))\n"
-        f"  unless on {BY} (recwatch_slo:valid_events:{_DOWN_WITHIN} < on {BY} max by {BY} (recwatch_slo_min_events))\n"
+        # Where nobody counts what was sent there are none, and a share of time tells nothing of it.
+        f"  and on {BY} (recwatch_slo:valid_events:{_DOWN_WITHIN} >= on {BY} max by {BY} (recwatch_slo_min_events))\n"
         # Between checks that run rarely, too, what was last known holds.
         f") or {_held(_DOWN, HELD_FOR, str(DOWN_RATIO), INGESTION_DOWN)}) * on {BY} group_left (check, dataset, team)"
         ' max by (pipeline, slo, check, dataset, team) (recwatch_slo_info{check="ingestion"})',

@@ -101,6 +101,9 @@ STORIES = {
         "?" * 60 + "-" + "?" * 40 + "-" + "?" * 60, check="ingestion", events=1, bad_share=1, slo={"min_events": 500}
     ),
     "good, then unknown at once": Story("+" * 90 + "-" * 20 + "=" + "?" * 60 + "+" * 20),
+    "volume out of its band": Story(
+        "+" * 60 + "-" * 15 + "+" * 30, check="ingestion", bad_share=0.8, slo={"kind": "slices", "objective": 0.99}
+    ),
     "not quite down": Story("+" * 60 + "-" * 15 + "+" * 30, check="ingestion", bad_share=0.4),
 }
 
@@ -250,7 +253,7 @@ def test_the_stories_are_worth_playing(tmp_path: Path) -> None:
     for name in (
         "outage", "outage of events", "blip", "down, checked rarely", "burns, then no engine", "over, then no engine",
         "two lost events", "burns, then no engine for long", "worse as good is forgotten",
-        "worse as good events are forgotten", "down, then no traffic for long",
+        "worse as good events are forgotten", "down, then no traffic for long", "volume out of its band",
     ):  # fmt: skip
         (tmp_path / name).mkdir()
         play = Play(STORIES[name], tmp_path / name)
@@ -271,6 +274,8 @@ def test_the_stories_are_worth_playing(tmp_path: Path) -> None:
     assert last > 80 + 240, "however long nothing is known"
     assert "RecwatchSloBudgetBurn page_fast" not in said["worse as good is forgotten"]
     assert "RecwatchSloBudgetBurn page_fast" not in said["worse as good events are forgotten"]
+    assert "RecwatchSloBudgetBurn page_fast" in said["volume out of its band"]
+    assert "RecwatchIngestionDown " not in said["volume out of its band"], "a share of time is not one of events"
     assert len(said["down, then no traffic for long"]["RecwatchIngestionDown "]) == 1
     ((_first, last),) = said["over, then no engine"]["RecwatchSloBudgetBurn page_fast"]
     assert last <= 80 + 10, "what was known to be over does not begin anew"
