@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -62,7 +62,10 @@ class Sign:
         return f"{self.alert}/{self.name}/{self.tier}"
 
 
-def burning(track: Track, since: datetime, now: datetime, fires: Collection[str] = ()) -> Iterator[Sign]:
+NOTHING: Mapping[str, Sign] = {}
+
+
+def burning(track: Track, since: datetime, now: datetime, fires: Mapping[str, Sign] = NOTHING) -> Iterator[Sign]:
     """Yield the tiers of an objective that burn, and ingestion that is down.
 
     A tier burns when its long window and its short one are worse than its threshold, enough runs were bad, enough
@@ -73,7 +76,7 @@ def burning(track: Track, since: datetime, now: datetime, fires: Collection[str]
         track: What the objective has seen.
         since: When it was first judged.
         now: The moment.
-        fires: Keys of the signs that fired when this was last asked.
+        fires: Signs that fired when this was last asked, by key.
     """
     slo = track.slo
     for tier in slo.active:
@@ -94,16 +97,16 @@ def burning(track: Track, since: datetime, now: datetime, fires: Collection[str]
         share = track.over(now, DOWN_OVER).bad_ratio
         if share is None:
             share = _held(track, sign, HELD_FOR, now, fires)
-        elif not _is_enough(slo, track.over(now, DOWN_WITHIN)):
+        elif share <= DOWN_RATIO or not _is_enough(slo, track.over(now, DOWN_WITHIN)):
             share = None
-        if share is not None and share > DOWN_RATIO:
+        if share is not None:
             yield replace(sign, value=share)
 
 
-def _held(track: Track, sign: Sign, within: timedelta, now: datetime, fires: Collection[str]) -> float | None:
-    """Return what was last known bad of what fires; nothing known is no recovery, and no reason to begin."""
+def _held(track: Track, sign: Sign, within: timedelta, now: datetime, fires: Mapping[str, Sign]) -> float | None:
+    """Return the value of what fires while what was last known is bad: nothing known is no recovery."""
     share = track.last_known(now, within) if sign.key in fires else None
-    return share if share is not None and share > sign.threshold else None
+    return fires[sign.key].value if share is not None and share > sign.threshold else None
 
 
 def _is_enough(slo: Slo, seen: Seen) -> bool:

@@ -140,7 +140,7 @@ def _burn(tier: Tier) -> Rule:
     long, short, on = span(tier.long), span(tier.short), f"on {BY}"
     threshold = f'max by {BY} (recwatch_slo_alert_threshold_ratio{{tier="{tier.name}"}})'
     seconds = int(tier.long.total_seconds() / 2)
-    held = _held(short, max(tier.long, HELD_FOR), f"{on} {threshold}", BURN, tier.name)
+    held = _held((long, short), max(tier.long, HELD_FOR), f"{on} {threshold}", BURN, tier.name)
     expr = (
         "((\n"
         f"  recwatch_slo:bad_ratio:{long} > {on} {threshold}\n"
@@ -155,7 +155,7 @@ def _burn(tier: Tier) -> Rule:
     what = "paging" if tier.severity == "critical" else "ticket"
     description = (
         "{{ $labels.slo }} of {{ $labels.pipeline }}: {{ $value | humanizePercentage }} bad over"
-        f" {long}, and it still burns over {short} ({what} tier {tier.name})."
+        f" {long}, and as far as is known it still burns over {short} ({what} tier {tier.name})."
     )
     return _alert(
         BURN,
@@ -166,15 +166,17 @@ def _burn(tier: Tier) -> Rule:
     )
 
 
-def _held(short: str, within: timedelta, threshold: str, alert: str, tier: str = "") -> str:
-    """Return what was last known bad of what fires while its short window holds nothing.
+def _held(windows: tuple[str, str], within: timedelta, threshold: str, alert: str, tier: str = "") -> str:
+    """Return the long window, as last known, of what fires and was last known bad while its short window holds nothing.
 
     Nothing known is no recovery: a check that cannot run any more ends no alarm, and begins none.
     """
+    (long, short), last = windows, span(within)
     fires = f'ALERTS{{alertname="{alert}", tier="{tier}", alertstate="firing"}}'
     return (
         "(\n"
-        f"  last_over_time(recwatch_slo:bad_ratio:{short}[{span(within)}]) > {threshold}\n"
+        f"  last_over_time(recwatch_slo:bad_ratio:{long}[{last}])\n"
+        f"  and on {BY} (last_over_time(recwatch_slo:bad_ratio:{short}[{last}]) > {threshold})\n"
         f"  and on {BY} {fires}\n"
         f"  unless on {BY} recwatch_slo:bad_ratio:{short}\n"
         ")"
@@ -221,7 +223,8 @@ HEALTH: tuple[Rule, ...] = (
         # Where nobody counts what was sent there are none, and a share of time tells nothing of it.
         f"  and on {BY} (recwatch_slo:valid_events:{_DOWN_WITHIN} >= on {BY} max by {BY} (recwatch_slo_min_events))\n"
         # Between checks that run rarely, too, what was last known holds.
-        f") or {_held(_DOWN, HELD_FOR, str(DOWN_RATIO), INGESTION_DOWN)}) * on {BY} group_left (check, dataset, team)"
+        f") or {_held((_DOWN, _DOWN), HELD_FOR, str(DOWN_RATIO), INGESTION_DOWN)})"
+        f" * on {BY} group_left (check, dataset, team)"
         ' max by (pipeline, slo, check, dataset, team) (recwatch_slo_info{check="ingestion"})',
         {"severity": "critical"},
         (

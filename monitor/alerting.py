@@ -159,7 +159,7 @@ class Alerting:
     # -- what fires ------------------------------------------------------------------------------
 
     def _signs(self, runs: Sequence[Run], now: datetime) -> Iterator[Sign]:
-        latest, slos, fires = objectives.latest(self._store), self.pipeline.slos, alarm.firing(self.memory.alarms)
+        latest, slos, fires = objectives.latest(self._store), self.pipeline.slos, self._fires()
         for name, slo in slos.items():
             if name in latest:
                 yield from evaluate.burning(self._tracks[name], latest[name].since, now, fires)
@@ -175,6 +175,9 @@ class Alerting:
             check = checks.get((run.dataset, run.check))
             if check is not None:
                 yield from self._overdue(run, check, now)
+
+    def _fires(self) -> dict[str, Sign]:
+        return {key: found.sign for key, found in alarm.firing(self.memory.alarms).items()}
 
     def _overdue(self, run: Run, check: Check[Any], now: datetime) -> Iterator[Sign]:
         """Yield the sign of a check that is overdue: for a time in which nobody looked only if it was before, too."""
