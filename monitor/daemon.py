@@ -363,10 +363,9 @@ class Daemon:
             old, self.live = self.live, fresh
             self.scans.limit(config)
             self._schedule()
-            old.watch.close()
             old.evidence.close()
             fresh.watch.lead(self.lease.is_held)
-            fresh.watch.start()
+            fresh.watch.start(after=old.watch)
             old.pipeline.close()
             self.reload_state = Reload(now, now)
             log.event("reloaded", config=self.path)

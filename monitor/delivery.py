@@ -50,13 +50,22 @@ class Delivery:
         self._stopping, self._work = threading.Event(), threading.Event()
         # Set while this daemon leads: another one must not deliver the same message.
         self._may = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._run, args=(name,), name=f"notify-{name}", daemon=True) for name in notifiers
-        ]
+        self._threads = {
+            name: threading.Thread(target=self._run, args=(name,), name=f"notify-{name}", daemon=True)
+            for name in notifiers
+        }
+        self._before: dict[str, threading.Thread] = {}
 
-    def start(self) -> None:
-        """Begin to deliver, once ``lead`` has said so."""
-        for thread in self._threads:
+    def start(self, after: Delivery | None = None) -> None:
+        """Begin to deliver, once ``lead`` has said so.
+
+        Args:
+            after: Is closed; each channel begins once that has sent the message that it is about to send.
+        """
+        if after is not None:
+            after.close(patience_seconds=0)
+            self._before = {name: thread for name, thread in after._threads.items() if thread.is_alive()}
+        for thread in self._threads.values():
             thread.start()
 
     def lead(self, may: bool) -> None:
@@ -72,11 +81,14 @@ class Delivery:
         self._stopping.set()
         self._work.set()
         ends = monotonic() + patience_seconds
-        for thread in self._threads:
+        for thread in self._threads.values():
             if thread.is_alive():
                 thread.join(max(0.0, ends - monotonic()))
 
     def _run(self, channel: str) -> None:
+        if channel in self._before:
+            # What it sends still waits in the outbox, and would be sent twice.
+            self._before.pop(channel).join()
         notifier = self._notifiers[channel]
         bucket = Bucket(notifier.rate_per_second, notifier.burst)
         while not self._stopping.is_set():

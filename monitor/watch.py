@@ -39,9 +39,9 @@ class Watch:
         self._beaten: datetime | None = None
         self._lock = threading.Lock()
 
-    def start(self) -> None:
-        """Begin to deliver what waits."""
-        self._delivery.start()
+    def start(self, after: Watch | None = None) -> None:
+        """Begin to deliver what waits, in place of another watch if one is given, which is closed."""
+        self._delivery.start(after._delivery if after is not None else None)
 
     def lead(self, may: bool) -> None:
         """Tell people from now on, or stand by; what others have told is read anew."""

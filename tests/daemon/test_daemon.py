@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,8 +12,11 @@ from pathlib import Path
 import pytest
 from apscheduler.triggers.interval import IntervalTrigger
 
+from alerts.message import Alert, Severity, State
+from alerts.notifier import Memory
 from checks.check import Outcome, Sample
 from checks.window import Window
+from monitor import outbox
 from monitor.clock import ManualClock
 from monitor.daemon import Daemon
 from monitor.stream import LiveWriter, Stream, StreamSettings
@@ -258,6 +262,48 @@ def test_what_fails_unforeseen_while_asking_is_an_error_of_its_checks(
     tick(daemon)
     found = {verdict.outcome for verdict in daemon.store.latest()}
     assert found == {Outcome.ERROR}
+
+
+class Slow:
+    """A channel that is still sending for as long as it is held."""
+
+    kind, rate_per_second, burst = "slow", 100.0, 100
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.began, self.goes_on = threading.Event(), threading.Event()
+
+    def deliver(self, alert: Alert, _memory: Memory) -> None:
+        self.told.append(alert.key)
+        self.began.set()
+        self.goes_on.wait(60)
+
+
+def test_a_message_that_is_being_sent_goes_out_once_whatever_is_reloaded(
+    start: Callable[[datetime], Daemon], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = Slow()
+    monkeypatch.setattr("monitor.watch.notifiers", lambda _config: {"here": slow})
+    daemon, now = start(START + 5 * MINUTE), START + 5 * MINUTE
+    with daemon.store.writing() as connection:
+        for key in ("first", "second"):
+            alert = Alert(key, 1, State.FIRING, Severity.PAGE, "shop", now, now, (), "it fires")
+            outbox.put(connection, "shop", alert, ["here"])
+    daemon.live.watch.start()
+    assert slow.began.wait(10)
+    began = time.monotonic()
+    daemon.reload()
+    daemon.reload()
+    assert time.monotonic() - began < 4, "nor does a reload wait for it"
+    # Longer than a delivery that has begun needs to find what waits.
+    time.sleep(0.5)
+    assert slow.told == ["first"]
+    slow.goes_on.set()
+    ends = time.monotonic() + 20
+    while outbox.first(daemon.store, "here") is not None and time.monotonic() < ends:
+        time.sleep(0.02)
+    daemon.live.watch.close()
+    assert slow.told == ["first", "second"]
 
 
 def test_a_reload_that_waits_holds_up_no_heartbeat(
