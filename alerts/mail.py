@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import smtplib
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from email.headerregistry import Address
 from email.message import EmailMessage
 from html import escape
@@ -16,7 +17,10 @@ from alerts.notifier import DeliveryError, Memory
 from alerts.wording import cut, mark, printable, text
 
 LONGEST_SUBJECT = 200
-FIRST_PERMANENT = 500
+ACCEPTED, FIRST_PASSING, CLOSING, FIRST_PERMANENT = 250, 400, 421, 500
+# How often some recipients are tried while others have the mail: for about 20 minutes, longer than greylisting lasts.
+MOST_TRIES = 12
+MOST_NAMED = 3
 
 
 class Mail:
@@ -47,25 +51,41 @@ class Mail:
         self._username, self._password, self._security = username, password, security
 
     def deliver(self, alert: Alert, memory: Memory) -> None:
-        """Send one transition.
+        """Send one transition, once to each recipient: whoever is put off is tried again alone.
 
         Raises:
-            DeliveryError: The server refused it, or cannot be reached.
+            DeliveryError: The server refused it, for all or for some recipients, or cannot be reached.
         """
+        number, said = str(alert.transition), json.loads(memory.get("said", "{}"))
+        # How often it was tried, and the code of the server's answer for each recipient.
+        tries, codes = said.get(number, (0, {}))
+        waiting = [to for to in self._recipients if FIRST_PASSING <= codes.get(to, FIRST_PASSING) < FIRST_PERMANENT]
+        if waiting:
+            codes |= self._sent(alert, waiting)
+            memory["said"] = json.dumps({number: (tries + 1, codes)})
+        refused = [to for to in self._recipients if codes[to] >= FIRST_PERMANENT]
+        put_off = [to for to in self._recipients if FIRST_PASSING <= codes[to] < FIRST_PERMANENT]
+        # What comes next must reach those who have this one.
+        is_given_up = tries + 1 >= MOST_TRIES and len(refused) + len(put_off) < len(self._recipients)
+        if put_off and not is_given_up:
+            raise self._failed(f"put off {_named(put_off, codes)}", False)
+        if refused or put_off:
+            raise self._failed(f"refused {_named((*refused, *put_off), codes)}", True)
+
+    def _sent(self, alert: Alert, recipients: Sequence[str]) -> dict[str, int]:
+        """Send to some recipients; return the code of the server's answer for each."""
         try:
             with self._connected() as server:
-                refused = server.send_message(self.message(alert))
+                refused = server.send_message(self.message(alert), to_addrs=recipients)
+                return {**dict.fromkeys(recipients, ACCEPTED), **{to: code for to, (code, _text) in refused.items()}}
         except smtplib.SMTPResponseException as error:
             raise self._failed(f"answered {error.smtp_code}", error.smtp_code >= FIRST_PERMANENT) from None
         except smtplib.SMTPRecipientsRefused as error:
-            codes = [code for code, _text in error.recipients.values()]
-            raise self._failed("refused every recipient", all(code >= FIRST_PERMANENT for code in codes)) from None
+            # Nobody got it. A server that closes is not asked for the others.
+            given = {to: code for to, (code, _text) in error.recipients.items()}
+            return {**dict.fromkeys(recipients, CLOSING), **given}
         except (OSError, smtplib.SMTPException) as error:
             raise self._failed(f"not reached ({type(error).__name__})", False) from None
-        if refused:
-            codes = [code for code, _text in refused.values()]
-            if any(code < FIRST_PERMANENT for code in codes):
-                raise self._failed(f"put off {len(refused)} of {len(self._recipients)} recipients", False)
 
     def _failed(self, what: str, permanent: bool) -> DeliveryError:
         hint = "; check the sender, the recipients and the login" if permanent else ""
@@ -106,3 +126,9 @@ class Mail:
         html = f"<p><b>{escape(first)}</b></p><pre>{escape(chr(10).join(rest))}</pre>"
         found.add_alternative(html, subtype="html")
         return found
+
+
+def _named(recipients: Sequence[str], codes: Mapping[str, int]) -> str:
+    named = [f"{to} ({codes[to]})" for to in recipients[:MOST_NAMED]]
+    more = len(recipients) - len(named)
+    return ", ".join([*named, *([f"{more} more"] if more else [])])

@@ -273,33 +273,43 @@ class PlainVendor:
 
 
 class MailServer:
-    """An SMTP server that keeps what it is sent; ``answers`` replaces the code for the next commands by their name."""
+    """An SMTP server that keeps what it is sent, and to whom.
+
+    ``answers`` replaces the answer to the next command that begins with its key.
+    """
 
     def __init__(self) -> None:
         self.mails: list[bytes] = []
+        self.recipients: list[list[str]] = []
         self.answers: dict[str, str] = {}
         outer = self
 
         class Handler(socketserver.StreamRequestHandler):
             def handle(self) -> None:
                 self._say("220 ready")
+                recipients: list[str] = []
                 for raw in self.rfile:
-                    command = raw.split()[0].upper().decode() if raw.split() else ""
-                    if command in outer.answers:
-                        self._say(outer.answers.pop(command))
+                    line = raw.decode().upper()
+                    command = line.split()[0] if line.split() else ""
+                    key = next((key for key in outer.answers if line.startswith(key.upper())), None)
+                    if key is not None:
+                        self._say(outer.answers.pop(key))
                     elif command == "DATA":
                         self._say("354 go on")
                         lines = []
-                        for line in self.rfile:
-                            if line == b".\r\n":
+                        for part in self.rfile:
+                            if part == b".\r\n":
                                 break
-                            lines.append(line)
+                            lines.append(part)
                         outer.mails.append(b"".join(lines))
+                        outer.recipients.append(recipients)
                         self._say("250 kept")
                     elif command == "QUIT":
                         self._say("221 bye")
                         return
                     else:
+                        if command == "RCPT":
+                            recipients.append(line.split("<")[1].split(">")[0].lower())
                         self._say("250 ok")
 
             def _say(self, line: str) -> None:

@@ -20,7 +20,7 @@ from alerts import conformance
 from alerts.alertmanager import AlertmanagerPush
 from alerts.conformance import LAWS, Bench, Law, resolved
 from alerts.console import Console
-from alerts.mail import Mail
+from alerts.mail import MOST_TRIES, Mail
 from alerts.message import Alert, Change, State, dump_alert, load_alert
 from alerts.notifier import DeliveryError, Notifier
 from alerts.pagerduty import PagerDuty, dedup_key
@@ -360,6 +360,55 @@ def test_mails_about_an_incident_are_one_thread(mail_server: Any, alert: MakeAle
     assert second["Subject"] == "[RESOLVED] shop: freshness of events"
     assert second["In-Reply-To"] == first["Message-ID"]
     assert second["Message-ID"] == again["Message-ID"], "a mail that is sent twice can be told"
+
+
+def team_mail(server: Any) -> Mail:
+    people = [f"{name}@example.org" for name in "abc"]
+    return Mail(
+        "m", host="127.0.0.1", port=server.port, sender="r@example.org", recipients=people, security="none"
+    )  # fmt: skip
+
+
+def test_whoever_has_a_mail_does_not_get_it_again_for_those_who_are_put_off(mail_server: Any, alert: MakeAlert) -> None:
+    memory: dict[str, str] = {}
+    mail_server.answers |= {"RCPT TO:<b@": "451 later", "RCPT TO:<c@": "550 unknown"}
+    with pytest.raises(DeliveryError, match=r"put off b@example.org \(451\)$") as caught:
+        team_mail(mail_server).deliver(alert(), memory)
+    assert not caught.value.permanent
+    # As after a restart: another notifier, and what the state remembers.
+    with pytest.raises(DeliveryError, match=r"refused c@example.org \(550\); check") as caught:
+        team_mail(mail_server).deliver(alert(), dict(memory))
+    assert caught.value.permanent, "which is what a page shows as refused"
+    assert mail_server.recipients == [["a@example.org"], ["b@example.org"]]
+    team_mail(mail_server).deliver(resolved(alert()), memory)
+    assert mail_server.recipients[2:] == [["a@example.org", "b@example.org", "c@example.org"]], "all hear what is next"
+
+
+def test_a_mail_that_nobody_accepts_is_tried_for_all_but_those_refused_for_good(
+    mail_server: Any, alert: MakeAlert
+) -> None:
+    memory: dict[str, str] = {}
+    # After a 421 nobody else is asked for.
+    mail_server.answers |= {"RCPT TO:<a@": "550 unknown", "RCPT TO:<b@": "421 busy"}
+    with pytest.raises(DeliveryError, match=r"put off b@example.org \(421\), c@example.org \(421\)$"):
+        team_mail(mail_server).deliver(alert(), memory)
+    with pytest.raises(DeliveryError, match=r"refused a@example.org \(550\)"):
+        team_mail(mail_server).deliver(alert(), memory)
+    assert mail_server.recipients == [["b@example.org", "c@example.org"]]
+
+
+def test_a_full_mailbox_does_not_keep_what_comes_next_from_the_others(mail_server: Any, alert: MakeAlert) -> None:
+    memory: dict[str, str] = {}
+    for _try in range(MOST_TRIES - 1):
+        mail_server.answers["RCPT TO:<b@"] = "452 full"
+        with pytest.raises(DeliveryError) as caught:
+            team_mail(mail_server).deliver(alert(), memory)
+        assert not caught.value.permanent
+    mail_server.answers["RCPT TO:<b@"] = "452 full"
+    with pytest.raises(DeliveryError, match=r"refused b@example.org \(452\)") as caught:
+        team_mail(mail_server).deliver(alert(), memory)
+    assert caught.value.permanent
+    assert mail_server.recipients == [["a@example.org", "c@example.org"]]
 
 
 def test_mail_headers_cannot_be_smuggled_in(mail_server: Any, alert: MakeAlert) -> None:
