@@ -7,6 +7,7 @@ import json
 import smtplib
 import ssl
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from email.headerregistry import Address
 from email.message import EmailMessage
 from html import escape
@@ -75,9 +76,14 @@ class Mail:
     def _sent(self, alert: Alert, recipients: Sequence[str]) -> dict[str, int]:
         """Send to some recipients; return the code of the server's answer for each."""
         try:
-            with self._connected() as server:
+            server = self._connected()
+            try:
                 refused = server.send_message(self.message(alert), to_addrs=recipients)
-                return {**dict.fromkeys(recipients, ACCEPTED), **{to: code for to, (code, _text) in refused.items()}}
+            finally:
+                # Whatever a server says to the end, what it has accepted stands.
+                with suppress(OSError, smtplib.SMTPException):
+                    server.quit()
+            return {**dict.fromkeys(recipients, ACCEPTED), **{to: code for to, (code, _text) in refused.items()}}
         except smtplib.SMTPResponseException as error:
             raise self._failed(f"answered {error.smtp_code}", error.smtp_code >= FIRST_PERMANENT) from None
         except smtplib.SMTPRecipientsRefused as error:

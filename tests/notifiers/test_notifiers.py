@@ -371,7 +371,7 @@ def team_mail(server: Any) -> Mail:
 
 def test_whoever_has_a_mail_does_not_get_it_again_for_those_who_are_put_off(mail_server: Any, alert: MakeAlert) -> None:
     memory: dict[str, str] = {}
-    mail_server.answers |= {"RCPT TO:<b@": "451 later", "RCPT TO:<c@": "550 unknown"}
+    mail_server.answers |= {"RCPT TO:<b@": "451 later", "RCPT TO:<c@": "550 unknown", "QUIT": "421 too late"}
     with pytest.raises(DeliveryError, match=r"put off b@example.org \(451\)$") as caught:
         team_mail(mail_server).deliver(alert(), memory)
     assert not caught.value.permanent
