@@ -175,12 +175,21 @@ def newest(store: Store, incident: str) -> Alert | None:
     return None if found is None else load_alert(found)
 
 
-def prune(store: Store, before: datetime) -> None:
-    """Forget messages that were settled before a moment, and what channels remember of their incidents."""
+def prune(store: Store, before: datetime, still_open: Collection[str] = ()) -> None:
+    """Forget messages of before a moment, and what channels remember of their incidents.
+
+    Args:
+        store: The state.
+        before: The moment; what still waits is kept whenever it is of.
+        still_open: Incidents of which everything is kept.
+    """
     table, box, memories = schema.transitions, schema.outbox, schema.memories
     with store.writing() as connection:
         waiting = select(box.c.incident).where(box.c.pipeline == store.pipeline, box.c.state == QUEUED)
-        old = and_(table.c.pipeline == store.pipeline, table.c.at_us < micros(before), table.c.incident.not_in(waiting))
+        old = and_(
+            table.c.pipeline == store.pipeline, table.c.at_us < micros(before), table.c.incident.not_in(waiting),
+            table.c.incident.not_in(list(still_open)),
+        )  # fmt: skip
         gone = select(table.c.id).where(old)
         connection.execute(box.delete().where(box.c.transition_id.in_(gone)))
         connection.execute(table.delete().where(old))

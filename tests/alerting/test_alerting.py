@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any, ClassVar
+from types import SimpleNamespace
+from typing import Any, ClassVar, cast
 
 import pytest
 import sqlalchemy as sa
@@ -17,7 +18,7 @@ from alerts.message import Alert, Severity, State
 from alerts.notifier import DeliveryError, Memory
 from checks.check import Sample
 from checks.window import micros
-from monitor import objectives, outbox, schema, silences
+from monitor import chores, objectives, outbox, schema, silences
 from monitor.delivery import Bucket, Delivery, deliver
 from monitor.outbox import Remembered
 from monitor.overview import incidents_lately
@@ -485,6 +486,28 @@ def test_what_was_told_is_forgotten_after_a_while_and_what_waits_is_not(open_sho
     assert outbox.history(shop.store, shop.clock.now() - timedelta(days=9)) == []
     with shop.store.reading() as connection:
         assert connection.execute(sa.select(sa.func.count()).select_from(schema.memories)).scalar() == 0
+
+
+def test_a_channel_remembers_an_incident_for_as_long_as_it_is_open(open_shop: OpenShop) -> None:
+    shop, flaky = open_shop(), Flaky()
+    (first,) = shop.play("+" * 30 + "-" * 12)
+    deliver(shop.store, shop.clock, flaky, outbox.first(shop.store, "here"))
+
+    def prune() -> None:
+        shop.clock.move(shop.config.limits.keep + timedelta(days=1))
+        live = SimpleNamespace(config=shop.config, pipeline=shop.pipeline)
+        chores.prune(cast(Any, SimpleNamespace(store=shop.store, clock=shop.clock, live=live)))
+
+    prune()
+    assert dict(Remembered(shop.store, "here", first.key)) == {"last": "1"}
+    assert outbox.newest(shop.store, first.key) == first
+    shop.restart()
+    ends = [alert for alert in shop.play("+" * 20) if alert.key == first.key]
+    assert [alert.state for alert in ends] == [State.RESOLVED]
+    while (item := outbox.first(shop.store, "here")) is not None:
+        deliver(shop.store, shop.clock, flaky, item)
+    prune()
+    assert not Remembered(shop.store, "here", first.key)
 
 
 def test_an_open_incident_stays_on_the_page_however_old_it_is(open_shop: OpenShop) -> None:
