@@ -113,16 +113,17 @@ def record(connection: Connection, key: Mapping[str, str], judged: Judged) -> No
     """Bring the hour and the day of a window up to date, in the transaction that has replaced its verdicts.
 
     The hour is summed anew from its verdicts, and the day from its hours, so that a window that is
-    judged again counts once.
+    judged again counts once. An old day, whose hours may be forgotten, is summed from its verdicts.
 
     Cost:
-        Reads the verdicts of one hour of one check, and the hours of one day.
+        Reads the verdicts of one hour of one check, and the hours of one day; of an old day all verdicts.
     """
     # A window belongs to the hour that it ends in, its end excluded.
     last = micros(judged.window.end) - 1
     hour, day = _floor(last, HOUR), _floor(last, DAY)
     found = {dump(verdict.subject): verdict for verdict in judged.verdicts if verdict.is_whole}
-    for length, start, sums in ((HOUR, hour, _OF_VERDICTS), (DAY, day, _OF_HOURS)):
+    is_old = day <= _floor(micros(judged.finished_at - KEEP_HOURS), DAY)
+    for length, start, sums in ((HOUR, hour, _OF_VERDICTS), (DAY, day, _OF_VERDICTS if is_old else _OF_HOURS)):
         place = {**key, "seconds": int(length.total_seconds()), "start_us": start}
         bound = queries.key({**place, "end_us": start + _micros(length)})
         _replace(connection, place, [row._asdict() for row in connection.execute(sums, bound)], found)
@@ -158,11 +159,11 @@ def _replace(
 
 
 def prune(store: Store, now: datetime, keep: timedelta) -> None:
-    """Forget hours that no page shows, and days from before ``keep``."""
+    """Forget hours that no page shows, and days from before ``keep``; hours of one day go together."""
     table = schema.rollups
     with store.writing() as connection:
         for length, before in ((HOUR, now - min(keep, KEEP_HOURS)), (DAY, now - keep)):
-            here = and_(table.c.seconds == length.total_seconds(), table.c.start_us < _floor(micros(before), length))
+            here = and_(table.c.seconds == length.total_seconds(), table.c.start_us < _floor(micros(before), DAY))
             connection.execute(table.delete().where(table.c.pipeline == store.pipeline, here))
 
 

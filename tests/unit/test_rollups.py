@@ -7,13 +7,16 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from checks.check import Outcome, Verdict
 from checks.measure import Tally
 from checks.window import Window
-from monitor import rollups
+from monitor import chores, rollups
+from monitor.clock import ManualClock
 from monitor.records import Judged
 from monitor.rollups import DAY, HOUR, Counts
 from monitor.store import Store
@@ -29,7 +32,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
     store.close()
 
 
-def commit(store: Store, n: int, outcome: Outcome, value: float = 0.0, **more: str) -> None:
+def commit(store: Store, n: int, outcome: Outcome, value: float = 0.0, after: timedelta = timedelta(0)) -> None:
     window = Window(START + n * STEP, START + (n + 1) * STEP)
     failed = outcome is Outcome.ERROR
     about = {} if failed else {"entity": "user"}
@@ -38,7 +41,19 @@ def commit(store: Store, n: int, outcome: Outcome, value: float = 0.0, **more: s
     if not failed:
         verdicts.append(Verdict("density", "events", window, Outcome.BAD, "density", 9.0, 0.5, source="ios", **about))
     tally = None if failed else Tally("events", window)
-    store.commit(Judged("density", "events", window, verdicts, window.end, 0.1, tally, advances=not failed))
+    finished = window.end + after
+    store.commit(Judged("density", "events", window, verdicts, finished, 0.1, tally, advances=not failed))
+
+
+def prune(store: Store, now: datetime, keep: timedelta) -> None:
+    """Forget what is old, as the daemon does."""
+    live = SimpleNamespace(
+        config=SimpleNamespace(
+            limits=SimpleNamespace(keep=keep, reopen=timedelta(hours=6)), evidence=SimpleNamespace(keep=keep)
+        ),
+        pipeline=SimpleNamespace(slos={}),
+    )
+    chores.prune(cast(Any, SimpleNamespace(store=store, clock=ManualClock(now), live=live)))
 
 
 def hours(store: Store, length: timedelta = HOUR) -> dict[str, tuple[rollups.Bucket, ...]]:
@@ -105,6 +120,41 @@ def test_hours_go_before_days(store: Store) -> None:
     assert (len(hours(store)), len(hours(store, DAY))) == (0, 1)
     rollups.prune(store, START + timedelta(days=100), timedelta(days=90))
     assert len(hours(store, DAY)) == 0
+
+
+@pytest.mark.parametrize("days", [9, 10, 30])
+@pytest.mark.parametrize("keep", [8, 90])
+def test_what_is_filled_in_late_takes_nothing_from_a_day_whose_hours_are_gone(
+    store: Store, days: int, keep: int
+) -> None:
+    for n in (*range(-12, -6), *range(6), 7):
+        commit(store, n, Outcome.BAD if n < 0 else Outcome.GOOD, float(n))
+    after = timedelta(days=days)
+    now = START + after + 2 * STEP
+    prune(store, now, timedelta(days=keep))
+    before = hours(store, DAY).get('{"entity":"user"}', ())
+    # One that was missing, and one that is judged again.
+    commit(store, 6, Outcome.GOOD, 3.0, after)
+    commit(store, 0, Outcome.BAD, 9.0, after)
+    # Whatever is past is pruned again.
+    prune(store, now, timedelta(days=keep))
+    (day,) = hours(store, DAY).get('{"entity":"user"}', ()) or (None,)
+    if keep < days:
+        assert (before, day) == ((), None)
+        return
+    assert day is not None
+    assert day.counts == Counts(good=7, bad=7)
+    assert (day.least, day.greatest, day.value) == (-12.0, 9.0, 7.0)
+
+
+def test_no_verdict_goes_before_its_day(store: Store) -> None:
+    for n in (-6, 3):
+        commit(store, n, Outcome.GOOD)
+    now = START + timedelta(days=90)
+    prune(store, now, timedelta(days=90))
+    commit(store, 4, Outcome.GOOD, after=timedelta(days=90))
+    ((day,),) = hours(store, DAY).values()
+    assert day.counts == Counts(good=3)
 
 
 def test_a_timeline_reads_only_its_span(store: Store) -> None:
