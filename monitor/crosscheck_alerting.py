@@ -11,6 +11,7 @@ from alerts.slo import DEFAULTS, NEVER_PAGE, Kind, Slo
 from monitor.config import Config
 from monitor.config_alerting import SLO_NAME, MailChannel, MaintenanceConfig, SlackChannel
 from monitor.document import Problem, Where
+from monitor.durations import duration_text
 from monitor.resolve import enabled_checks
 from monitor.slos import declared, objectives, tiers_of
 from monitor.times import cron_trigger
@@ -115,6 +116,21 @@ def channels(config: Config) -> Iterator[Problem]:
                 yield named(("notify", severity, at), "channel", name, list(config.channels))
 
 
+def heartbeat(config: Config) -> Iterator[Problem]:
+    """Yield what is wrong with a dead man's switch: it is told after evaluations, so it is not told more often."""
+    evaluated, switch = config.notify.every, config.notify.heartbeat
+    if switch is None or evaluated <= switch.every:
+        return
+    often, seldom = duration_text(switch.every), duration_text(evaluated)
+    if "every" in config.notify.model_fields_set:
+        rule = f"must be at most notify.heartbeat.every, {often}, or the dead man's switch rings"
+        yield Problem(("notify", "every"), rule, f"write {often}, or have the switch told less often", seldom)
+    else:
+        rule = f"must be at least notify.every, {seldom}, as the switch is told after evaluations"
+        todo = f"write {seldom}, or set notify.every: {often}"
+        yield Problem(("notify", "heartbeat", "every"), rule, todo, often)
+
+
 def maintenance(config: Config) -> Iterator[Problem]:
     """Yield what is wrong with maintenance windows."""
     for at, window in enumerate(config.maintenance):
@@ -136,4 +152,4 @@ def _maintenance(where: Where, window: MaintenanceConfig) -> Iterator[Problem]:
             yield Problem((*where, "cron"), rule, "write it like 0 2 * * sun", window.cron)
 
 
-RULES = (slos, tiers, channels, maintenance)
+RULES = (slos, tiers, channels, heartbeat, maintenance)

@@ -102,7 +102,11 @@ class Watch:
 
     def _beat(self, now: datetime) -> None:
         heartbeat = self._notify.heartbeat
-        if heartbeat is None or (self._beaten is not None and now - self._beaten < heartbeat.every):
+        if heartbeat is None:
+            return
+        # With the evaluation that is nearest: none comes to the second, and the one after it would be late.
+        soonest = heartbeat.every - self._notify.every / 2
+        if self._beaten is not None and now - self._beaten < soonest:
             return
         try:
             Client("heartbeat").post(heartbeat.url.get_secret_value(), {"from": "recwatch", "at": now.isoformat()})

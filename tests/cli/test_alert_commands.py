@@ -186,12 +186,17 @@ def test_a_dead_man_s_switch_is_told_while_evaluations_work(
     watch = Watch(store, pipeline, clock)
     watch.evaluate()
     watch.evaluate()
+    clock.move(timedelta(seconds=29))
+    watch.evaluate()
     assert web.paths == [f"/{CANARY}/beat"], "once a minute"
+    clock.move(timedelta(seconds=30))
+    watch.evaluate()
+    assert len(web.paths) == 2, "an evaluation that comes a second early is not waited after"
     clock.move(MINUTE)
     monkeypatch.setattr(Alerting, "evaluate", lambda *_: (_ for _ in ()).throw(RuntimeError("a bug")))
     with pytest.raises(RuntimeError):
         watch.evaluate()
-    assert len(web.paths) == 1, "silence says that something is wrong"
+    assert len(web.paths) == 2, "silence says that something is wrong"
     watch.close()
     store.close()
     pipeline.close()
