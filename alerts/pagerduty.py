@@ -62,7 +62,7 @@ class PagerDuty:
         payload = {
             "summary": _text(change.summary, LONGEST_SUMMARY), "timestamp": change.at.isoformat(),
             "source": _text(change.source or change.pipeline, LONGEST_SOURCE),
-            "custom_details": {"pipeline": change.pipeline},
+            "custom_details": {"pipeline": change.pipeline, **_addresses(change.links)},
         }  # fmt: skip
         self._post("/v2/change/enqueue", {"payload": payload, "links": _links(change.links)})
 
@@ -106,7 +106,7 @@ def event(alert: Alert) -> dict[str, Any]:
 
 
 def details(alert: Alert) -> dict[str, Any]:
-    """Return the figures of each problem, bounded."""
+    """Return the figures of each problem, and links that cannot be one of PagerDuty's, bounded."""
     found: dict[str, Any] = {"what changed": _text(alert.change, LONGEST_TEXT), "lasts": duration(alert.duration)}
     for problem in alert.problems[:MOST_DETAILED]:
         about: dict[str, str] = {"what": _text(problem.sentence, LONGEST_TEXT), "state": problem.state.value}
@@ -118,16 +118,27 @@ def details(alert: Alert) -> dict[str, Any]:
         found["triage"] = [_text(entry, LONGEST_TEXT) for entry in alert.triage[:MOST_DETAILED]]
     if alert.consequences:
         found["kept quiet"] = [_text(entry, LONGEST_TEXT) for entry in alert.consequences[:MOST_DETAILED]]
-    return found
+    return found | _addresses(alert.links)
 
 
 def _links(links: tuple[Link, ...]) -> list[dict[str, str]]:
-    """Return the links that PagerDuty takes: over https."""
+    """Return the links that PagerDuty takes for sure: over https."""
     return [
-        {"href": link.url, "text": _text(link.text, LONGEST_TEXT)}
-        for link in links[:MOST_LINKS]
-        if link.url.startswith("https://")
+        {"href": link.url, "text": _text(link.text, LONGEST_TEXT)} for link in links[:MOST_LINKS] if _is_secure(link)
     ]
+
+
+def _addresses(links: tuple[Link, ...]) -> dict[str, str]:
+    """Return the other links by their texts: a page must not be refused for one of them."""
+    return {
+        _text(link.text, LONGEST_TEXT): _text(link.url, LONGEST_TEXT)
+        for link in links[:MOST_LINKS]
+        if not _is_secure(link)
+    }
+
+
+def _is_secure(link: Link) -> bool:
+    return link.url.startswith("https://")
 
 
 def _text(said: str, most: int) -> str:

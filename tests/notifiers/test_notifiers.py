@@ -21,7 +21,7 @@ from alerts.alertmanager import AlertmanagerPush
 from alerts.conformance import LAWS, Bench, Law, resolved
 from alerts.console import Console
 from alerts.mail import MOST_TRIES, Mail
-from alerts.message import Alert, Change, State, dump_alert, load_alert
+from alerts.message import Alert, Change, Link, State, dump_alert, load_alert
 from alerts.notifier import DeliveryError, Notifier
 from alerts.pagerduty import PagerDuty, dedup_key
 from alerts.slack import Slack
@@ -324,6 +324,21 @@ def test_pagerduty_records_deploys(serve: Any, vendors: Any) -> None:
     notifier = PagerDuty("p", routing_key=vendors.routing_key, base_url=serve(vendor).url)
     notifier.announce(Change("ranker v42 deployed", datetime(2026, 3, 3, tzinfo=UTC), "shop", "ci"))
     assert [change["summary"] for change in vendor.changes] == ["ranker v42 deployed"]
+
+
+def test_pagerduty_shows_links_that_are_not_https_among_the_details(serve: Any, vendors: Any, alert: MakeAlert) -> None:
+    vendor = vendors.pagerduty()
+    server = serve(vendor)
+    notifier = PagerDuty("p", routing_key=vendors.routing_key, base_url=server.url)
+    links = (Link("Status page", "http://watch.internal:9464"), Link("Runbook", "https://watch.example/runbook"))
+    notifier.deliver(alert(links=links), {})
+    notifier.announce(Change("ranker v42", datetime(2026, 3, 3, tzinfo=UTC), "shop", "ci", links))
+    (payload,) = vendor.open.values()
+    for about in (payload, vendor.changes[0]):
+        assert about["custom_details"]["Status page"] == "http://watch.internal:9464"
+        assert "Runbook" not in about["custom_details"]
+    for request in server.requests:
+        assert request.json["links"] == [{"href": "https://watch.example/runbook", "text": "Runbook"}]
 
 
 def test_pagerduty_says_what_to_do_about_a_wrong_key(serve: Any, vendors: Any, alert: MakeAlert) -> None:
