@@ -142,7 +142,7 @@ class Slack:
     def _reply(self, alert: Alert, memory: Memory) -> None:
         """Say in the thread what has changed, and what is known of the cause where that is new."""
         number, found = str(alert.transition), None
-        cause = "" if memory.get("cause") == _digest(alert.triage) else triage(alert)
+        cause = _new_cause(alert, memory)
         said = "\n".join(part for part in (reply(alert) if alert.transition > 1 else "", cause) if part)
         if memory.get("replying") == number:
             where = {"channel": memory["channel"], "ts": memory["ts"]}
@@ -187,13 +187,15 @@ class Slack:
         return None
 
     def _tell(self, webhook: WebhookClient, alert: Alert, memory: Memory) -> None:
-        """Post what somebody has to know without seeing the rest: the beginning, what joins, and the end."""
+        """Post what somebody has to know without seeing the rest: the beginning, what joins, a new cause, the end."""
         number = str(alert.transition)
         if memory.get("updated") == number:
             return
-        if "updated" not in memory or _grows(alert, memory) or alert.state is State.RESOLVED:
-            self._send(webhook, **_layout(alert), **NO_PREVIEWS)
+        cause = _new_cause(alert, memory)
+        if cause or "updated" not in memory or _grows(alert, memory) or alert.state is State.RESOLVED:
+            self._send(webhook, **_layout(alert, cause), **NO_PREVIEWS)
         memory["problems"] = str(len(alert.problems))
+        memory["cause"] = _digest(alert.triage)
         memory["updated"] = number
 
     # -- requests --------------------------------------------------------------------------------
@@ -263,14 +265,19 @@ class _RefusedError(DeliveryError):
         self.said, self.is_certain = said, is_certain
 
 
-def _layout(alert: Alert) -> dict[str, Any]:
+def _layout(alert: Alert, cause: str = "") -> dict[str, Any]:
     """Return both forms of a message: an edit that has only the text removes the blocks."""
-    return {"text": fallback(alert), "blocks": blocks(alert)}
+    return {"text": fallback(alert), "blocks": blocks(alert, cause)}
 
 
 def _mark(alert: Alert, transition: str, part: str = "") -> dict[str, str]:
     """Return what is sent with a message, unseen, so that it can be found again; a thread begins with its message."""
     return {"key": alert.key, "transition": transition, **({"part": part} if part else {})}
+
+
+def _new_cause(alert: Alert, memory: Memory) -> str:
+    """Return what is known of the cause, unless it has been told; empty if nothing is known."""
+    return "" if memory.get("cause") == _digest(alert.triage) else triage(alert)
 
 
 def _digest(lines: tuple[str, ...]) -> str:

@@ -24,12 +24,19 @@ _CHECKED, _BULLET = "\N{WHITE HEAVY CHECK MARK}", "\N{BULLET}"
 Block = dict[str, Any]
 
 
-def blocks(alert: Alert) -> list[Block]:
-    """Return the blocks of an incident as it stands: at most eight, with at most 8,000 characters to read."""
+def blocks(alert: Alert, cause: str = "") -> list[Block]:
+    """Return the blocks of an incident as it stands: at most eight, with at most 8,000 characters to read.
+
+    Args:
+        alert: The incident.
+        cause: What ``triage`` says, where no thread says it.
+    """
     found = [_header(alert)]
     first, others = next(iter(alert.problems), None), alert.problems[1:]
     if first is not None:
-        found.append(_section(_what(alert, first)))
+        found.append(_section(_what(alert, first, "" if cause else next(iter(alert.triage), ""))))
+    if cause:
+        found.append(_section(cause))
     found.append({"type": "section", "fields": [_mrkdwn(field) for field in _fields(alert, first)]})
     if others:
         found.append(_section(_list("Also", [_other(problem) for problem in others])))
@@ -49,7 +56,7 @@ def fallback(alert: Alert) -> str:
 
 
 def triage(alert: Alert) -> str:
-    """Return what a thread is told of the cause; empty if nothing is known."""
+    """Return what is known of the cause, line by line; empty if nothing is."""
     if not alert.triage:
         return ""
     first, *rest = alert.triage[:MOST_PROBLEMS]
@@ -108,7 +115,7 @@ def _header(alert: Alert) -> Block:
     return {"type": "header", "text": _plain_text(f"{mark}: {title}{end}")}
 
 
-def _what(alert: Alert, problem: Problem) -> str:
+def _what(alert: Alert, problem: Problem, cause: str) -> str:
     parts = [f"Over {_after(alert)}. It was:"] if alert.state is State.RESOLVED else []
     sentence = _line(problem.sentence or problem.name, LONGEST_SENTENCE).rstrip(".")
     parts.append(f"*{sentence[:1].upper()}{sentence[1:]}.*")
@@ -117,9 +124,8 @@ def _what(alert: Alert, problem: Problem) -> str:
         parts.append(f"Most of it: {most[0]}")
     elif most:
         parts += ["Most of it:", *(f"{_BULLET} {entry}" for entry in most)]
-    if alert.triage:
-        # The thread says more.
-        parts.append(_line(alert.triage[0], LONGEST_SENTENCE))
+    if cause:
+        parts.append(_line(cause, LONGEST_SENTENCE))
     return "\n".join(parts)
 
 

@@ -215,6 +215,33 @@ def test_slack_tells_the_cause_in_the_thread_once(serve: Any, vendors: Any, aler
     assert len(vendor.replies) == 3
 
 
+def test_a_slack_webhook_tells_the_cause_once_in_the_message_itself(serve: Any, vendors: Any, alert: MakeAlert) -> None:
+    server, memory = serve(vendors.slack()), {}
+    notifier = Slack("oncall", webhook_url=f"{server.url}/services/canary-path")
+
+    def told() -> list[str]:
+        return [
+            block["text"]["text"]
+            for block in server.requests[-1].json["blocks"]
+            if block["type"] == "section" and "text" in block
+        ]
+
+    first = alert(triage=CAUSE)
+    notifier.deliver(first, memory)
+    assert told()[1].splitlines() == [
+        f"*{CAUSE[0]}*", "\N{BULLET} 12:00:00 UTC freshness 9 min: newest &lt;b&gt; &amp; 9 min old",
+    ]  # fmt: skip
+    assert CAUSE[0] not in told()[0]
+    older = tuple(line.replace("9 min", "12 min") for line in CAUSE)
+    notifier.deliver(replace(first, transition=2, change="less is wrong", triage=older), memory)
+    assert len(server.requests) == 1, "other figures are no news"
+    other = replace(first, transition=3, change="less is wrong", triage=("Most likely schema change: x",))
+    notifier.deliver(other, memory)
+    assert told()[1] == "*Most likely schema change: x*"
+    notifier.deliver(resolved(other), memory)
+    assert [text for text in told() if "schema change" in text] == [told()[0]], "the end says it in a line"
+
+
 @pytest.mark.parametrize("cause", [(), CAUSE])
 def test_slack_repeats_no_step_after_a_kill(cause: tuple[str, ...], serve: Any, vendors: Any, alert: MakeAlert) -> None:
     """The process may end after any request has taken effect; the next one goes on from there."""
