@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from checks.window import Window
-from monitor import alerting, changes, evidence, happenings, log, objectives, outbox, rollups, state_size
+from monitor import changes, evidence, happenings, log, objectives, outbox, rollups, state_size
+from monitor.alerting import SPARE
 from monitor.baselines import Builder, is_due, reference_span
 from monitor.config import ChangesConfig
 from monitor.errors import RecwatchError
@@ -76,8 +77,8 @@ def prune(daemon: Daemon) -> None:
         state_size.compact(store, now - live.config.limits.reopen)
         periods = [slo.period for slo in live.pipeline.slos.values()]
         longest = max((tier.long for slo in live.pipeline.slos.values() for tier in slo.tiers), default=keep)
-        objectives.prune(store, now - longest - alerting.SPARE, now - max([*periods, keep]))
-        outbox.prune(store, now - keep, [incident.key for incident in alerting.saved(store).board.incidents])
+        objectives.prune(store, now - longest - SPARE, now - max([*periods, keep]))
+        outbox.prune(store, now - keep)
         rollups.prune(store, now, keep)
         happenings.prune(store, now - keep)
         evidence.prune(store, now - live.config.evidence.keep)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy import Connection, and_, or_, select
 
-from alerts.message import Alert, dump_alert, load_alert
+from alerts.message import Alert, State, dump_alert, load_alert
 from checks.window import micros, moment
 from monitor import schema
 
@@ -168,28 +168,30 @@ def history(store: Store, since: datetime, at_most: int = 200, also: Collection[
 
 def newest(store: Store, incident: str) -> Alert | None:
     """Return the last message about an incident, or None if there is none."""
+    with store.reading() as connection:
+        return _newest(connection, store, incident)
+
+
+def _newest(connection: Connection, store: Store, incident: str) -> Alert | None:
     table = schema.transitions
     ours = and_(table.c.pipeline == store.pipeline, table.c.incident == incident)
-    with store.reading() as connection:
-        found = connection.execute(select(table.c.alert).where(ours).order_by(table.c.number.desc()).limit(1)).scalar()
+    found = connection.execute(select(table.c.alert).where(ours).order_by(table.c.number.desc()).limit(1)).scalar()
     return None if found is None else load_alert(found)
 
 
-def prune(store: Store, before: datetime, still_open: Collection[str] = ()) -> None:
+def prune(store: Store, before: datetime) -> None:
     """Forget messages of before a moment, and what channels remember of their incidents.
 
-    Args:
-        store: The state.
-        before: The moment; what still waits is kept whenever it is of.
-        still_open: Incidents of which everything is kept.
+    Incidents that are open, and those about which something still waits, are kept as a whole.
     """
     table, box, memories = schema.transitions, schema.outbox, schema.memories
     with store.writing() as connection:
         waiting = select(box.c.incident).where(box.c.pipeline == store.pipeline, box.c.state == QUEUED)
-        old = and_(
-            table.c.pipeline == store.pipeline, table.c.at_us < micros(before), table.c.incident.not_in(waiting),
-            table.c.incident.not_in(list(still_open)),
-        )  # fmt: skip
+        old = and_(table.c.pipeline == store.pipeline, table.c.at_us < micros(before), table.c.incident.not_in(waiting))
+        found = connection.execute(select(table.c.incident).where(old).distinct()).scalars().all()
+        last = {incident: _newest(connection, store, incident) for incident in found}
+        still_open = [incident for incident, alert in last.items() if alert and alert.state is State.FIRING]
+        old = and_(old, table.c.incident.not_in(still_open))
         gone = select(table.c.id).where(old)
         connection.execute(box.delete().where(box.c.transition_id.in_(gone)))
         connection.execute(table.delete().where(old))

@@ -59,6 +59,18 @@ def test_a_group_is_one_incident_that_develops(store: Store) -> None:
     assert outbox.lengths(store) == {"team": 5}
 
 
+def test_a_group_that_fires_for_long_stays_one_incident(store: Store) -> None:
+    first, later = receive(store, "team", group(("a", "firing")), NOON), NOON + timedelta(days=60)
+    outbox.settle(store, outbox.first(store, "team"), outbox.DELIVERED, NOON)
+    outbox.prune(store, later)
+    assert receive(store, "team", group(("a", "firing")), later) == first
+    last = receive(store, "team", group(("a", "resolved")), later)
+    assert (last.key, last.transition) == (first.key, 2)
+    outbox.settle(store, outbox.first(store, "team"), outbox.DELIVERED, NOON)
+    outbox.prune(store, later + timedelta(days=1))
+    assert outbox.newest(store, first.key) is None
+
+
 @pytest.mark.parametrize(
     "body", [b"", b"[]", b"{}", b'{"groupKey": "x", "alerts": []}', b'{"groupKey": "x", "alerts": 5}']
 )
