@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +53,38 @@ def test_every_severity_goes_where_it_should(labels: dict[str, str], receivers: 
 
 
 @pytest.fixture(scope="module")
-def alertmanager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def pages() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """A pager of our own: its address, and what it is told."""
+    told: list[dict[str, Any]] = []
+
+    class Pager(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(202)
+            self.end_headers()
+
+        def log_message(self, *_args: Any) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Pager)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/v2/enqueue", told
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def alertmanager(tmp_path_factory: pytest.TempPathFactory, pages: tuple[str, list[dict[str, Any]]]) -> Iterator[str]:
     folder, port = tmp_path_factory.mktemp("alertmanager"), free_port()
     config = yaml.safe_load(EXAMPLE.read_text())
-    # Nobody is to be called: every receiver is one that tells nobody.
-    config["receivers"] = [{"name": receiver["name"]} for receiver in config["receivers"]]
+    pager = next(receiver for receiver in config["receivers"] if receiver["name"] == "pager")
+    del pager["pagerduty_configs"][0]["routing_key_file"]
+    pager["pagerduty_configs"][0] |= {"url": pages[0], "routing_key": "0" * 32}
+    # Nobody is to be called: every other receiver is one that tells nobody.
+    config["receivers"] = [
+        receiver if receiver is pager else {"name": receiver["name"]} for receiver in config["receivers"]
+    ]
+    config["route"]["group_wait"] = "1s"
     (folder / "config.yml").write_text(yaml.safe_dump(config))
     running = subprocess.Popen(
         [
@@ -90,6 +119,47 @@ def labels(check: str, severity: str, pipeline: str) -> dict[str, str]:
         "alertname": "RecwatchSloBudgetBurn", "pipeline": pipeline, "dataset": "events", "check": check,
         "slo": f"events-{check}", "severity": severity, "tier": "x",
     }  # fmt: skip
+
+
+def test_a_page_reads_well(alertmanager: str, pages: tuple[str, list[dict[str, Any]]]) -> None:
+    said = {
+        "summary": "The error budget burns too fast.",
+        "description": "events-freshness of night: 41.0% bad over 1h, and it still burns over 5m",
+        "runbook": "recwatch runbook RecwatchSloBudgetBurn",
+    }
+    down = {**labels("ingestion", "critical", "night"), "alertname": "RecwatchIngestionDown", "dataset": "sent"}
+    also = {
+        "description": "events-ingestion of night: 80.0% of what was sent did not land over 5m",
+        "contributors": "source ios", "runbook": "recwatch runbook RecwatchIngestionDown",
+    }  # fmt: skip
+    burns = labels("freshness", "critical", "night")
+    pushed = [
+        {"labels": burns, "annotations": said, "startsAt": "2026-03-03T02:59:00Z"},
+        {"labels": down, "annotations": also, "startsAt": "2026-03-03T03:01:00Z"},
+    ]
+    call(f"{alertmanager}/api/v2/alerts", pushed)
+
+    def page() -> dict[str, Any] | None:
+        return next((page for page in pages[1] if page["payload"]["summary"].startswith("night: ")), None)
+
+    ends = time.monotonic() + 20
+    while page() is None and time.monotonic() < ends:
+        time.sleep(0.1)
+    found = page()
+    assert found is not None
+    assert found["payload"]["severity"] == "critical"
+    assert found["payload"]["summary"] == f"night: {also['description']} (2 alarms)"
+    assert not found.get("links"), "without an address there is no link"
+    details = found["payload"]["custom_details"]
+    assert details["firing"].strip() == (
+        "RecwatchIngestionDown of events-ingestion, since 03:01 UTC, 03 Mar\n"
+        "  events-ingestion of night: 80.0% of what was sent did not land over 5m\n"
+        "  most of it: source ios\n"
+        "RecwatchSloBudgetBurn of events-freshness, since 02:59 UTC, 03 Mar\n"
+        "  events-freshness of night: 41.0% bad over 1h, and it still burns over 5m"
+    )
+    assert details["what to do"].split() == f"{also['runbook']} {said['runbook']}".split()
+    assert details["likely cause"] == "run recwatch triage"
 
 
 def hushed(alertmanager: str, pipeline: str) -> set[str]:
