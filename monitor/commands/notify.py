@@ -60,19 +60,27 @@ def test_command(path: Path, channels: Sequence[str], page: bool) -> None:
 def deploy_command(path: Path, summary: str, source: str, url: str) -> None:
     """Tell channels that keep a record of changes (PagerDuty) about a deploy, and note it for triage."""
     config = load(path)
+    takers = {name: found for name, found in notifiers(config).items() if isinstance(found, TakesChanges)}
+    if not takers:
+        todo = "add one of type pagerduty, or note it for triage alone by recwatch event add"
+        raise click.ClickException(f"no channel keeps a record of changes, and nothing was noted; {todo}")
     links = (Link("Details", url),) if url else ()
     change = Change(summary, SystemClock().now(), config.pipeline, source, links)
     with closing(Store(config.state.get_secret_value(), config.pipeline)) as store:
-        happenings.add(store, Happening(change.at, "deploy", summary, source))
-    takers = {name: found for name, found in notifiers(config).items() if isinstance(found, TakesChanges)}
-    if not takers:
-        raise click.ClickException("no channel keeps a record of changes; add one of type pagerduty")
+        try:
+            happenings.add(store, Happening(change.at, "deploy", summary, source))
+        except ValueError as error:
+            raise click.UsageError(str(error)) from error
+    failed = False
     for name, notifier in takers.items():
         try:
             notifier.announce(change)
+            click.echo(f"{name}: recorded")
         except DeliveryError as error:
-            raise click.ClickException(str(error)) from error
-        click.echo(f"{name}: recorded")
+            failed = True
+            click.echo(f"{name}: {error}; for triage it is noted", err=True)
+    if failed:
+        sys.exit(EXIT_UNDELIVERED)
 
 
 def _chosen(config: Config, names: Sequence[str]) -> dict[str, Notifier]:

@@ -156,6 +156,23 @@ def test_a_deploy_is_recorded(config: str, recwatch: Recwatch, web: Web) -> None
     assert json.loads(web.bodies[0])["payload"]["summary"] == "ranker v42"
 
 
+def test_a_deploy_that_is_not_recorded_says_what_was_done(config: str, recwatch: Recwatch, web: Web) -> None:
+    web.status = 503
+    said = recwatch("notify", "deploy", "-c", config, "ranker v42")
+    assert said.code == 3
+    assert said.err.startswith("pager: pagerduty pager: answered 503")
+    assert said.err.endswith("; for triage it is noted\n")
+    assert "ranker v42" in recwatch("event", "list", "-c", config).out
+    assert recwatch("notify", "deploy", "-c", config, " ").code == 2, "a deploy without a word"
+    # Without anybody who keeps a record.
+    alone = Path(config).read_text().replace("  pager: {", "  # pager: {")
+    Path(config).write_text(alone)
+    said = recwatch("notify", "deploy", "-c", config, "ranker v43")
+    assert said.code == 2
+    assert "nothing was noted" in said.err
+    assert "ranker v43" not in recwatch("event", "list", "-c", config).out
+
+
 def test_rules_and_objectives_are_exported(config: str, recwatch: Recwatch) -> None:
     pack = yaml.safe_load(recwatch("export", "rules", "-c", config).out)
     assert pack["groups"][0]["name"] == "recwatch-slo-ratios"
