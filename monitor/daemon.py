@@ -72,7 +72,7 @@ class Daemon:
         self.store = Store(config.state.get_secret_value(), config.pipeline, self.clock)
         self._state_problem: str | None = None
         self._states = self.store.begun_anew
-        self.lease = Lease(self.store, self.clock)
+        self.lease, self._leads = Lease(self.store, self.clock), False
         self.store.guard = self.lease.guard
         self.scans = Scans(self.store, self.clock)
         try:
@@ -91,11 +91,15 @@ class Daemon:
 
     def _bring_up(self, config: Config) -> Live:
         pipeline = build(config)
-        series_estimate(config, pipeline.checks)
-        for name, engine in pipeline.engines.items():
-            engine.spend = partial(self.scans.spend, name)
-        watch, runner = Watch(self.store, pipeline, self.clock), Runner(pipeline, self.store, self.clock)
-        return Live(config, pipeline, runner, watch, Collector(runner, self.store, self.clock))
+        try:
+            series_estimate(config, pipeline.checks)
+            for name, engine in pipeline.engines.items():
+                engine.spend = partial(self.scans.spend, name)
+            watch, runner = Watch(self.store, pipeline, self.clock), Runner(pipeline, self.store, self.clock)
+            return Live(config, pipeline, runner, watch, Collector(runner, self.store, self.clock))
+        except BaseException:
+            pipeline.close()
+            raise
 
     # -- life ------------------------------------------------------------------------------------
 
@@ -298,21 +302,22 @@ class Daemon:
 
     def _lead(self) -> None:
         """Take the lease if it is free, and say so when that changes anything."""
-        before = self.lease.is_held
+        # It may have been lost since the last time.
+        self._leads = self._leads and self.lease.is_held
         try:
             leads = self.lease.renew()
+            if leads and not self._leads:
+                self.scans.recall()
         except RecwatchError as error:
             self._state_problem = str(error)
             log.error("lease_failed", error=error)
             return
         self._state_problem = None
-        if self.store.begun_anew != self._states:
-            # What is remembered of incidents is about the state that was lost.
-            self._states = self.store.begun_anew
+        if leads != self._leads or self.store.begun_anew != self._states:
+            # What is remembered of incidents is about what others have gone on with, or about the state that was lost.
             self.live.watch.lead(False)
-        if leads != before:
-            self.scans.recall()
             log.event("leads" if leads else "stands_by", holder=self.lease.holder)
+        self._leads, self._states = leads, self.store.begun_anew
         self.live.watch.lead(leads)
 
     def _beat(self) -> None:
@@ -360,12 +365,11 @@ class Daemon:
                 log.error("reload_failed_old_configuration_stays", error=error)
                 return
             self._unschedule()
+            fresh.watch.start(after=self.live.watch)
             old, self.live = self.live, fresh
             self.scans.limit(config)
             self._schedule()
             old.evidence.close()
-            fresh.watch.lead(self.lease.is_held)
-            fresh.watch.start(after=old.watch)
             old.pipeline.close()
             self.reload_state = Reload(now, now)
             log.event("reloaded", config=self.path)

@@ -60,10 +60,13 @@ class Delivery:
         """Begin to deliver, once ``lead`` has said so.
 
         Args:
-            after: Is closed; each channel begins once that has sent the message that it is about to send.
+            after: Is closed, and leads from now on just if this one does; each channel begins once that has sent the
+                message that it is about to send.
         """
         if after is not None:
             after.close(patience_seconds=0)
+            # One and the same, so that whoever says who leads meanwhile tells both.
+            self._may = after._may
             self._before = {name: thread for name, thread in after._threads.items() if thread.is_alive()}
         for thread in self._threads.values():
             thread.start()

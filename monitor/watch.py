@@ -36,6 +36,7 @@ class Watch:
         self._delivery = Delivery(store, clock, self._notifiers)
         self._repeated: dict[str, datetime] = {}
         self._alerting: Alerting | None = None
+        self._is_stale = False
         self._beaten: datetime | None = None
         self._lock = threading.Lock()
 
@@ -47,7 +48,8 @@ class Watch:
         """Tell people from now on, or stand by; what others have told is read anew."""
         self._delivery.lead(may)
         if not may:
-            self._alerting = None
+            # Whoever says this waits for no evaluation that is under way; the next one begins anew.
+            self._is_stale = True
 
     def evaluate(self) -> None:
         """Evaluate all objectives once; a failure is logged, and keeps the dead man's switch from being told."""
@@ -56,6 +58,8 @@ class Watch:
             if self._notify.by == "alertmanager":
                 self._beat(now)
                 return
+            if self._is_stale:
+                self._is_stale, self._alerting = False, None
             try:
                 if self._alerting is None:
                     alerting = Alerting(self._store, self._pipeline, now)

@@ -19,6 +19,7 @@ from alerts.notifier import DeliveryError, Memory
 from checks.check import Sample
 from checks.window import micros
 from monitor import chores, objectives, outbox, schema, silences
+from monitor.alerting import Alerting
 from monitor.delivery import Bucket, Delivery, deliver
 from monitor.outbox import Remembered
 from monitor.overview import incidents_lately
@@ -486,6 +487,27 @@ def test_what_was_told_is_forgotten_after_a_while_and_what_waits_is_not(open_sho
     assert outbox.history(shop.store, shop.clock.now() - timedelta(days=9)) == []
     with shop.store.reading() as connection:
         assert connection.execute(sa.select(sa.func.count()).select_from(schema.memories)).scalar() == 0
+
+
+def test_what_others_told_meanwhile_is_read_though_an_evaluation_was_under_way(
+    open_shop: OpenShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop, made = open_shop(), list[bool]()
+    watch = Watch(shop.store, shop.pipeline, shop.clock)
+
+    class Interrupted(Alerting):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            made.append(True)
+            if len(made) == 1:
+                # Another thread learns that this daemon does not lead, and then that it does.
+                watch.lead(False)
+                watch.lead(True)
+
+    monkeypatch.setattr("monitor.watch.Alerting", Interrupted)
+    for _evaluation in range(3):
+        watch.evaluate()
+    assert len(made) == 2
 
 
 def test_a_channel_remembers_an_incident_for_as_long_as_it_is_open(open_shop: OpenShop) -> None:

@@ -19,6 +19,8 @@ from checks.window import Window
 from monitor import outbox
 from monitor.clock import ManualClock
 from monitor.daemon import Daemon
+from monitor.errors import StateError
+from monitor.resolve import Pipeline
 from monitor.stream import LiveWriter, Stream, StreamSettings
 from monitor.workers import lanes
 
@@ -264,6 +266,51 @@ def test_what_fails_unforeseen_while_asking_is_an_error_of_its_checks(
     assert found == {Outcome.ERROR}
 
 
+def test_a_refused_configuration_leaves_no_engine_open(
+    start: Callable[[datetime], Daemon], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon, closed = start(START), list[Pipeline]()
+    own, close = daemon.live.pipeline, Pipeline.close
+
+    def refuse(*_args: object) -> None:
+        raise ValueError("a channel that cannot be set up")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Pipeline, "close", lambda pipeline: [closed.append(pipeline), close(pipeline)])
+        patched.setattr("monitor.watch.notifiers", refuse)
+        daemon.reload()
+    assert "cannot be set up" in str(daemon.reload_state.problem)
+    (refused,) = closed
+    assert (refused is own, daemon.live.pipeline is own) == (False, True)
+
+
+def test_a_daemon_that_leads_again_knows_what_others_have_spent_and_told(
+    start: Callable[[datetime], Daemon], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon = start(START)
+    recalled, recall, failures = list[bool](), daemon.scans.recall, [StateError("the state is away")]
+
+    def fails_once() -> None:
+        if failures:
+            raise failures.pop()
+        recall()
+        recalled.append(True)
+
+    monkeypatch.setattr(daemon.scans, "recall", fails_once)
+    led = list[bool]()
+    monkeypatch.setattr(daemon.live.watch, "lead", led.append)
+    # Between two beats another one led, which a transaction was told.
+    daemon.lease.is_held = False
+    daemon._beat()
+    assert daemon.problem() == "the schedule does not run"
+    assert daemon._state_problem == "the state is away"
+    daemon._beat()
+    daemon._beat()
+    assert daemon._state_problem is None
+    assert recalled == [True]
+    assert led == [False, True, True], "what is remembered of incidents is forgotten once"
+
+
 class Slow:
     """A channel that is still sending for as long as it is held."""
 
@@ -304,6 +351,17 @@ def test_a_message_that_is_being_sent_goes_out_once_whatever_is_reloaded(
         time.sleep(0.02)
     daemon.live.watch.close()
     assert slow.told == ["first", "second"]
+
+
+def test_a_heartbeat_beside_a_reload_tells_both_watches_who_leads(start: Callable[[datetime], Daemon]) -> None:
+    daemon = start(START)
+    old = daemon.live.watch
+    daemon.reload()
+    assert daemon.live.watch._delivery._may.is_set()
+    # A heartbeat that began before the reload ends after it.
+    old.lead(False)
+    assert not daemon.live.watch._delivery._may.is_set()
+    daemon.live.watch.close()
 
 
 def test_a_reload_that_waits_holds_up_no_heartbeat(
