@@ -26,7 +26,8 @@ from checks.suspects import Suspects
 MOVERS = 10
 # Chance may reach this part of the minimum effect.
 QUIET = 0.7
-Movers = list[tuple[str, float]]
+# Items with the change of their share, and whether that is only the least that it can be.
+Movers = list[tuple[str, float, bool]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +54,8 @@ class Popularity(Check[PopularitySettings]):
         and its coverage are reported beside them.
 
     Does not detect:
-        Why: a campaign, a feedback loop and a broken cache look alike here.
+        Why: a campaign, a feedback loop and a broken cache look alike here. What an item below the ranking of the
+        reference gains, up to the share of the last one in it.
 
     When it fires:
         The JS distance or the L-infinity distance exceeds both its minimum effect and the 99.9 %
@@ -146,7 +148,7 @@ class Popularity(Check[PopularitySettings]):
         """Return the verdict on counts of ranked items, and of the rest, before and now."""
         p, q = counts
         m, n = sum(p), sum(q)
-        spike = max(abs(change) for _item, change in movers) if movers else 0.0
+        spike = max((abs(change) for _item, change, _least in movers), default=0.0)
         apart = self._told_apart(n, m, len(p) - 1)
         js = stats.js_distance(_with_rest(p[:apart], m), _with_rest(q[:apart], n))
         js_limit = effect_limit(self.settings.min_js_distance, stats.js_limit(n, m, apart + 1))
@@ -154,13 +156,15 @@ class Popularity(Check[PopularitySettings]):
         details.update(
             js_distance=js, js_limit=js_limit.value, js_limit_origin=js_limit.origin,
             l_infinity=spike, l_infinity_limit=spike_limit.value, l_infinity_limit_origin=spike_limit.origin,
-            items_told_apart=apart, **self._shares(p, q), movers=[[str(item), change] for item, change in movers],
+            items_told_apart=apart, **self._shares(p, q), movers=[[item, change] for item, change, _least in movers],
         )  # fmt: skip
         name, value, limit = "js_distance", js, js_limit
         if spike / spike_limit.value > js / js_limit.value:
             name, value, limit = "l_infinity", spike, spike_limit
         outcome = Outcome.BAD if value > limit.value else Outcome.GOOD
-        top = f"; {movers[0][0]} moved by {100 * movers[0][1]:+.2f} points" if movers else ""
+        top = ""
+        for item, change, is_least in movers[:1]:
+            top = f"; {item} moved by {'at least ' if is_least else ''}{100 * change:+.2f} points"
         shares = f"head {percent(details['head_share'])}, was {percent(details['head_share_reference'])}"
         return self.verdict(
             tally, outcome, name, value=value, limit=limit.value, source=source, reason=shares + top, details=details
@@ -236,12 +240,18 @@ def _ranking(baseline: Baseline) -> list[tuple[Any, int]]:
 def _movers(
     ranking: Sequence[str], p: Sequence[int], q: Sequence[int], newcomers: Sequence[tuple[str, int]] = ()
 ) -> Movers:
-    """Return the items whose share changed most; newcomers outside the ranking included."""
+    """Return the items whose share changed most; newcomers outside the ranking included.
+
+    How many events of the reference an item below the ranking had is not known, only that they were no more than those
+    of the last ranked item, and of all that are below together: what it has gained beyond that is the least.
+    """
     m, n = sum(p) or 1, sum(q) or 1
-    changes = {key: q[at] / n - p[at] / m for at, key in enumerate(ranking)}
+    changes = {key: (q[at] / n - p[at] / m, False) for at, key in enumerate(ranking)}
+    most = min(p[-2:])
     for key, count in newcomers:
-        changes.setdefault(key, count / n)
-    return sorted(changes.items(), key=lambda change: (-abs(change[1]), change[0]))[:MOVERS]
+        changes.setdefault(key, (max(0.0, count / n - most / m), most > 0))
+    found = [(key, change, is_least) for key, (change, is_least) in changes.items()]
+    return sorted(found, key=lambda mover: (-abs(mover[1]), mover[0]))[:MOVERS]
 
 
 def _by_source(tally: Tally, ranking: Sequence[str]) -> dict[str, list[int]]:
