@@ -98,15 +98,15 @@ def categorical(values: Sequence[str], most: int) -> Bins:
 def bin_of(dataset: Dataset, name: str, bins: Bins) -> ColumnElement[int]:
     """Return the number of a row's bin, as a tree of comparisons for numeric features."""
     raw: ColumnElement[Any] = dataset.table.c[name]
+    value = number(dataset, name) if bins.edges else raw
+    is_null: ColumnElement[bool] = value.is_(None)
+    if dataset.columns[name].kind is Kind.NUMBER:
+        is_null = or_(is_null, is_not_finite(raw))
     if not bins.edges:
         text = comparable(spelt(dataset, name), bins.values)
         whens = {value: literal(at, SmallInteger) for at, value in enumerate(bins.values, start=2)}
         known = case(whens, value=text, else_=literal(1, SmallInteger)) if whens else literal(1, SmallInteger)
-        return case((raw.is_(None), literal(0, SmallInteger)), else_=known)
-    value = number(dataset, name)
-    is_null: ColumnElement[bool] = value.is_(None)
-    if dataset.columns[name].kind is Kind.NUMBER:
-        is_null = or_(is_null, is_not_finite(raw))
+        return case((is_null, literal(0, SmallInteger)), else_=known)
     inner = _tree(cast(value, Double), bins.edges[1:], 2)
     below = (cast(value, Double) < bins.edges[0], literal(1, SmallInteger))
     return case((is_null, literal(0, SmallInteger)), below, else_=inner)

@@ -103,12 +103,11 @@ class FeatureDrift(Check[FeatureDriftSettings]):
         for name in rows.dataset.features:
             if name not in rows.dataset.columns:
                 raise ValueError(f"features: {rows.dataset.no_column(name)}")
-            raw = rows.dataset.table.c[name]
             if rows.dataset.columns[name].kind.is_numeric:
                 listings.append(Listing(f"quantiles:{name}", rows, _quantiles(rows, name, self.settings.bins), 110))
                 listings.append(Listing(f"moments:{name}", rows, _moments(rows, name), 1))
             value, counted = spelt(rows.dataset, name).label("value"), func.count().label("n")
-            top = rows.select(value, counted).where(raw.is_not(None)).group_by(value)
+            top = rows.select(value, counted).where(_finite(rows, name)).group_by(value)
             most: Any = top.order_by(counted.desc(), value).limit(self.settings.categories + 1).subquery().c
             kept = select(clipped(most.value), most.n).order_by(most.n.desc(), most.value)
             listings.append(Listing(f"values:{name}", rows, kept, self.settings.categories + 1))
