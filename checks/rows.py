@@ -43,8 +43,8 @@ FARTHEST = 2**61
 ID_ROLES = (Role.EVENT_ID, Role.USER, Role.ITEM)
 # Ids that never leave as they are: those of people, and of what single ones did.
 PRIVATE_ROLES = (Role.EVENT_ID, Role.USER)
-# Types of the text family that an engine does not compare with text.
-_ODD_TEXTS = ("UUID", "ENUM")
+# Types that an engine does not compare with text, and integers of which DuckDB's hash() takes -1 and 0 for the same.
+_ODD_TYPES = {Kind.TEXT: ("UUID", "ENUM"), Kind.INTEGER: ("HUGEINT", "UHUGEINT")}
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Rows:
         return replace(self, window=Window(start, self.window.end))
 
     def column(self, role: Role) -> ColumnElement[Any]:
-        """Return the column that plays a role; ids that are neither integers nor plain text as text.
+        """Return the column that plays a role; ids that are neither usual integers nor plain text as text.
 
         So 7.0, which is what becomes of 7 in a column with nulls, is the id ``7``, and a UUID can be
         compared with a text.
@@ -104,9 +104,7 @@ class Rows:
 
     def _is_plain(self, role: Role) -> bool:
         found = self.dataset.columns[self.dataset.roles[role]]
-        if found.kind is Kind.TEXT:
-            return not found.declared.upper().startswith(_ODD_TEXTS)
-        return found.kind is Kind.INTEGER
+        return found.kind in _ODD_TYPES and not found.declared.upper().startswith(_ODD_TYPES[found.kind])
 
     def micros(self, role: Role) -> ColumnElement[int]:
         """Return a time role as microseconds since the Unix epoch."""

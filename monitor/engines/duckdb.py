@@ -94,8 +94,9 @@ def _open(connection: sa.Connection, location: Location) -> dict[str, ColumnType
         return _hold(connection, name, location.rows)
     if location.files is not None:
         # A view of this connection only; the file's columns are read anew by every run.
-        origin = _origin(connection, location)
-        if origin.startswith("read_json") and _JSON_LIMIT in connection.info:
+        read = reader(location.files)
+        origin = _origin(connection, location, read)
+        if read.startswith("read_json") and _JSON_LIMIT in connection.info:
             connection.exec_driver_sql(connection.info[_JSON_LIMIT])
         listed = views.indexed(connection, location, origin) if origin.startswith("read_parquet") else None
         if listed is not None:
@@ -122,15 +123,14 @@ def _identifier(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _origin(connection: sa.Connection, location: Location) -> str:
-    """Return the table function for files; in CSV and JSON, ids are read as the text they are, in JSON times, too.
+def _origin(connection: sa.Connection, location: Location, origin: str) -> str:
+    """Return what to select from for files; in CSV and JSON, ids are read as the text they are, in JSON times, too.
 
     The types of CSV and JSON are guessed from the first 20,480 rows. What comes later is bent to fit:
     of ids, 007 becomes 7, 20 digits become the nearest floating point number, and a UUID loses its case
     (duckdb/duckdb issues 25824 and 22750). In JSON a time has the format of the first ones, and one of a whole
     second, without the fraction that these have, is an error of the whole file.
     """
-    origin = reader(str(location.files))
     if origin.startswith("read_parquet") or (origin.startswith("read_csv") and not location.ids):
         return origin
     types = {row[0]: row[1] for row in connection.exec_driver_sql(f"DESCRIBE SELECT * FROM {origin}").fetchall()}
@@ -147,7 +147,14 @@ def _origin(connection: sa.Connection, location: Location) -> str:
         spelt = ", ".join(f"{_quoted(name)}: {_quoted(declared)}" for name, declared in told.items())
         is_needed = any(_is_bent(types[name]) for name in (*kept, *times))
         extra = f"columns = {{{spelt}}}, " if is_needed else ""
-    return f"{extra}union_by_name".join(origin.rsplit("union_by_name", 1))
+    told_types = f"{extra}union_by_name".join(origin.rsplit("union_by_name", 1))
+    floats = [_without_point(_identifier(name)) for name in kept if kind_of(types[name]) is Kind.NUMBER]
+    return f"(SELECT * REPLACE ({', '.join(floats)}) FROM {told_types})" if floats else told_types
+
+
+def _without_point(name: str) -> str:
+    """Return an id of a column of floats, read as text, as it is spelt elsewhere: 7.0 is what becomes of 7 there."""
+    return f"CASE WHEN ends_with({name}, '.0') THEN {name}[:-3] ELSE {name} END AS {name}"
 
 
 def _is_bent(declared: str) -> bool:

@@ -199,6 +199,37 @@ def test_every_engine_finds_the_same(
         assert near(found[key], verdict), f"{key}: {name} finds {found[key]}, parquet {verdict}"
 
 
+def user_verdict(bench: Any, check: str) -> Any:
+    """Return the verdict of a check on the users of a minute that starts with ``START``."""
+    roles = {"event_time": "at", "user": "who", "item": "what"}
+    datasets = {"events": {"roles": roles, "users": "users"}, "users": {"roles": {"user": "who"}}}
+    window = Window(START, START + MINUTE)
+    return bench.verdicts(datasets, window, checks={check: {"min_rows": 1}}, only=[check])[0]
+
+
+@pytest.mark.parametrize("name", ["parquet", "csv", "json", "duckdb", "sqlite", "postgresql"])
+def test_ids_that_became_floats_are_known(name: str, benches: Any, table: Any) -> None:
+    """A column of integers with a null in it becomes one of floats in many a program."""
+    at = START.replace(tzinfo=None)
+    columns = {"at": "timestamp", "who": "number", "what": "text"}
+    bench = benches(name)
+    known = table({"who": "integer"}, [(7,), (120,), (13,)])
+    rows = [(at, who, "i") for who in (7.0, 120.0, 13.0, 7.5, None)]
+    bench.place.fill({"events": table(columns, rows), "users": known})
+    found = user_verdict(bench, "unknown_ids")
+    assert found.details["causes"] == {"missing": 1, "malformed": 0, "unknown": 1, "retired": 0}
+
+
+@pytest.mark.parametrize("ids", [(-1, 0, 7), (7, 0, -1)])
+def test_the_widest_integers_are_different_users(ids: tuple[int, ...], benches: Any, table: Any) -> None:
+    """In JSON integers are as wide as they need be where some are negative."""
+    bench = benches("json")
+    bench.place.fill({"users": table({"who": "integer"}, [(7,)])})
+    lines = [f'{{"at": {int(START.timestamp())}, "who": {who}, "what": "i"}}\n' for who in ids]
+    (bench.folder / "events.json").write_text("".join(lines))
+    assert user_verdict(bench, "density").details["users"] == 3
+
+
 def near(left: Any, right: Any) -> bool:
     """Return whether two results are equal; floats to nine digits."""
     if isinstance(left, Mapping) and isinstance(right, Mapping):
