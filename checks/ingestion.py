@@ -164,10 +164,17 @@ class Ingestion(Check[IngestionSettings]):
         return {"landed": tally.count("landed")}
 
     def counters(self, tally: Tally) -> tuple[Sample, ...]:
-        """Return events by source and result."""
-        samples = []
-        for source, parts in _apart(tally).items():
-            results = {"ok": parts["good"], "failed": parts["total"] - parts["good"]}
+        """Return events by source and result, which add up to the verdict on all sources.
+
+        What a source lost and rows of none make up for is no failure, first of those whose source is not told apart.
+        """
+        samples, apart = [], _apart(tally)
+        made_up = _together(apart)["good"] - sum(parts["good"] for parts in apart.values())
+        for source, parts in sorted(apart.items(), key=lambda pair: (is_source(pair[0]), pair[0])):
+            found = min(made_up, parts.get("silent_drop", 0))
+            made_up -= found
+            good = parts["good"] + found
+            results = {"ok": good, "failed": parts["total"] - good}
             for result, n in results.items():
                 labels = {"dataset": tally.dataset, "source": source, "result": result}
                 samples.append(Sample("recwatch_ingest_events_total", labels, n))

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 from hypothesis import given
 from hypothesis import strategies as some
 
-from checks.ingestion import _together, stages
+from checks.ingestion import Ingestion, IngestionSettings, _together, stages
+from checks.measure import Tally
+from checks.window import Window
 
+START = datetime(2026, 3, 3, 12, tzinfo=UTC)
 counts = some.integers(0, 30)
 
 
@@ -32,6 +37,18 @@ def test_what_has_no_source_makes_up_for_losses_and_never_for_more(apart: dict[s
     assert 0 <= made_up == alone["surplus"] - whole["surplus"]
     assert whole["good"] - alone["good"] <= made_up
     assert min(whole["silent_drop"], whole["surplus"]) >= 0
+
+
+@given(some.dictionaries(some.sampled_from(["ios", "web", "(none)", "other"]), sources, min_size=1))
+def test_counters_add_up_to_the_verdict_on_all_sources(apart: dict[str, dict[str, int]]) -> None:
+    whole = _together(apart)
+    tally = Tally("events", Window(START, START + timedelta(hours=1)), by_source=apart)
+    counted = Ingestion(IngestionSettings()).counters(tally)
+    ok, failed = (
+        sum(sample.value for sample in counted if sample.labels["result"] == name) for name in ("ok", "failed")
+    )
+    assert (ok, failed) == (whole["good"], whole["total"] - whole["good"])
+    assert min(sample.value for sample in counted) >= 0
 
 
 def test_a_dead_letter_without_a_source_is_no_second_loss() -> None:
