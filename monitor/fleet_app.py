@@ -125,7 +125,7 @@ class FleetApp:
         environ["wsgi.input"] = io.BytesIO(body)
         try:
             about = json.loads(body)["commonLabels"][PIPELINE]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return found
         return [member for member in found if member.name == about]
 

@@ -316,6 +316,12 @@ def test_alertmanager_is_heard_by_the_pipeline_of_the_alerts(fleet: Fleet) -> No
     assert ask(fleet, "/alertmanager/other", body=b"{}")[0] == 404
 
 
+def test_what_is_nested_too_deep_is_about_nobody(fleet: Fleet) -> None:
+    body = b"[" * 200_000
+    for path in ("/alertmanager/team", "/p/shop/alertmanager/team", "/p/shop/api/events"):
+        assert ask(fleet, path, body=body)[0] == 400
+
+
 def test_a_state_that_cannot_be_read_hides_no_other(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
         raise StateError("the disk is gone")
