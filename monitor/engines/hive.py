@@ -54,14 +54,25 @@ def connect(**options: Any) -> Any:
     # PyHive waits for a connection as long as the system does, which can be minutes.
     socket.create_connection((options["host"], options["port"]), CONNECT_SECONDS).close()
     connection = _connection_type(hive)(**options)
-    transport = getattr(connection._transport, "_trans", connection._transport)
-    if hasattr(transport, "setTimeout"):
-        transport.setTimeout(1000 * ANSWER_SECONDS)
     cursor = connection.cursor()
     for name, value in SETTINGS.items():
         cursor.execute(f"SET {name}={value}")
     cursor.close()
     return connection
+
+
+class _Patience:
+    """Limits how long a transport waits, before PyHive opens it: a server may take the connection and never answer."""
+
+    @property
+    def _transport(self) -> Any:
+        return self._limited
+
+    @_transport.setter
+    def _transport(self, transport: Any) -> None:
+        inner = (getattr(transport, name, None) for name in ("_trans", "_TBufferedTransport__trans"))
+        next(filter(None, inner), transport).setTimeout(1000 * ANSWER_SECONDS)
+        self._limited = transport
 
 
 def _connection_type(hive: Any) -> Any:
@@ -90,7 +101,7 @@ def _connection_type(hive: Any) -> Any:
             if response.operationState != ended:
                 raise hive.OperationalError(reason(response.errorMessage))
 
-    class Connection(hive.Connection):  # type: ignore[misc]
+    class Connection(_Patience, hive.Connection):  # type: ignore[misc]
         def __init__(self, **options: Any) -> None:
             self.is_cancelled = threading.Event()
             super().__init__(**options)

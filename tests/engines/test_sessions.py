@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sqlite3
 import sys
 import threading
@@ -118,6 +119,31 @@ def test_spark_without_its_driver_says_what_to_install(monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "pyhive", None)
     with pytest.raises(EngineError, match=r"the driver is missing .*pip install 'recwatch\[spark\]'"):
         connect("lake", "hive://127.0.0.1:1/default")
+
+
+@pytest.mark.parametrize("options", ["", "?auth=NOSASL", "?scheme=http"])
+def test_a_thrift_server_that_never_answers_is_unreachable(options: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("pyhive.hive", "thrift_sasl"):
+        pytest.importorskip(module, reason="the driver of Spark's Thrift server is not installed")
+    monkeypatch.setattr("monitor.engines.hive.ANSWER_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        engine = connect("lake", f"hive://127.0.0.1:{server.getsockname()[1]}/default{options}")
+        found: list[Exception] = []
+
+        def ask() -> None:
+            try:
+                with engine.session():
+                    pass
+            except Exception as error:
+                found.append(error)
+
+        lane = threading.Thread(target=ask, daemon=True)
+        lane.start()
+        lane.join(10)
+        assert not lane.is_alive(), "the lane is held"
+        assert isinstance(found[0], EngineError)
+        assert found[0].unreachable
+    engine.close()
 
 
 def test_sessions_that_do_not_fit_into_memory_spill_apart_and_leave_nothing(
