@@ -92,7 +92,8 @@ PAST_HOUR = select(schema.windows.c.end_us, schema.windows.c.figures).where(
     schema.windows.c.end_us - schema.windows.c.start_us == sa.bindparam("length"),
     schema.windows.c.accepted,
 )
-OLD_WINDOW = select(schema.windows.c.increments, schema.windows.c.version).where(has_key(schema.windows, *_WINDOW))
+_OLD = (schema.windows.c.increments, schema.windows.c.version, schema.windows.c.accepted)
+OLD_WINDOW = select(*_OLD).where(has_key(schema.windows, *_WINDOW))
 WRITE_WINDOW = upsert(schema.windows)
 DROP_VERDICTS = schema.verdicts.delete().where(has_key(schema.verdicts, *_WINDOW))
 ADD_VERDICTS = schema.verdicts.insert()

@@ -125,9 +125,12 @@ class Store(Database):
         self._count(connection, counted, before)
         # A counter never falls: where a re-run counts less than before, the difference stays counted.
         kept = {**before, **{name: max(n, before.get(name, 0)) for name, n in counted.items()}}
-        bad = any(verdict.outcome is Outcome.BAD for verdict in judged.verdicts)
+        accepted = all(verdict.outcome is not Outcome.BAD for verdict in judged.verdicts)
+        if accepted and old and not old.accepted:
+            # It was bad, or was dropped by hand; what was dropped stays so, however many late rows come.
+            accepted = key["end_us"] > (self._noted(connection, _dropped(judged.dataset, judged.check)) or 0)
         row = {
-            **key, "version": (old.version if old else 0) + 1, "accepted": not bad,
+            **key, "version": (old.version if old else 0) + 1, "accepted": accepted,
             "tally": dump_tally(tally), "figures": dump(judged.figures), "increments": dump(kept),
         }  # fmt: skip
         connection.execute(queries.WRITE_WINDOW, row)
@@ -355,6 +358,8 @@ class Store(Database):
         with self.writing() as connection:
             saved, past = schema.baselines, schema.windows
             dropped = connection.execute(saved.delete().where(self._is(saved, dataset, check))).rowcount
+            newest = select(sa.func.max(past.c.end_us)).where(self._is(past, dataset, check))
+            self.note_within(connection, _dropped(dataset, check), connection.execute(newest).scalar())
             here = and_(self._is(past, dataset, check), past.c.accepted)
             return dropped + connection.execute(past.update().where(here).values(accepted=False)).rowcount > 0
 
@@ -363,8 +368,11 @@ class Store(Database):
     def note(self, key: str) -> Any:
         """Return a small value kept under a key, or None."""
         with self.reading() as connection:
-            key = f"{self.pipeline}:{key}"
-            found = connection.execute(select(schema.meta.c.value).where(schema.meta.c.key == key)).scalar()
+            return self._noted(connection, key)
+
+    def _noted(self, connection: Connection, key: str) -> Any:
+        here = schema.meta.c.key == f"{self.pipeline}:{key}"
+        found = connection.execute(select(schema.meta.c.value).where(here)).scalar()
         return None if found is None else json.loads(found)
 
     def set_note(self, key: str, value: Any) -> None:
@@ -387,6 +395,11 @@ class Store(Database):
                 ).rowcount
                 for table in (schema.windows, schema.verdicts)
             )
+
+
+def _dropped(dataset: str, check: str) -> str:
+    """Return the key of the end of the newest window that was dropped."""
+    return f"dropped:{dataset}:{check}"
 
 
 def _by_series(samples: Iterable[Sample]) -> dict[str, int]:

@@ -188,6 +188,19 @@ def test_a_reference_survives_as_it_was(store: Store) -> None:
     assert not store.pin_baseline("events", "contract", True)
 
 
+def test_what_was_dropped_stays_so_when_late_rows_come(store: Store) -> None:
+    store.commit(judged(0))
+    store.commit(judged(1, outcome=Outcome.BAD))
+    assert store.drop_baseline("events", "contract")
+    for number in range(2):
+        store.commit(judged(number, rows=130))
+    assert store.accepted_windows("events", "contract") == 0
+    store.commit(judged(2, outcome=Outcome.BAD))
+    store.commit(judged(2, rows=130))
+    store.commit(judged(3))
+    assert store.accepted_windows("events", "contract") == 2, "a bad window that late rows made good is accepted"
+
+
 def test_pruning_forgets_old_windows_and_keeps_counters(store: Store) -> None:
     for number in range(4):
         store.commit(judged(number))
