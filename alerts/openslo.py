@@ -6,6 +6,7 @@ written; minimum counts and the gate on young histories are ours alone.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
@@ -71,7 +72,11 @@ def _objective(slo: Slo, service: str) -> dict[str, Any]:
 
 
 def _ratio(slo: Slo, service: str) -> dict[str, Any]:
-    where = f'pipeline="{service}",slo="{slo.name}"'
+    # A string of JSON is one of PromQL.
+    where = ",".join(
+        f"{label}={json.dumps(value, ensure_ascii=False)}"
+        for label, value in (("pipeline", service), ("slo", slo.name))
+    )
     if slo.kind is Kind.EVENTS:
         series = f"recwatch_slo_events_total{{{where}"
         return {"counter": True, "good": _query(f'{series},result="good"}}'), "total": _query(f"{series}}}")}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import timedelta
 
+import promql_parser
 import yaml
 
 from alerts import openslo
@@ -42,6 +44,16 @@ def test_objectives_say_what_they_count() -> None:
         'slo="events-unknown_ids-user"'
         in events["indicator"]["spec"]["ratioMetric"]["good"]["metricSource"]["spec"]["query"]
     )
+
+
+def test_queries_hold_whatever_a_pipeline_is_called() -> None:
+    name = 'the "new"\\shop\nof {x="y"} \u00e9'
+    slos = [replace(slo, name=f"{name}-{slo.name}") for slo in SLOS]
+    for slo, document in zip(slos, [d for d in openslo.documents(slos, name) if d["kind"] == "SLO"], strict=True):
+        for part in ("good", "total"):
+            query = document["spec"]["indicator"]["spec"]["ratioMetric"][part]["metricSource"]["spec"]["query"]
+            series = promql_parser.parse(query).expr.expr
+            assert {(of.name, of.value) for of in series.matchers.matchers} >= {("pipeline", name), ("slo", slo.name)}
 
 
 def test_a_condition_has_the_long_window_and_says_what_is_lost() -> None:
