@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Annotated, Any
 
-from sqlalchemy import BigInteger, Boolean, ColumnElement, Text, case, column, func, literal, or_, select
+from sqlalchemy import BigInteger, Boolean, ColumnElement, Text, and_, case, column, func, literal, or_, select, true
 
 from checks.baseline import Baseline
 from checks.check import Check, Outcome, Sample, Verdict
@@ -76,17 +76,12 @@ class Freshness(Check[FreshnessSettings]):
     def measures(self, rows: Rows, baseline: Baseline) -> Sequence[Measure | Listing]:
         """Return the newest times and the number of rows dated ahead, per source."""
         latest = micros(rows.window.end + self.settings.skew_tolerance)
-        rows = _visible(rows)
-        derived: dict[str, ColumnElement[Any]] = {}
-        aggregates = {"rows": Aggregate(func.count())}
-        for role, name in _TIMES.items():
-            if role in rows.dataset.roles:
-                at = rows.micros(role)
-                derived |= {f"{name}_us": case((at <= latest, at)), f"{name}_ahead": at > latest}
-                found, ahead = column(f"{name}_us", BigInteger), column(f"{name}_ahead", Boolean)
-                aggregates[name] = Aggregate(func.max(found), Merge.MAX)
-                aggregates[f"{name}_future"] = Aggregate.rows(ahead.is_(True))
-        measure = Measure(rows, aggregates, derived)
+        times, marks = _dated(rows, latest)
+        derived = {**{f"{name}_us": at for name, at in times.items()}, **marks}
+        aggregates = {name: Aggregate(func.max(column(f"{name}_us", BigInteger)), Merge.MAX) for name in times}
+        aggregates["rows"] = Aggregate.rows(column("is_there", Boolean).is_(True))
+        aggregates["future"] = Aggregate.rows(column("is_ahead", Boolean).is_(True))
+        measure = Measure(_with_rows_ahead(rows), aggregates, derived)
         search = self._search(rows, latest, baseline.previous)
         has_been_seen = baseline.previous is not None and _newest(self._found(baseline.previous)) is not None
         return (measure, search) if has_been_seen else (measure, search, self._timeless(rows))
@@ -96,11 +91,8 @@ class Freshness(Check[FreshnessSettings]):
 
         Nothing older than the newest row that an earlier tick has found can be newer than it.
         """
-        columns = []
-        for role in _TIMES:
-            if role in rows.dataset.roles:
-                at = rows.micros(role)
-                columns.append(func.max(case((at <= latest, at))).label(_TIMES[role]))
+        times, _marks = _dated(rows, latest)
+        columns: list[Any] = [func.max(at).label(name) for name, at in times.items()]
         known = None if previous is None else self._found(previous).get(_TIMES[rows.clock_role])
         # A time of before 1970 is as good as none, and may be none that a date can hold.
         since = moment(int(known)) if known and known > 0 else None
@@ -130,7 +122,7 @@ class Freshness(Check[FreshnessSettings]):
         by_source = {}
         for source in {**previous.by_source, **tally.by_source}:
             counts = _later(previous.by_source.get(source, {}), tally.by_source.get(source, {}))
-            if (_newest(counts) or 0) >= horizon:
+            if (_newest(counts) or 0) >= horizon or _future(counts):
                 by_source[source] = counts
         counts = _later(self._found(previous), tally.counts)
         return replace(tally, counts=counts, by_source=by_source)
@@ -147,7 +139,7 @@ class Freshness(Check[FreshnessSettings]):
         sources = [
             self._verdict(tally, source_counts, source)
             for source, source_counts in tally.by_source.items()
-            if source != ALL_SOURCES
+            if source != ALL_SOURCES and any(source_counts.values())
         ]
         sources.sort(key=lambda verdict: -(verdict.value or 0))
         whole = self._verdict(tally, counts, None)
@@ -201,7 +193,7 @@ class Freshness(Check[FreshnessSettings]):
         }
         emergency = self.settings.emergency.total_seconds()
         samples = [Sample("recwatch_freshness_emergency_seconds", {"dataset": tally.dataset}, emergency)]
-        for source, counts in {**tally.by_source, ALL_SOURCES: tally.counts}.items():
+        for source, counts in {**tally.by_source, ALL_SOURCES: self._found(tally)}.items():
             for name, metric in metrics.items():
                 at = counts.get(name)
                 if at is not None:
@@ -210,20 +202,29 @@ class Freshness(Check[FreshnessSettings]):
         return tuple(samples)
 
 
-def _visible(rows: Rows) -> Rows:
-    """Return the rows that could be seen at the window's end.
-
-    By ingestion time these are the rows ingested before it. Without that role nothing tells
-    when a row became visible, so rows dated ahead are looked at too, and counted as future.
-    """
-    if Role.INGESTED_AT in rows.dataset.roles:
-        return rows
+def _with_rows_ahead(rows: Rows) -> Rows:
+    """Return the rows with those after the window's end, which are looked at to be counted as future."""
     return replace(rows, window=replace(rows.window, end=rows.window.end + _FARTHEST))
 
 
+def _dated(rows: Rows, latest: int) -> tuple[dict[str, ColumnElement[Any]], dict[str, ColumnElement[Any]]]:
+    """Return the times of a row that count, and the marks of one that is there and of one that is dated ahead.
+
+    A row that is ingested after the window's end is not there yet. Without that role nothing tells when a row became
+    visible.
+    """
+    times = {name: rows.micros(role) for role, name in _TIMES.items() if role in rows.dataset.roles}
+    ingested = times.get("newest_ingest")
+    is_there = true() if ingested is None else ingested < micros(rows.window.end)
+    counted: dict[str, ColumnElement[Any]] = {
+        name: case((and_(is_there, at <= latest), at)) for name, at in times.items()
+    }
+    return counted, {"is_there": is_there, "is_ahead": or_(*(at > latest for at in times.values()))}
+
+
 def _future(counts: Counts) -> int:
-    """Return how many times are dated ahead."""
-    return int(sum(value or 0 for name, value in counts.items() if name.endswith("_future")))
+    """Return how many rows are dated ahead."""
+    return int(counts.get("future") or 0)
 
 
 def _newest(counts: Counts) -> float | None:

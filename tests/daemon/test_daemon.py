@@ -433,6 +433,29 @@ def test_a_source_that_grows_quiet_is_named(start: Callable[[datetime], Daemon],
     assert freshness["android"].outcome is Outcome.GOOD
 
 
+def test_a_dead_feed_ages_from_the_first_tick_and_what_is_dated_ahead_stays_in_sight(
+    start: Callable[[datetime], Daemon], tmp_path: Path
+) -> None:
+    import duckdb
+
+    rows = f"""SELECT TIMESTAMP '{START - 120 * MINUTE:%F %T}' AS at, 'web' AS app FROM range(50)
+        UNION ALL SELECT TIMESTAMP '{START + 120 * MINUTE:%F %T}', 'ios' FROM range(3)"""
+    duckdb.connect().execute(f"COPY ({rows}) TO '{tmp_path}/feed.parquet'")
+    feed = "{files: FOLDER/feed.parquet, roles: {event_time: at, source: app}, sources: [web, ios]}"
+    write(tmp_path, f"pipeline: shop\nstate: sqlite:///FOLDER/state.db\ndatasets: {{events: {feed}}}\n")
+    daemon = start(START)
+    for _tick in range(2):
+        tick(daemon)
+        freshness = {verdict.source: verdict for verdict in daemon.store.latest() if verdict.check == "freshness"}
+        assert freshness[None].outcome is Outcome.BAD
+        assert freshness["ios"].reason == "all 3 rows are dated in the future"
+        newest = [
+            sample for sample in daemon.store.gauges() if sample.metric == "recwatch_newest_event_timestamp_seconds"
+        ]
+        assert [sample.value for sample in newest] == [(START - 120 * MINUTE).timestamp()]
+        move(daemon, MINUTE / 2)
+
+
 def test_late_rows_reopen_just_their_windows(start: Callable[[datetime], Daemon], tmp_path: Path) -> None:
     """Rows that arrive for windows already judged are counted once, and nothing else is judged again."""
     write(tmp_path, CONFIG.replace("      ingested_at: ingested_at\n", ""))
