@@ -150,8 +150,12 @@ class Ingestion(Check[IngestionSettings]):
             reason = f"nobody counts sends, and {few}"
             return self.verdict(tally, Outcome.UNKNOWN, "rows", reason=reason, **fields)
         details.update(expected=band.centre, low=band.low, high=band.high, limit_origin=band.origin)
+        usual = f"{band.centre:,.0f} rows are usual"
         if band.centre < settings.min_rows:
-            reason = f"{band.centre:,.0f} rows are usual, {settings.min_rows:,} are needed to judge"
+            reason = f"{usual}, {settings.min_rows:,} are needed to judge"
+            return self.verdict(tally, Outcome.UNKNOWN, "rows", reason=reason, **fields)
+        if not landed and landed in band:
+            reason = f"no rows; {usual}, but they vary too much to tell whether none is too few"
             return self.verdict(tally, Outcome.UNKNOWN, "rows", reason=reason, **fields)
         outcome = Outcome.GOOD if landed in band else Outcome.BAD
         return self.verdict(
