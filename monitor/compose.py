@@ -18,7 +18,7 @@ from monitor.columns import TEXT_TIME
 from monitor.crosscheck import COUNTING
 from monitor.durations import duration_text
 from monitor.guess import MOST_FEATURES, Found, Guessed
-from monitor.rhythm import AGES, DAY, ENOUGH_FOR_SHAPES, ENOUGH_ROWS, LONG_WINDOWS, WINDOWS
+from monitor.rhythm import AGES, DAY, ENOUGH_FOR_SHAPES, ENOUGH_ROWS, HOUR, LONG_WINDOWS, WINDOWS
 from monitor.survey import DATABASE, SAMPLE_ROWS, SPARK_TIMEOUT, Survey, is_spark
 
 URL_VARIABLE = "RECWATCH_DATABASE_URL"
@@ -215,8 +215,9 @@ def _rhythm(found: Found) -> Iterator[str]:
         yield f"      # the longest time without an event was {gap}"
         yield f"      freshness: {{every: {duration_text(rhythm.every())}, max_age: {duration_text(age)}}}"
     if windows:
-        per_day = rhythm.rows / max(1.0, rhythm.span.total_seconds() / 86_400)
-        yield f"      # {per_day:,.0f} rows a day: shorter windows would often hold too few to judge"
+        unit, length = ("a day", DAY) if rhythm.span >= DAY else ("an hour", HOUR)
+        rows = rhythm.rows * (length / rhythm.span)
+        yield f"      # {rows:,.0f} rows {unit}: shorter windows would often hold too few to judge"
     for check, window in windows.items():
         if check != "unknown_ids" or not found.placeholders_kept:
             # Windows of events follow each other; shapes are looked at every day, over the last days.

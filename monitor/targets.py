@@ -27,7 +27,7 @@ _PART = re.compile(
     r"""(?:^|[-_.])(?:part|chunk|shard)[-_.]?\d.*$   # part-0001, events.part-00000-5c1d-c000.snappy
       | (?:^|[-_.])[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}.*$   # a UUID
       | (?:^|[-_.])\d[\d\-_T:.Zof]*$   # events_2026-03-01, data-00000-of-00010
-      | \d{6,}$   # events20260301""",
+      | \d{2,}$   # events20260301, h052""",
     re.IGNORECASE | re.VERBOSE,
 )
 _PARTITION = re.compile(r"[^=]+=.*|\d[\d\-_T:.Z]*")
@@ -202,7 +202,7 @@ def _pattern(folder: Path, trunk: str, ending: str, paths: Sequence[Path]) -> li
     """Return one glob that matches these files and no others, else each file by itself."""
     if len(paths) > 1:
         stem = f"{escape(str(folder / trunk))}" if trunk else f"{escape(str(folder))}/"
-        for middle in ("*", "[-_.]*", "[0-9]*", "[-_.][0-9]*", "[-_.][p0-9]*"):
+        for middle in ("*", "[-_.]*", "[0-9]*", "[0-9][0-9]*", "[-_.][0-9]*", "[-_.][p0-9]*"):
             pattern = f"{stem}{middle}{ending}"
             if {Path(name) for name in glob(pattern)} == set(paths):
                 return [pattern]

@@ -120,6 +120,7 @@ LAYOUTS = {
     "parts": (["events/part-0001.csv", "events/part-0002.csv"], {"events": "shop/events/*.csv"}),
     "dated names": (["events_2026-03-01.csv", "events_2026-03-02.csv"], {"events": "shop/events*.csv"}),
     "days without a dash": (["events20260301.csv", "events20260302.csv"], {"events": "shop/events*.csv"}),
+    "numbers without a dash": (["h052.csv", "h053.csv", "h2.csv"], {"h": "shop/h[0-9][0-9]*.csv", "h2": "shop/h2.csv"}),
     "only one of them": (["events_2026-03-01.csv"], {"events": "shop/events_2026-03-01.csv"}),
     "a name that begins alike": (
         ["items-1.csv", "items-2.csv", "items_extra.csv", "events.csv"],
@@ -152,6 +153,14 @@ def test_files_are_grouped_by_their_names(layout: str, tmp_path: Path, monkeypat
     where = {location.name: str(location.files) for location in locations}
     assert where == expected
     assert notes == []
+
+
+@pytest.mark.parametrize(("hours", "says"), [(5, "40 rows an hour"), (48, "100 rows a day")])
+def test_how_often_events_come_is_said(init: Callable[..., Config], tmp_path: Path, hours: int, says: str) -> None:
+    every = timedelta(hours=hours) / 200
+    csv(tmp_path / "shop/events.csv", EVENTS, [f"u{n % 12},i{n % 7},{START + n * every:%FT%T}" for n in range(201)])
+    init()
+    assert f"# {says}: shorter windows would often hold too few" in (tmp_path / "recwatch.yml").read_text()
 
 
 def test_files_of_a_folder_that_differ_are_not_mixed(init: Callable[..., Config], tmp_path: Path) -> None:
