@@ -173,4 +173,5 @@ def _problem(path: Path, pragma: str) -> str | None:
 
 def short(error: Exception) -> str:
     """Return the driver's own words without the statement and its parameters."""
-    return str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+    said = str(getattr(error, "orig", None) or error).strip()
+    return said.splitlines()[0] if said else type(error).__name__

@@ -13,6 +13,7 @@ import pytest
 
 from monitor import schema
 from monitor.clock import ManualClock
+from monitor.database import short
 from monitor.errors import StateError
 from monitor.store import Store
 
@@ -117,6 +118,14 @@ def test_a_state_without_its_first_page_is_put_aside(shop: Any, header: bytes) -
     shop.tick()
     assert shop.counted == 10
     assert len(list(shop.folder.glob("state.db.corrupt-*Z"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(RuntimeError("disk I/O error\nSELECT 1"), "disk I/O error"), (sqlite3.DatabaseError(), "DatabaseError")],
+)
+def test_an_error_without_words_is_told_by_its_kind(error: Exception, said: str) -> None:
+    assert short(error) == said
 
 
 def test_a_file_of_another_kind_is_left_alone(tmp_path: Path) -> None:
