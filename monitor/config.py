@@ -207,13 +207,18 @@ class ChangesConfig(Section):
     kind: Literal["deploy", "model", "config", "other"] = Field("deploy", description="What they are.")
 
 
-class Config(AlertingConfig):
-    """A whole configuration file: one pipeline."""
+class OnCallConfig(AlertingConfig):
+    """What those on call need of a file: whose state is where, and who is told."""
 
     pipeline: str = Field("default", min_length=1, max_length=64, description="Name of the pipeline, a label.")
     state: SecretStr = Field(
         SecretStr("sqlite:///recwatch-state.db"), description="SQLAlchemy URL of the state database."
     )
+
+
+class Config(OnCallConfig):
+    """A whole configuration file: one pipeline."""
+
     server: ServerConfig = Field(default_factory=ServerConfig)
     limits: LimitsConfig = Field(default_factory=LimitsConfig)
     baselines: BaselinesConfig = Field(default_factory=BaselinesConfig)

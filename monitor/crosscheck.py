@@ -21,7 +21,16 @@ from checks.check import Check
 from checks.dataset import Role
 from checks.rows import PRIVATE_ROLES
 from monitor import crosscheck_alerting, crosscheck_streams
-from monitor.config import DATASET_NAME, EMBEDDED, Config, DatasetConfig, TimeColumn, column_name, described
+from monitor.config import (
+    DATASET_NAME,
+    EMBEDDED,
+    Config,
+    DatasetConfig,
+    OnCallConfig,
+    TimeColumn,
+    column_name,
+    described,
+)
 from monitor.document import AS_WRITTEN, Problem, Where
 from monitor.durations import duration_text
 from monitor.engines import DIALECTS
@@ -87,6 +96,10 @@ def _urls(config: Config) -> Iterator[Problem]:
         if _is_installed(text):
             known.append(make_url(text).get_backend_name())
         yield from _url_problems(("engines", name, "url"), text, known)
+
+
+def state_url(config: OnCallConfig) -> Iterator[Problem]:
+    """Yield what is wrong with the address of the state."""
     state = config.state.get_secret_value()
     yield from _url_problems(("state",), state, list(STATES))
     url = _parsed(state)
@@ -365,6 +378,7 @@ def _auth(config: Config) -> Iterator[Problem]:
 RULES: tuple[Callable[[Config], Iterator[Problem]], ...] = (
     _names,
     _urls,
+    state_url,
     _locations,
     _links,
     _circles,

@@ -6,6 +6,7 @@ daemon, and Prometheus sees counters start again from 0, as after any reset.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -50,14 +51,24 @@ class Database:
         self._open()
 
     def _open(self) -> None:
-        self._engine = schema.connect(self._url)
+        self._engine = schema.connect(_at_rest(self._url))
         try:
+            # Who only looks needs no right to write. The daemon would do nothing without, and hears of it at once.
+            if self._clock is None and self._is_current():
+                return
             with self._engine.connect().execution_options(writes=True) as connection, connection.begin():
                 schema.migrate(connection, self._where)
         except sa.exc.SQLAlchemyError as error:
             raise StateError(
                 f"state {self._where}: cannot be opened: {short(error)}; check the path, its rights and the disk"
             ) from error
+
+    def _is_current(self) -> bool:
+        key, value = schema.meta.c
+        with self._engine.connect() as connection:
+            is_whole = set(schema.metadata.tables).issubset(sa.inspect(connection).get_table_names())
+            version = sa.select(value).where(key == "schema_version")
+            return is_whole and connection.execute(version).scalar() == str(schema.VERSION)
 
     def close(self) -> None:
         """Close all connections."""
@@ -123,6 +134,20 @@ class Database:
             if put_aside(self._url, clock, "integrity_check", is_ours=True) is not None:
                 self.begun_anew += 1
             self._open()
+
+
+def _at_rest(url: str) -> str:
+    """Return the URL by which a file of SQLite can be read though nothing can be written beside it.
+
+    SQLite would make its log there. Without one nobody writes to the file, and it is read as it is.
+    """
+    parsed = make_url(url)
+    path = Path(parsed.database or "")
+    is_file = parsed.get_backend_name() == "sqlite" and path.is_file()
+    if not is_file or os.access(path.parent, os.W_OK) or Path(f"{path}-wal").exists():
+        return url
+    own = parsed.set(database=path.absolute().as_uri(), query={"immutable": "1", "uri": "true"})
+    return own.render_as_string(hide_password=False)
 
 
 def put_aside(url: str, clock: Clock, pragma: str, *, is_ours: bool = False) -> Path | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -152,17 +152,22 @@ def spelt(where: Where) -> str:
     return text
 
 
-def read(path: Path, environ: Mapping[str, str]) -> Document:
+def read(path: Path, environ: Mapping[str, str], keys: Sequence[str] = ()) -> Document:
     """Return a YAML file with its places; what ``${...}`` stands for is filled in.
 
     Args:
         path: The file; at most 1 MB.
         environ: Where ``${NAME}`` is looked up.
+        keys: Only lines that begin with one of these keys are read; the others need be no YAML. All if empty.
 
     Raises:
         ConfigError: The file cannot be read, is not one YAML mapping, or grows beyond all bounds.
     """
-    node = _composed(path, _text(path))
+    text = _text(path)
+    if keys:
+        # The others stay as empty lines, so that places are right.
+        text = "\n".join(line if line.startswith(tuple(f"{key}:" for key in keys)) else "" for line in text.split("\n"))
+    node = _composed(path, text)
     if not isinstance(node, yaml.MappingNode):
         what = "is empty" if node is None else "must be a mapping of keys"
         raise ConfigError([f"{path}:1:1: {what}; start with: datasets:"])

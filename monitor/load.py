@@ -7,16 +7,19 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from monitor.config import Config
-from monitor.crosscheck import crosscheck
+from monitor.config import Config, OnCallConfig
+from monitor.crosscheck import crosscheck, state_url
 from monitor.document import Document, read
 from monitor.errors import ConfigError
 from monitor.locate import problems_of
 
+# What says where the state is, and whose.
+ON_CALL = ("pipeline", "state")
+C = TypeVar("C", bound=OnCallConfig)
 MOST_ATTEMPTS = 5
 # A whole section is taken out only if it is wrong itself: without it, its absence would be reported.
 LEAST_DEPTH = 2
@@ -40,8 +43,7 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
         ConfigError: With every problem that was found, by line; secrets are masked.
     """
     document = read(path, environ)
-    value = anchored(document.value, path.absolute().parent)
-    config = _validated(value, document)
+    config = _validated(anchored(document.value, path.absolute().parent), document, Config)
     if config is not None:
         document.add(crosscheck(config))
     if config is None or document.problems:
@@ -49,7 +51,49 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
     return config
 
 
-def _validated(value: Any, document: Document) -> Config | None:
+def load_on_call(path: Path, environ: Mapping[str, str] = os.environ) -> tuple[OnCallConfig, list[str]]:
+    """Return what those on call need of a file that somebody may be editing, and every problem that it has.
+
+    Where there are problems, all but ``pipeline`` and ``state`` is as if it were not in the file. If it is no YAML,
+    the lines that begin with these two are read alone.
+
+    Args:
+        path: The file.
+        environ: Where ``${NAME}`` is looked up.
+
+    Raises:
+        ConfigError: The file cannot be read, or what is wrong with it may be about these two.
+    """
+    try:
+        return load(path, environ), []
+    except ConfigError as error:
+        problems = error.problems
+    folder = path.absolute().parent
+    try:
+        document = read(path, environ)
+        _validated(anchored(document.value, folder), document, Config)
+    except ConfigError:
+        document = _lines(path, environ, problems)
+    own = {key: document.value[key] for key in ON_CALL if key in document.value}
+    config = _validated(anchored(own, folder), document, OnCallConfig)
+    if config is not None:
+        document.add(state_url(config))
+    # What is misspelt may stand for one of them.
+    wrong = {place[0] for problem in document.problems for place in (problem.where, problem.meant) if place}
+    if config is None or wrong.intersection(ON_CALL):
+        raise ConfigError(list(dict.fromkeys([*problems, *document.said()])))
+    return config, problems
+
+
+def _lines(path: Path, environ: Mapping[str, str], problems: list[str]) -> Document:
+    """Return the lines of a file that those on call need; without any, its problems are raised."""
+    try:
+        return read(path, environ, ON_CALL)
+    except ConfigError:
+        raise ConfigError(problems) from None
+
+
+def _validated(value: Any, document: Document, kind: type[C]) -> C | None:
     """Return the configuration, noting what is wrong with it.
 
     Wrong parts are taken out and the rest is tried again, so that problems of all kinds are found
@@ -57,7 +101,7 @@ def _validated(value: Any, document: Document) -> Config | None:
     """
     for attempt in range(MOST_ATTEMPTS):
         try:
-            return Config.model_validate(value)
+            return kind.model_validate(value)
         except ValidationError as error:
             if attempt == 0:
                 # What is wrong later on is wrong because something was taken out.

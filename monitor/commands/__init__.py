@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from monitor.errors import ConfigError
+
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from monitor.config import OnCallConfig
+    from monitor.store import Store
 
 # Into a file or a pipe lines stay whole; COLUMNS overrides it.
 WIDE = 160
@@ -35,6 +41,29 @@ configs_option = click.option(
     show_default=True,
     help="The configuration file; or, for many pipelines, a folder of such files. May be repeated.",
 )
+
+
+@contextmanager
+def on_call(path: Path) -> Iterator[tuple[Store, OnCallConfig]]:
+    """Give the state of a file that somebody may be editing, and what the file says of it; problems are mentioned.
+
+    Raises:
+        ConfigError: The file does not say where the state is; or is wrong, and there is none yet.
+        StateError: The state cannot be read.
+    """
+    from monitor.load import load_on_call
+    from monitor.schema import exists
+    from monitor.store import Store
+
+    config, problems = load_on_call(path)
+    url = config.state.get_secret_value()
+    if problems:
+        if not exists(url):
+            raise ConfigError(problems)
+        more = f" (and {len(problems) - 1:,} more)" if len(problems) > 1 else ""
+        click.echo(f"{problems[0]}{more}\n{path}: only pipeline and state are read until that is mended", err=True)
+    with closing(Store(url, config.pipeline)) as store:
+        yield store, config
 
 
 def is_many(paths: Sequence[Path]) -> bool:

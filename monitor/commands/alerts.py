@@ -17,10 +17,9 @@ from alerts.wording import clock
 from monitor import outbox, silences
 from monitor.alerting import Memory, saved
 from monitor.clock import SystemClock
-from monitor.commands import config_option, screen
-from monitor.config import Config
+from monitor.commands import config_option, on_call, screen
+from monitor.config import OnCallConfig
 from monitor.durations import parse_duration
-from monitor.load import load
 from monitor.store import Store
 from monitor.wording import value_text
 
@@ -37,13 +36,10 @@ def command(path: Path, since: str, as_json: bool) -> None:
         length = parse_duration(since)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--since") from error
-    config, now = load(path), SystemClock().now()
-    store = Store(config.state.get_secret_value(), config.pipeline)
-    try:
+    now = SystemClock().now()
+    with on_call(path) as (store, config):
         memory, sent = saved(store), outbox.history(store, now - length)
         rows = list(_rows(memory, config, store, now))
-    finally:
-        store.close()
     if as_json:
         for row in rows:
             click.echo(json.dumps(row))
@@ -55,7 +51,7 @@ def command(path: Path, since: str, as_json: bool) -> None:
         raise SystemExit(EXIT_FIRING)
 
 
-def _rows(memory: Memory, config: Config, store: Store, now: datetime) -> Any:
+def _rows(memory: Memory, config: OnCallConfig, store: Store, now: datetime) -> Any:
     """Yield each alarm with its state: firing, quiet with the reason, or waiting to hold longer."""
     told = {
         (member.problem.alert, member.problem.name, member.problem.severity)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,10 +10,8 @@ import click
 from checks.metrics import CHANGES
 from checks.window import Window
 from monitor import happenings
-from monitor.commands import config_option
+from monitor.commands import config_option, on_call
 from monitor.happenings import Happening
-from monitor.load import load
-from monitor.store import Store
 from monitor.times import Time
 
 
@@ -31,8 +28,7 @@ def command() -> None:
 @click.option("--source", default="", help="Who or what says so.")
 def add_command(path: Path, text: str, kind: str, at: datetime | None, source: str) -> None:
     """Note that something was done."""
-    config = load(path)
-    with closing(Store(config.state.get_secret_value(), config.pipeline)) as store:
+    with on_call(path) as (store, _config):
         try:
             happenings.add(store, Happening(at or datetime.now(UTC), kind, text, source))
         except ValueError as error:
@@ -44,7 +40,7 @@ def add_command(path: Path, text: str, kind: str, at: datetime | None, source: s
 @click.option("--since", type=Time(), help="From this time on (default: a week).")
 def list_command(path: Path, since: datetime | None) -> None:
     """Show what was noted."""
-    config, now = load(path), datetime.now(UTC)
-    with closing(Store(config.state.get_secret_value(), config.pipeline)) as store:
+    now = datetime.now(UTC)
+    with on_call(path) as (store, _config):
         for found in happenings.between(store, Window(since or now - timedelta(days=7), now)):
             click.echo(f"{found.at:%Y-%m-%d %H:%M:%S}  {found.kind:<7} {found.text}")

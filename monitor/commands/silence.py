@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -14,11 +12,13 @@ import click
 from alerts.wording import clock
 from monitor import silences
 from monitor.clock import SystemClock
-from monitor.commands import config_option
+from monitor.commands import config_option, on_call
+from monitor.config import Config, OnCallConfig
 from monitor.durations import parse_duration
-from monitor.load import load
-from monitor.resolve import build
+from monitor.objectives import latest
+from monitor.resolve import enabled_checks
 from monitor.silences import Silence
+from monitor.slos import objectives
 from monitor.store import Store
 from monitor.times import Time
 
@@ -45,13 +45,11 @@ def add_command(path: Path, pattern: str, length: str | None, until: datetime | 
         raise click.BadParameter(str(error), param_hint="--for") from error
     if end <= now:
         raise click.BadParameter("must be in the future", param_hint="--until")
-    config = load(path)
-    pipeline = build(config)
-    known = list(pipeline.slos)
-    pipeline.close()
-    if not any(fnmatchcase(name, pattern) for name in known):
-        raise click.BadParameter(f"no objective is called {pattern}; there are {', '.join(known)}", param_hint="--slo")
-    with _store(path) as store:
+    with on_call(path) as (store, config):
+        known = _objectives(store, config)
+        if not any(fnmatchcase(name, pattern) for name in known):
+            said = f"no objective is called {pattern}; there are {', '.join(known) or 'none yet'}"
+            raise click.BadParameter(said, param_hint="--slo")
         number = silences.add(store, Silence(0, pattern, now, end, reason, getpass.getuser()))
     click.echo(f"silence {number}: {pattern} until {clock(end)}; end it with: recwatch silence end {number}")
 
@@ -60,7 +58,7 @@ def add_command(path: Path, pattern: str, length: str | None, until: datetime | 
 @config_option
 def list_command(path: Path) -> None:
     """Show the silences that are in force or still to come."""
-    with _store(path) as store:
+    with on_call(path) as (store, _config):
         found = silences.current(store, SystemClock().now())
     for silence in found:
         click.echo(f"{silence.id}: {silence.pattern} until {clock(silence.end)}: {silence.reason} ({silence.author})")
@@ -73,17 +71,14 @@ def list_command(path: Path) -> None:
 @click.argument("number", type=int)
 def end_command(path: Path, number: int) -> None:
     """End a silence now."""
-    with _store(path) as store:
+    with on_call(path) as (store, _config):
         if not silences.end(store, number, SystemClock().now()):
             raise click.ClickException(f"no silence {number} is in force; see recwatch silence list")
     click.echo(f"silence {number} has ended")
 
 
-@contextmanager
-def _store(path: Path) -> Iterator[Store]:
-    config = load(path)
-    store = Store(config.state.get_secret_value(), config.pipeline)
-    try:
-        yield store
-    finally:
-        store.close()
+def _objectives(store: Store, config: OnCallConfig) -> list[str]:
+    """Return the names of the objectives: those of the file, or, while it is wrong, those that have run."""
+    if not isinstance(config, Config):
+        return sorted(latest(store))
+    return list(objectives(config, {dataset: enabled_checks(config, dataset) for dataset in config.watched()}))

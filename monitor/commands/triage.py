@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,8 +9,7 @@ import click
 
 from checks.window import Window
 from monitor.alerting import saved
-from monitor.commands import config_option
-from monitor.load import load
+from monitor.commands import config_option, on_call
 from monitor.store import Store
 from monitor.times import Time
 from monitor.triage import postmortem, told, triage
@@ -30,12 +28,12 @@ def command(path: Path, since: datetime | None, until: datetime | None, out: Pat
     It reads the state alone, so it works while the data cannot be reached. While an incident is open, and no time is
     given, it is about that one.
     """
-    config, now = load(path), datetime.now(UTC)
+    now = datetime.now(UTC)
     end = until or now
     start = since or end - timedelta(hours=6)
     if start >= end:
         raise click.UsageError("--since must lie before --to")
-    with closing(Store(config.state.get_secret_value(), config.pipeline)) as store:
+    with on_call(path) as (store, _config):
         found = triage(store, Window(start, end), set() if since or until else _open(store))
     click.echo(told(found))
     if out is not None:

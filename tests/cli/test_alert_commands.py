@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,7 @@ from checks.check import Outcome, Verdict
 from checks.window import Window
 from monitor.alerting import Alerting
 from monitor.clock import ManualClock
+from monitor.errors import StateError
 from monitor.load import load
 from monitor.objectives import points
 from monitor.records import Judged
@@ -134,6 +136,67 @@ def test_silences_come_and_go(config: str, recwatch: Recwatch) -> None:
     wrong = recwatch("silence", "add", "-c", config, "--slo", "nope", "--for", "2h", "--reason", "x")
     assert "no objective is called nope" in wrong.err
     assert "a silence must end" in recwatch("silence", "add", "-c", config, "--slo", "*", "--reason", "x").err
+
+
+UNFINISHED = {"a misspelt key": "cheks: {}\n", "no YAML": "datasets: {events: [\n", "no engine": "engines: 5\n"}
+
+
+@pytest.mark.parametrize("edit", UNFINISHED.values(), ids=UNFINISHED)
+def test_those_on_call_need_no_right_configuration(config: str, recwatch: Recwatch, edit: str) -> None:
+    play(config, "+" * 30 + "-" * 15)
+    with Path(config).open("a") as file:
+        file.write(edit)
+    assert recwatch("check", "-c", config).code == 2
+    said = recwatch("alerts", "-c", config, "--json")
+    assert said.code == 1
+    assert {json.loads(line).get("slo") for line in said.out.splitlines()} >= {"events-freshness"}
+    assert said.err.startswith((f"{config}:13:1: ", f"{config}:14:1: is not YAML"))
+    assert said.err.endswith(f"{config}: only pipeline and state are read until that is mended\n")
+    assert "Most likely: stalled feed" in recwatch("triage", "-c", config).out
+    wanted = ("--for", "2h", "--reason", "migration")
+    assert recwatch("silence", "add", "-c", config, "--slo", "events-*", *wanted).code == 0
+    assert "events-* until" in recwatch("silence", "list", "-c", config).out
+    unknown = recwatch("silence", "add", "-c", config, "--slo", "nope", *wanted)
+    assert "no objective is called nope; there are events-freshness" in unknown.err
+    assert recwatch("event", "add", "-c", config, "ios 8.3.0").code == 0
+
+
+@pytest.mark.parametrize(
+    "wrong", ["state: 5", "stat: sqlite:///other.db", "state: sqlit:///other.db", "pipline: other"]
+)
+def test_what_may_be_wrong_about_the_state_is_guessed_by_nobody(config: str, recwatch: Recwatch, wrong: str) -> None:
+    play(config, "+")
+    key = "pipeline: shop" if wrong.startswith("pip") else "state: sqlite:///state.db"
+    Path(config).write_text(Path(config).read_text().replace(key, wrong))
+    said = recwatch("alerts", "-c", config)
+    assert (said.code, said.out) == (2, "")
+    assert f"{wrong.partition(':')[0]}: " in said.err
+
+
+def test_a_wrong_configuration_makes_no_state(config: str, recwatch: Recwatch) -> None:
+    with Path(config).open("a") as file:
+        file.write("cheks: {}\n")
+    said = recwatch("alerts", "-c", config)
+    assert (said.code, said.err) == (2, f"{config}:13:1: cheks: unknown key; did you mean checks?\n")
+    assert [path.name for path in Path(config).parent.iterdir()] == ["recwatch.yml"]
+
+
+def test_a_state_that_can_only_be_read_is_read(
+    config: str, recwatch: Recwatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play(config, "+" * 30 + "-" * 15)
+    state = Path(config).with_name("state.db")
+    for url in (f"sqlite:///file:{state}?mode=ro&uri=true", "sqlite:///state.db"):
+        # Whoever runs the tests may write everywhere, so the second is told to be in a folder of others.
+        monkeypatch.setattr(os, "access", lambda _path, mode: mode != os.W_OK)
+        Path(config).write_text(CONFIG.replace("sqlite:///state.db", url))
+        assert "events-freshness" in recwatch("alerts", "-c", config).out
+        assert "Most likely: stalled feed" in recwatch("triage", "-c", config).out
+        assert recwatch("silence", "list", "-c", config).code == 0
+        said = recwatch("event", "add", "-c", config, "ios 8.3.0")
+        assert (said.code, "cannot be written: attempt to write a readonly database" in said.err) == (3, True)
+    with pytest.raises(StateError, match="readonly"):
+        Store(f"sqlite:///{state}", "shop", ManualClock(datetime.now(UTC)))
 
 
 def test_a_test_message_is_marked_and_a_failure_keeps_its_secret(config: str, recwatch: Recwatch, web: Web) -> None:
