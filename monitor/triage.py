@@ -222,7 +222,7 @@ def told(found: Triage) -> str:
     """Return a triage as text for a terminal or a thread."""
     lines = [f"{found.pipeline}, {_span(found.span)}", ""]
     if found.cause is None:
-        return "\n".join([*lines, "Nothing has deviated."])
+        return "\n".join([*lines, _nothing(found)])
     lines += [f"Most likely: {found.cause.kind}", f"  {found.cause.says}"]
     lines += [f"  segment   {found.segment}"] if found.segment else []
     lines += [f"  evidence  /evidence/{found.evidence}"] if found.evidence else []
@@ -231,6 +231,11 @@ def told(found: Triage) -> str:
     lines += ["", "Where to look, in the order that finds the cause"]
     lines += [f"  {check:<14} {'deviated' if is_bad else 'as usual'}" for check, is_bad in found.walked]
     return "\n".join(lines)
+
+
+def _nothing(found: Triage) -> str:
+    """Return what is said where there is no cause: that all was well is known only of what was judged."""
+    return "Nothing has deviated." if found.walked else "Nothing is known: no check has judged this time yet."
 
 
 def brief(store: Store, problems: Sequence[Problem], now: datetime) -> tuple[str, ...]:
@@ -282,8 +287,8 @@ def _span(span: Window) -> str:
 
 def postmortem(found: Triage, now: datetime) -> str:
     """Return the skeleton of a postmortem in Markdown, with what is known filled in."""
-    kind = found.cause.kind if found.cause is not None else "nothing deviated"
-    says = found.cause.says if found.cause is not None else "Nothing has deviated in this time."
+    kind = found.cause.kind if found.cause is not None else "nothing deviated" if found.walked else "nothing known"
+    says = found.cause.says if found.cause is not None else _nothing(found)
     lines = "\n".join(f"- {line}" for line in timeline(found)) or "- nothing"
     return f"""\
 # Postmortem: {kind} ({found.pipeline}, {now:%Y-%m-%d})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,20 @@ def test_what_was_noted_and_what_was_found_stand_on_one_timeline(tmp_path: Path)
     )
     assert "recwatch runbook RecwatchSloBudgetBurn" in done.output
     assert out.read_text().startswith("# Postmortem: stalled feed (default, ")
+
+
+def test_that_nothing_deviated_is_said_only_of_what_was_judged(tmp_path: Path) -> None:
+    config, out = tmp_path / "recwatch.yml", tmp_path / "postmortem.md"
+    config.write_text(CONFIG.replace("FOLDER", str(tmp_path)))
+    span = ["--config", str(config), "--since", NOON.isoformat(), "--postmortem", str(out)]
+    done = CliRunner().invoke(triage.command, span)
+    assert (done.exit_code, done.output.splitlines()[2]) == (0, "Nothing is known: no check has judged this time yet.")
+    assert "**nothing known**. Nothing is known: no check" in out.read_text()
+    window = Window(NOON, NOON + timedelta(minutes=1))
+    verdict = Verdict("freshness", "events", window, Outcome.GOOD, "lag_seconds", 3.0, 300.0)
+    with closing(Store(f"sqlite:///{tmp_path}/state.db", "default")) as store:
+        store.commit(Judged("freshness", "events", window, [verdict], window.end, 0.1, Tally("events", window)))
+    assert CliRunner().invoke(triage.command, span).output.splitlines()[2] == "Nothing has deviated."
 
 
 def test_a_span_must_have_a_beginning_and_an_end(tmp_path: Path) -> None:
