@@ -177,7 +177,9 @@ def bucket_text(bucket: Bucket) -> str:
         held = f", usual {' to '.join(value_text(bucket.measure, bound) for bound in bucket.band)}"
     elif bucket.limit is not None:
         held = f", limit {value_text(bucket.measure, bucket.limit)}"
-    return f"{bucket.span.start:%d %b %H:%M} UTC: {values}{held}; {counts}"
+    # A bucket has the windows that end in it.
+    ending = f"{bucket.span.start:%d %b %H:%M} to {bucket.span.end:%d %b %H:%M} UTC"
+    return f"windows ending {ending}: {values}{held}; {counts}"
 
 
 def _scale(measure: str, low: float, high: float) -> Iterator[str]:

@@ -30,12 +30,12 @@ class Spell:
 
     Args:
         verdict: Of the newest window.
-        start: Start of the first window.
+        first: The first window.
         windows: How many there are.
     """
 
     verdict: Verdict
-    start: datetime
+    first: Window
     windows: int
 
 
@@ -170,11 +170,11 @@ def _wrong(store: Store, about: tuple[str, str], window: Window) -> list[Spell]:
             continue
         key = (dump(verdict.subject), verdict.outcome)
         at = current.get(key)
-        if at is not None and verdict.window.end >= spells[at].start:
-            spells[at] = Spell(spells[at].verdict, verdict.window.start, spells[at].windows + 1)
+        if at is not None and verdict.window.end >= spells[at].first.start:
+            spells[at] = Spell(spells[at].verdict, verdict.window, spells[at].windows + 1)
         else:
             current[key] = len(spells)
-            spells.append(Spell(verdict, verdict.window.start, 1))
+            spells.append(Spell(verdict, verdict.window, 1))
     return spells[:MOST_WRONG]
 
 

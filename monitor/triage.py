@@ -226,7 +226,7 @@ def told(found: Triage) -> str:
     lines += [f"Most likely: {found.cause.kind}", f"  {found.cause.says}"]
     lines += [f"  segment   {found.segment}"] if found.segment else []
     lines += [f"  evidence  /evidence/{found.evidence}"] if found.evidence else []
-    lines += [f"  runbook   recwatch runbook {BURN}", "", "What deviated, first to last"]
+    lines += [f"  runbook   recwatch runbook {BURN}", "", "What deviated, first to last (first window ending)"]
     lines += [f"  {line}" for line in timeline(found)]
     lines += ["", "Where to look, in the order that finds the cause"]
     lines += [f"  {check:<14} {'deviated' if is_bad else 'as usual'}" for check, is_bad in found.walked]

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from checks.check import Outcome, Verdict
+from checks.measure import Tally
 from checks.window import Window
 from monitor import happenings
 from monitor.baselines import Builder
@@ -18,6 +20,7 @@ from monitor.clock import ManualClock, SystemClock
 from monitor.evidence import Collector
 from monitor.faults import Fault
 from monitor.happenings import Happening
+from monitor.records import Judged
 from monitor.resolve import build
 from monitor.runner import Runner
 from monitor.store import Store
@@ -142,7 +145,7 @@ def test_a_deploy_stands_on_the_timeline(shops: Callable[[str], Shop], tmp_path:
         happenings.add(store, Happening(FAULTY - timedelta(minutes=3), "deploy", "ios  8.3.0\nto everyone"))
         happenings.add(store, Happening(FAULTY - timedelta(hours=3), "deploy", "long ago"))
         lines = told(looked_into(store)).splitlines()
-        first = lines.index("What deviated, first to last") + 1
+        first = lines.index("What deviated, first to last (first window ending)") + 1
         assert lines[first].strip() == f"{FAULTY - timedelta(minutes=3):%H:%M:%S} UTC  deploy: ios 8.3.0 to everyone"
         assert "unknown_ids user" in lines[first + 1]
         assert "long ago" not in "".join(lines)
@@ -167,6 +170,10 @@ def test_a_model_that_was_rolled_out_is_the_cause_of_what_it_can_cause(
 def test_calm_is_calm(shops: Callable[[str], Shop], tmp_path: Path) -> None:
     shutil.copy(shops("small").state, tmp_path / "state.db")
     with closing(Store(f"sqlite:///{tmp_path}/state.db", "default")) as store:
+        assert "no check has judged this time yet" in told(looked_into(store)), "history for baselines judges nothing"
+        window = Window(FAULTY, FAULTY + SPAN)
+        good = Verdict("freshness", "events", window, Outcome.GOOD, "lag_seconds", 3.0, 300.0)
+        store.commit(Judged("freshness", "events", window, [good], window.end, 0.1, Tally("events", window)))
         found = looked_into(store)
         assert found.cause is None
         assert "Nothing has deviated" in told(found)

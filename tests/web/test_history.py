@@ -170,12 +170,15 @@ def test_a_check_leads_to_its_history(open_page: Open) -> None:
     chart = page.locator(".chart").first
     assert chart.locator(".target").count() == 58, "a minute each"
     assert chart.locator(".limit").count() == chart.locator(".value").count() == chart.locator(".bad").count() == 1
+    assert chart.locator("title").nth(20).text_content().startswith("windows ending 03 Mar 13:2")
     assert "1.1 %, limit 0.5 %; 1 bad" in chart.locator("title").nth(20).text_content()
+    heads = page.locator("table.wrong th").all_inner_texts()
+    assert [head.lower() for head in heads[:2]] == ["first window ending", "last window ending"]
     rows = [" ".join(row.split()) for row in page.locator("table.wrong tbody tr").all_inner_texts()]
     assert len(rows) == 3, "spells, not windows"
-    assert rows[0].startswith("14:03:00 14:04:00 bad all rows")
-    assert rows[1].startswith("13:34:00 13:40:00 6 windows error all rows engine files timed out")
-    assert rows[2].startswith("13:26:00 13:29:00 3 windows bad all rows")
+    assert rows[0].startswith("14:04:00 14:04:00 bad all rows")
+    assert rows[1].startswith("13:35:00 13:40:00 6 windows error all rows engine files timed out")
+    assert rows[2].startswith("13:27:00 13:29:00 3 windows bad all rows")
 
 
 def test_a_band_is_drawn_where_there_is_one(open_page: Open, server: Server) -> None:
