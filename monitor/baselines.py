@@ -11,7 +11,7 @@ from checks.check import Check
 from checks.window import Window
 from monitor.errors import EngineError
 from monitor.records import Judged, SavedBaseline
-from monitor.runner import LATE, Runner
+from monitor.runner import Runner
 from monitor.store import Store
 
 # Most past windows that a build reads for one check; the newest are kept.
@@ -69,10 +69,10 @@ class Builder:
             if check.has_reference:
                 found = self.build_reference(dataset, check, span, pinned=pinned)
                 done += 1
-            for problem in self._replay(dataset, check, windows, span):
+            for kept, problem in self._replay(dataset, check, windows, span):
                 self._progress(done, total, what)
                 done += 1
-                found = replace(found, windows=found.windows + 1, problem=found.problem or problem)
+                found = replace(found, windows=found.windows + kept, problem=found.problem or problem)
             # What cannot run here was not asked for, unless by name.
             if only or (dataset, check.id) not in self._runner.disabled:
                 built.append(found)
@@ -102,26 +102,36 @@ class Builder:
         kept = self._store.window_ends(dataset, check.id, span)
         return [window for window in reversed(windows) if window.end not in kept]
 
-    def _replay(self, dataset: str, check: Check[Any], windows: Sequence[Window], span: Window) -> Iterator[str | None]:
-        """Judge past windows and keep their figures, without counting anything; yield problems.
+    def _replay(
+        self, dataset: str, check: Check[Any], windows: Sequence[Window], span: Window
+    ) -> Iterator[tuple[int, str | None]]:
+        """Judge past windows and keep their figures, without counting anything.
 
         Empty windows before the first rows and after the last ones are no history: nobody was watching, or nothing
-        was there yet. Between rows they are.
+        was there yet. Between rows they are, if a check has a figure of them: no rows have a number, and no density.
+
+        Yields:
+            After each window, how many more are kept, and what is wrong.
         """
         waiting, found = list[Judged](), False
         for window in windows:
+            kept = 0
             for judged in self._runner.run(dataset, [(check, window)]):
                 if judged.failed:
-                    yield judged.verdicts[0].reason
+                    yield 0, judged.verdicts[0].reason
                     return
-                waiting.append(replace(judged, increments=(), gauges=(), advances=False))
-                if not check.late_counts or judged.figures.get(LATE.format(check.late_counts[0])) != 0:
-                    for past in waiting if found else waiting[-1:]:
-                        self._store.commit_past(past)
-                    waiting, found = [], True
+                figures = judged.figures.values()
+                if any(figure is not None for figure in figures):
+                    waiting.append(replace(judged, increments=(), gauges=(), advances=False))
+                if any(figures):
+                    past = waiting if found else waiting[-1:]
+                    for one in past:
+                        self._store.commit_past(one)
+                    kept, waiting, found = len(past), [], True
             is_last = window is windows[-1]
             is_nothing = is_last and not found and not self._store.window_ends(dataset, check.id, span)
-            yield f"no rows from {span.start:%Y-%m-%d %H:%M} to {span.end:%Y-%m-%d %H:%M}" if is_nothing else None
+            few = f"{'no' if waiting else 'too few'} rows from {span.start:%Y-%m-%d %H:%M} to {span.end:%Y-%m-%d %H:%M}"
+            yield kept, few if is_nothing else None
 
 
 def reference_span(check: Check[Any], now: datetime, length: timedelta) -> Window:

@@ -90,12 +90,8 @@ def show_command(path: Path) -> None:
 def pin_command(path: Path, only: Sequence[str], unpin: bool) -> None:
     """Keep references as they are, whatever the data does from now on."""
     pipeline, store = _open(path, only)
-    _each(
-        pipeline,
-        only,
-        lambda dataset, check: store.pin_baseline(dataset, check, not unpin),
-        "unpinned" if unpin else "pinned",
-    )
+    verb, done = ("unpin", "unpinned") if unpin else ("pin", "pinned")
+    _each(pipeline, only, lambda dataset, check: store.pin_baseline(dataset, check, not unpin), (verb, done))
 
 
 @command.command("drop")
@@ -104,14 +100,16 @@ def pin_command(path: Path, only: Sequence[str], unpin: bool) -> None:
 def drop_command(path: Path, only: Sequence[str]) -> None:
     """Forget references, and the past windows that bands rest on."""
     pipeline, store = _open(path, only)
-    _each(pipeline, only, store.drop_baseline, "dropped")
+    _each(pipeline, only, store.drop_baseline, ("drop", "dropped"))
 
 
-def _each(pipeline: Pipeline, only: Sequence[str], change: Callable[[str, str], bool], done: str) -> None:
-    for dataset, checks in pipeline.checks.items():
-        for check in checks:
-            if (not only or check.id in only) and change(dataset, check.id):
-                click.echo(f"{check.id} on {dataset}: {done}")
+def _each(pipeline: Pipeline, only: Sequence[str], change: Callable[[str, str], bool], verb: tuple[str, str]) -> None:
+    wanted = [(dataset, check.id) for dataset, checks in pipeline.checks.items() for check in checks]
+    changed = [(dataset, check) for dataset, check in wanted if (not only or check in only) and change(dataset, check)]
+    for dataset, check in changed:
+        click.echo(f"{check} on {dataset}: {verb[1]}")
+    if not changed:
+        raise click.ClickException(f"nothing to {verb[0]}; see recwatch baseline show")
 
 
 def _open(path: Path, only: Sequence[str]) -> tuple[Pipeline, Store]:

@@ -181,10 +181,19 @@ def test_baselines_are_built_shown_pinned_used_and_dropped(recwatch: Recwatch, c
     assert json.loads(after.out)["verdict"] == "unknown"
 
 
+@pytest.mark.parametrize("change", [("pin",), ("pin", "--unpin"), ("drop",)])
+def test_a_baseline_that_is_not_there_is_neither_pinned_nor_dropped(
+    recwatch: Recwatch, config: str, change: tuple[str, ...]
+) -> None:
+    said = recwatch("baseline", *change, "-c", config, "--only", "popularity")
+    assert (said.code, said.out) == (2, "")
+    assert f"nothing to {change[-1].lstrip('-')}; see recwatch baseline show" in said.err
+
+
 def test_a_span_without_data_is_no_history(recwatch: Recwatch, config: str) -> None:
     longer = Window(START - timedelta(minutes=30), START + timedelta(minutes=30))
     built = recwatch("baseline", "build", "-c", config, "--only", "ingestion", *span(longer.start, 60))
-    assert built.code == 0, built
+    assert (built.code, built.out) == (0, "ingestion on events: 14 windows\n")
     with closing(Store(f"sqlite:///{Path(config).with_name('state.db')}", "default")) as store:
         ends = store.window_ends("events", "ingestion", longer)
     assert (min(ends), max(ends)) == (START + MINUTE, START + 14 * MINUTE)
@@ -193,6 +202,18 @@ def test_a_span_without_data_is_no_history(recwatch: Recwatch, config: str) -> N
     built = recwatch("baseline", "build", "-c", config, "--only", "ingestion", *span(START - timedelta(days=365), 60))
     assert built.code == 3
     assert "ingestion on events: no rows from" in built.err
+
+
+def test_windows_without_a_density_are_no_history_and_are_not_counted(recwatch: Recwatch, config: str) -> None:
+    build = ("baseline", "build", "-c", config, "--only", "density")
+    built = recwatch(*build, *span(START - timedelta(minutes=30), 60))
+    assert built.out == "density on events: 14 windows\n"
+    with closing(Store(f"sqlite:///{Path(config).with_name('state.db')}", "default")) as store:
+        assert store.accepted_windows("events", "density") == 14
+    assert recwatch(*build, *span(START, 14)).out == "density on events: nothing new\n"
+    built = recwatch(*build, *span(START - timedelta(days=365), 60))
+    assert built.code == 3
+    assert "density on events: too few rows from 2025-03-03 12:00 to 2025-03-03 13:00" in built.err
 
 
 def test_a_misspelt_feature_is_named(recwatch: Recwatch, config: str) -> None:
