@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
 
 from rich.console import Console
 from rich.table import Table
@@ -24,20 +23,20 @@ MOST_SOURCES = 5
 
 
 def show(verdicts: Sequence[Verdict], disabled: Sequence[Disabled], console: Console | None = None) -> None:
-    """Print verdicts by dataset, then what is disabled, then one sentence that sums up."""
+    """Print verdicts by dataset and window, then what is disabled, then one sentence that sums up."""
     console = console or Console()
-    for dataset, group in groupby(verdicts, key=lambda verdict: verdict.dataset):
-        found = list(group)
-        console.print(_table(dataset, found))
+    for title in dict.fromkeys(map(_title, verdicts)):
+        console.print(_table(title, [verdict for verdict in verdicts if _title(verdict) == title]))
     for entry in disabled:
         console.print(Text(f"{entry.check} on {entry.dataset} is disabled: it {entry.reason}", style="dim"))
     console.print(summary(verdicts))
 
 
-def _table(dataset: str, verdicts: Sequence[Verdict]) -> Table:
-    # The two names of one span: windows of several lengths are named in the reason's place.
-    windows = {verdict.window for verdict in verdicts}
-    title = f"{dataset}, {next(iter(windows))}" if len(windows) == 1 else dataset
+def _title(verdict: Verdict) -> str:
+    return f"{verdict.dataset}, {verdict.window}"
+
+
+def _table(title: str, verdicts: Sequence[Verdict]) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name, options in (
         ("check", {"no_wrap": True}),

@@ -69,6 +69,21 @@ def test_a_healthy_span_exits_0_and_leaves_nothing_behind(recwatch: Recwatch, co
     assert not Path(config).with_name("state.db").exists()
 
 
+def test_each_verdict_stands_under_its_window(recwatch: Recwatch, config: str) -> None:
+    lines = recwatch("check", "-c", config, "--at", (FAULTY + 1.5 * MINUTE).isoformat()).out.splitlines()
+    titles = {line.rstrip(): at for at, line in enumerate(lines) if line.startswith("events, ")}
+    assert list(titles) == [
+        "events, 2026-03-03 11:11:30 to 12:11:30 UTC",
+        "events, 2026-03-03 12:08 to 12:09 UTC",
+        "events, 2026-03-03 12:10 to 12:11 UTC",
+    ]
+    checks = {line.split()[0]: at for at, line in reversed(list(enumerate(lines))) if line.strip()}
+    assert checks["freshness"] < titles["events, 2026-03-03 12:08 to 12:09 UTC"] < checks["ingestion"]
+    assert checks["ingestion"] < titles["events, 2026-03-03 12:10 to 12:11 UTC"] < checks["contract"]
+    (title,) = [line for line in recwatch("check", "-c", config, *span(START, 5)).out.splitlines() if "UTC" in line]
+    assert title.rstrip() == "events, 2026-03-03 12:00 to 12:05 UTC"
+
+
 def test_a_fault_exits_1_and_is_named(recwatch: Recwatch, config: str) -> None:
     said = recwatch("check", "-c", config, *span(FAULTY, 2))
     assert said.code == 1
