@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib
 import platform
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
 from importlib import metadata
@@ -17,8 +18,8 @@ from sqlalchemy import func, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from checks.dataset import Dataset, Role
-from checks.rows import Rows
+from checks.dataset import Dataset, Kind, Role
+from checks.rows import ID_ROLES, Rows
 from checks.window import EPOCH, MICROSECOND, Window
 from monitor import state_size
 from monitor._launch import PACKAGES
@@ -40,8 +41,9 @@ LIBRARIES = (
 # What brings more than the default, and by which extra it comes.
 EXTRAS = {"evidently": "reports", "scipy": "reports", "confluent-kafka": "kafka", "pyhive": "spark"}
 
-# Rows by which it is told whether a column holds times.
+# Rows by which it is told what a column holds.
 SAMPLE = 1_000
+LARGEST = sys.float_info.max
 
 
 @click.command()
@@ -128,22 +130,19 @@ def _states(config: Config) -> Iterator[bool]:
     """Try the state, say how it did, and yield whether it did well."""
     url = config.state.get_secret_value()
     if exists(url):
-        sizes: list[str] = []
 
-        def look() -> None:
+        def look() -> list[str]:
             with closing(Store(url, config.pipeline)) as store:
-                sizes.append(_said_of_size(store))
+                return [_said_of_size(store)]
 
         yield _tried("state", look)
-        for said in sizes:
-            click.echo(said)
     else:
         click.echo("  state: none yet, the daemon will make it")
 
 
 def _said_of_size(store: Store) -> str:
     counted = ", ".join(f"{count:,} {table}" for table, count in state_size.rows(store).items() if count)
-    return f"    it takes {state_size.size_bytes(store) / 1e6:,.1f} MB: {counted or 'no rows yet'}"
+    return f"it takes {state_size.size_bytes(store) / 1e6:,.1f} MB: {counted or 'no rows yet'}"
 
 
 def _engines(config: Config) -> Iterator[bool]:
@@ -164,22 +163,43 @@ def _engines(config: Config) -> Iterator[bool]:
         pipeline.close()
 
 
-def _look_at(pipeline: Pipeline, name: str) -> None:
+def _look_at(pipeline: Pipeline, name: str) -> list[str]:
     """Look whether a dataset has the columns that it is said to have, and whether its times are times.
+
+    Returns:
+        Warnings about what can be read all the same.
 
     Raises:
         EngineError: It cannot be read, or has not.
     """
     with ExitStack() as stack:
         resolver = Resolver(pipeline, stack)
-        dataset = resolver.dataset(name)
+        dataset, session = resolver.dataset(name), resolver.session(name)
         wrong = [dataset.no_column(column, f"role {role}") for role, column in dataset.lost.items()]
         wrong += [dataset.no_column(column, "features") for column in dataset.features if column not in dataset.columns]
         for role in TIME_ROLES:
-            if role in dataset.roles and not _has_times(resolver.session(name), dataset, role):
+            if role in dataset.roles and not _has_times(session, dataset, role):
                 wrong.append(f"column {dataset.roles[role]} (role {role}) holds no times")
-    if wrong:
-        raise EngineError(f"dataset {name}: {'; '.join(wrong)}")
+        if wrong:
+            raise EngineError(f"dataset {name}: {'; '.join(wrong)}")
+        held = {role: dataset.roles[role] for role in ID_ROLES if role in dataset.roles}
+        inexact = {role: column for role, column in held.items() if _has_inexact_ids(session, dataset, column)}
+    return [
+        f"warning: column {column} (role {role}) is {dataset.columns[column].declared} and has ids beyond 2^53, which"
+        " lose digits there: several become one; keep them as integers or text"
+        for role, column in inexact.items()
+    ]
+
+
+def _has_inexact_ids(session: Session, dataset: Dataset, name: str) -> bool:
+    """Return whether a column of floats has, in a sample, an id that is larger than what floats tell apart."""
+    kind, column = dataset.columns[name], dataset.table.c[name]
+    if kind.kind is not Kind.NUMBER or kind.declared.upper().startswith(("DECIMAL", "NUMERIC")):
+        return False
+    found = select(column.label("id")).where(column.is_not(None)).limit(SAMPLE).subquery()
+    # What is no number at all, or infinite, is larger still.
+    asked = select(func.count()).select_from(found).where(func.abs(found.c["id"]).between(2.0**53, LARGEST))
+    return bool(session.run(asked, 1, f"ids of {dataset.name}")[0][0])
 
 
 def _has_times(session: Session, dataset: Dataset, role: Role) -> bool:
@@ -202,12 +222,15 @@ def _streams(config: Config) -> Iterator[bool]:
             stream.close()
 
 
-def _tried(what: str, call: Callable[[], None]) -> bool:
+def _tried(what: str, call: Callable[[], Sequence[str] | None]) -> bool:
+    """Try something, say how it did and what it remarks; return whether it did well."""
     started = time.perf_counter()
     try:
-        call()
+        remarks = call() or ()
     except RecwatchError as error:
         click.echo(f"  {error}")
         return False
     click.echo(f"  {what}: answers after {1000 * (time.perf_counter() - started):.0f} ms")
+    for remark in remarks:
+        click.echo(f"    {remark}")
     return True

@@ -9,12 +9,15 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import datetime
+from decimal import Decimal
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+import yaml
 from sqlalchemy import select
 
 from monitor import probes
@@ -76,6 +79,25 @@ def test_an_engine_that_cannot_be_tried_is_told_without_its_password(
     assert done.code == code
     assert says.lower() in done.err.lower()
     assert "canary" not in done.out + done.err
+
+
+def test_ids_that_floats_cannot_tell_apart_are_warned_of(bench: Any, table: Any, recwatch: Run) -> None:
+    columns = {"small": "number", "large": "number", "exact": "decimal", "odd": "number", "at": "timestamp"}
+    row = (2.0**53 - 1, -(2.0**60), Decimal(2**45), None, datetime(2026, 3, 3))
+    bench.place.fill({"events": table(columns, [row, (1.0, 1.0, Decimal(1), float("inf"), row[-1])])})
+    roles = [{"user": "small", "item": "large"}, {"user": "exact", "item": "odd"}]
+    datasets = {
+        name: {**bench.place.dataset("events"), "roles": {**ids, "event_time": "at"}}
+        for name, ids in zip(("wrong", "right"), roles, strict=True)
+    }
+    path = bench.folder / "recwatch.yml"
+    path.write_text(yaml.safe_dump({"engines": bench.place.engines, "datasets": datasets}))
+    done = recwatch("doctor", "-c", str(path))
+    warnings = [line.strip() for line in done.out.splitlines() if "warning" in line]
+    assert done.code == 0, "the data can be read"
+    assert len(warnings) == 1
+    assert warnings[0].startswith("warning: column large (role item) is DOUBLE")
+    assert "ids beyond 2^53, which lose digits there" in warnings[0]
 
 
 # -- a database that recwatch knows nothing particular about ----------------------------------------
