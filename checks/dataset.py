@@ -89,6 +89,7 @@ class Dataset:
         links: Other datasets by what they are to this one (see ``LINKS``).
         sources: The producers told apart; every other is counted as ``other``.
         lost: Roles whose column the configuration names but the data no longer has.
+        unread: Links whose dataset is not there or cannot be read, with the reason.
     """
 
     name: str
@@ -100,6 +101,17 @@ class Dataset:
     links: Mapping[str, Dataset] = field(default_factory=dict)
     sources: tuple[str, ...] = ()
     lost: Mapping[Role, str] = field(default_factory=dict)
+    unread: Mapping[str, str] = field(default_factory=dict)
+
+    def linked(self, link: str) -> Dataset | None:
+        """Return the dataset that a link points to, or None where there is no such link.
+
+        Raises:
+            ValueError: It cannot be read. Only what needs it stops at that.
+        """
+        if link in self.unread:
+            raise ValueError(f"{link}: {self.unread[link]}")
+        return self.links.get(link)
 
     def no_column(self, name: str, what: str = "") -> str:
         """Return that the data has no column of a name, and which one may have been meant.

@@ -186,7 +186,7 @@ class Ingestion(Check[IngestionSettings]):
 
 
 def _stages(dataset: Dataset) -> list[tuple[Dataset, str]]:
-    linked = [(dataset.links[link], link) for link in (SENT, REJECTED) if link in dataset.links]
+    linked = [(stage, link) for link in (SENT, REJECTED) if (stage := dataset.linked(link)) is not None]
     return [(dataset, "landed"), *linked]
 
 

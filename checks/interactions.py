@@ -131,7 +131,7 @@ def _known_before(rows: Rows, role: Role, key: Any, keys: Any, look_back: timede
 
 
 def _catalogue_size(rows: Rows, link: str, role: Role) -> Any:
-    known = rows.dataset.links.get(link)
+    known = rows.dataset.linked(link)
     if known is None or role not in known.roles:
         return null()
     ids = Rows(known, rows.window).column(role)
@@ -140,7 +140,7 @@ def _catalogue_size(rows: Rows, link: str, role: Role) -> Any:
 
 def _in_catalogue(rows: Rows, items: Any) -> Any:
     """Return how many items are in the table of items; ids of different types are compared as text."""
-    known = rows.dataset.links.get("items")
+    known = rows.dataset.linked("items")
     if known is None or Role.ITEM not in known.roles:
         return null()
     catalogue = Rows(known, rows.window)

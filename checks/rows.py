@@ -194,9 +194,9 @@ class Rows:
             is_none: Given an id and its kind, returns whether it stands for no id; such ids are left out.
 
         Raises:
-            ValueError: The table has lost the column of a role that it should have.
+            ValueError: The table cannot be read, or has lost the column of a role that it should have.
         """
-        known = self.dataset.links.get(link)
+        known = self.dataset.linked(link)
         if known is None or role not in self.dataset.roles:
             return None
         require(known, role, Role.VALID_FROM, Role.VALID_TO)

@@ -22,6 +22,7 @@ from checks.settings import Setting
 from monitor.clock import ManualClock
 from monitor.config import Config
 from monitor.durations import duration_text
+from monitor.errors import EngineError
 from monitor.resolve import Pipeline, Resolver
 from monitor.runner import Runner, Task
 from monitor.schedule import newest
@@ -154,7 +155,7 @@ def statements(
         store: Where baselines come from; None where there is no state yet.
 
     Raises:
-        EngineError: The engine cannot be asked for the columns.
+        EngineError: The engine cannot be asked for the columns, or the data has not what the check reads.
     """
     with ExitStack() as stack:
         resolver = Resolver(pipeline, stack)
@@ -169,7 +170,10 @@ def statements(
         remarks = []
         if check.has_reference and not baseline.frozen:
             remarks.append("there is no reference yet, so less is read; recwatch baseline build makes one")
-        parts = check.measures(Rows(described, window), baseline)
+        try:
+            parts = check.measures(Rows(described, window), baseline)
+        except ValueError as error:
+            raise EngineError(str(error)) from error
         return remarks, [*_views(resolver, pipeline, dataset), *_statements(resolver, parts)]
 
 

@@ -13,7 +13,6 @@ from sqlalchemy import BigInteger, cast, func, select
 from checks.check import Check
 from checks.rows import Rows
 from checks.window import EPOCH, MICROSECOND, Window, micros, moment
-from monitor.errors import EngineError
 from monitor.resolve import Pipeline, Resolver
 from monitor.runner import LATE, Runner
 from monitor.schedule import Due
@@ -55,13 +54,19 @@ def reopened(runner: Runner, store: Store, dataset: str, checks: Sequence[Check[
         cell = _cell(check, windows)
         key, look_back = (type(check).clock, type(check).arrivals, cell), _look_back(span, cell)
         if key not in counted:
-            counted[key] = recount(runner.pipeline, dataset, check, look_back, cell)
+            try:
+                counted[key] = recount(runner.pipeline, dataset, check, look_back, cell)
+            except ValueError:
+                # What it needs besides cannot be read: the check fails, now as then.
+                counted[key] = {}
         late = {
             window
             for name, judged in named.items()
             for window, then in judged.items()
+            if look_back.start <= window.start
             # A clock that ran ahead has judged windows that are still open.
-            if window.end + check.settings.settle <= span.end and _rows(counted[key].get(name, {}), window, cell) > then
+            and window.end + check.settings.settle <= span.end
+            and _rows(counted[key].get(name, {}), window, cell) > then
         }
         rounds += [[(check, window)] for window in sorted(late)]
     return rounds
@@ -79,6 +84,7 @@ def recount(pipeline: Pipeline, dataset: str, check: Check[Any], span: Window, c
 
     Raises:
         EngineError: The rows cannot be read.
+        ValueError: What the check needs besides its own rows cannot be read.
 
     Cost:
         One scan of the time column over the span for each count. Streams are not asked again: they have no late rows.
@@ -90,11 +96,7 @@ def recount(pipeline: Pipeline, dataset: str, check: Check[Any], span: Window, c
         clock = check.clock(described)
         if clock is None:
             return found
-        try:
-            arrivals = check.arrivals(Rows(described, span, clock))
-        except ValueError as error:
-            raise EngineError(str(error)) from error
-        for name, (rows, counts) in arrivals.items():
+        for name, (rows, counts) in check.arrivals(Rows(described, span, clock)).items():
             of = rows.dataset
             if pipeline.config.datasets[of.name].stream is not None:
                 continue

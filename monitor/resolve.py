@@ -117,7 +117,7 @@ class Resolver:
         """Return a dataset with its columns, roles and links.
 
         Raises:
-            EngineError: The dataset or one that it points to cannot be read.
+            EngineError: The dataset cannot be read, or the engine not be reached.
         """
         if name not in self._datasets:
             self._datasets[name] = self._describe(name)
@@ -132,9 +132,21 @@ class Resolver:
         lost = {role: column for role, column in named.items() if column not in columns}
         is_view = session.engine.dialect.name == "duckdb"
         table = dataset_table(name if is_view else str(location.table), columns, None if is_view else location.schema)
-        links = {link: self.dataset(target) for link, target in config.links.items()}
-        dataset = Dataset(name, table, columns, roles, {}, config.features, links, config.sources or (), lost)
+        links, unread = self._links(config)
+        dataset = Dataset(name, table, columns, roles, {}, config.features, links, config.sources or (), lost, unread)
         return replace(dataset, time_units=self._units(dataset, session))
+
+    def _links(self, config: DatasetConfig) -> tuple[dict[str, Dataset], dict[str, str]]:
+        """Return the datasets that one points to, and why others cannot be read: not every check needs them."""
+        links, unread = {}, {}
+        for link, target in config.links.items():
+            try:
+                links[link] = self.dataset(target)
+            except EngineError as error:
+                if error.unreachable:
+                    raise
+                unread[link] = str(error)
+        return links, unread
 
     def _units(self, dataset: Dataset, session: Session) -> dict[Role, TimeUnit]:
         """Return how each time column is written."""

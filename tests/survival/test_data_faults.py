@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from checks.check import Outcome
+from checks.window import Window
 
 BOTH = {"contract": Outcome.ERROR, "unknown_ids": Outcome.ERROR}
 
@@ -102,3 +104,29 @@ def test_a_file_that_is_replaced_while_it_is_read_is_counted_once(shop: Any) -> 
     shop.tick()
     assert Outcome.ERROR not in shop.outcomes.values()
     assert shop.counted == 120
+
+
+@pytest.mark.parametrize("name", ["duckdb", "sqlite", "postgresql", "parquet"])
+@pytest.mark.parametrize(
+    ("link", "users"),
+    [("rejected", {"ingestion"}), ("sent", {"ingestion"}), ("items", {"unknown_ids", "density", "popularity"})],
+)
+def test_a_link_that_leads_nowhere_fails_the_checks_that_use_it_alone(
+    benches: Any, table: Any, name: str, link: str, users: set[str]
+) -> None:
+    bench, start = benches(name), datetime(2026, 3, 3, 12, tzinfo=UTC)
+    rows = [(f"u{n}", f"i{n % 7}", start.replace(tzinfo=None) + timedelta(seconds=n)) for n in range(60)]
+    bench.place.fill({"events": table({"user": "text", "item": "text", "at": "timestamp"}, rows)})
+    roles = {"user": "user", "item": "item", "event_time": "at"}
+    datasets = {
+        "events": {"table": "events", "roles": roles, link: "gone"},
+        "gone": {"table": "gone", "roles": roles, "rejected": "gone_too"},
+        "gone_too": {"table": "gone_too", "roles": roles},
+    }
+    verdicts = bench.verdicts(datasets, Window(start, start + timedelta(minutes=1)))
+    failed = [verdict for verdict in verdicts if verdict.outcome is Outcome.ERROR]
+    assert {verdict.check for verdict in failed} == users
+    for verdict in failed:
+        assert verdict.reason.startswith(f"{link}: ")
+        assert "gone.parquet" in verdict.reason if name == "parquet" else "gone" in verdict.reason
+    assert {"freshness", "contract", "duplicates"} <= {found.check for found in verdicts} - users
