@@ -456,9 +456,16 @@ def test_a_dead_feed_ages_from_the_first_tick_and_what_is_dated_ahead_stays_in_s
         move(daemon, MINUTE / 2)
 
 
-def test_late_rows_reopen_just_their_windows(start: Callable[[datetime], Daemon], tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_link_lost", [False, True], ids=["whole", "a link lost"])
+def test_late_rows_reopen_just_their_windows(
+    start: Callable[[datetime], Daemon], tmp_path: Path, is_link_lost: bool
+) -> None:
     """Rows that arrive for windows already judged are counted once, and nothing else is judged again."""
-    write(tmp_path, CONFIG.replace("      ingested_at: ingested_at\n", ""))
+    rejected = tmp_path / "rejected.csv"
+    rejected.write_text("at\n2026-03-03 12:00:00\n")
+    other = f"  rejected: {{files: {rejected}, roles: {{event_time: at}}}}\nchecks:"
+    linked = CONFIG.replace("    features:", "    rejected: rejected\n    features:").replace("checks:", other)
+    write(tmp_path, linked.replace("      ingested_at: ingested_at\n", ""))
     late_writer = LiveWriter(STREAM, tmp_path, START)
     late_writer.advance(START + 5 * MINUTE)
     daemon = start(START + 2 * MINUTE)
@@ -469,6 +476,9 @@ def test_late_rows_reopen_just_their_windows(start: Callable[[datetime], Daemon]
     daemon.reopen()
     assert counted(daemon) == before, "nothing is late yet"
 
+    if is_link_lost:
+        # Only ingestion reads it.
+        rejected.unlink()
     late_writer.advance(START + 10 * MINUTE)  # with rows whose event time lies before minute 5
     move(daemon, timedelta(seconds=30))
     daemon.reopen()

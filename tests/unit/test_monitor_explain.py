@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from checks import CATALOGUE
 from checks.check import Check
 from monitor.config import Config
+from monitor.errors import EngineError
 from monitor.explain import readable, settings, statements, words
 from monitor.resolve import build
 
@@ -128,6 +129,15 @@ def test_a_check_that_cannot_run_says_why(files: Path) -> None:
         remarks, found = statements(pipeline, "events", check, AT, None)
     assert remarks == ["no SQL: the check is disabled, it needs features: columns to watch"]
     assert found == []
+
+
+def test_sql_is_shown_as_far_as_the_links_of_a_check_lead(files: Path) -> None:
+    (files / "items.csv").unlink()
+    with closing(build(configured(files))) as pipeline:
+        checks = {check.id: check for check in pipeline.checks["events"]}
+        assert statements(pipeline, "events", checks["duplicates"], AT, None)[1]
+        with pytest.raises(EngineError, match=r"^items: .*items\.csv"):
+            statements(pipeline, "events", checks["unknown_ids"], AT, None)
 
 
 def test_brackets_that_hold_no_query_stay_on_their_line() -> None:
