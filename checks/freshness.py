@@ -61,9 +61,10 @@ class Freshness(Check[FreshnessSettings]):
         A feed that still delivers, but less than it should: see ``ingestion``.
 
     When it fires:
-        The lag of the dataset, or of a source that is frequent enough to tell, exceeds
-        ``max_age``. A table without any row is ``unknown``, not very stale; one of whose rows none has
-        a time is an ``error``.
+        The lag of the dataset exceeds ``max_age``. A source that is frequent enough to tell is bad by
+        itself when its own does, for the page and ``recwatch check``; the objective, and so whoever is
+        told, goes by the dataset alone, whose newest row any source may bring. A table without any row is
+        ``unknown``, not very stale; one of whose rows none has a time is an ``error``.
     """
 
     id = "freshness"

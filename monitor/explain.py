@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -139,7 +140,7 @@ def value_text(value: Any) -> str:
         return "{" + ", ".join(f"{key}: {value_text(entry)}" for key, entry in value.items()) + "}"
     if isinstance(value, datetime):
         return value.isoformat()
-    return {True: "true", False: "false", None: "null"}.get(value, str(value)) if not isinstance(value, str) else value
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
 def statements(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import sqlite3
 from contextlib import closing
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from checks import CATALOGUE
-from checks.check import Check
+from checks.check import Check, Outcome, Verdict
+from checks.freshness import Freshness
+from checks.window import Window
 from monitor.config import Config
 from monitor.errors import EngineError
 from monitor.explain import readable, settings, statements, words
-from monitor.resolve import build
+from monitor.resolve import build, enabled_checks
+from monitor.slos import objectives
 
 EVERY = pytest.mark.parametrize("kind", CATALOGUE, ids=lambda kind: kind.id)
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -64,6 +68,18 @@ def test_every_setting_has_a_value_and_a_meaning(kind: type[Check[Any]]) -> None
     assert all(one.value and one.meaning for one in found.values())
     assert found["every"].bounds == "1s or more"
     assert found["min_rows"].bounds == "1 or more"
+    assert {found[name].value for name in ("enabled", "per_source") if name in found} <= {"true", "false"}
+    assert float(found["min_rows"].value) >= 1, "1 is no truth value"
+
+
+def test_freshness_says_that_a_silent_source_alone_alerts_nobody() -> None:
+    window = Window(AT - timedelta(minutes=1), AT)
+    whole = Verdict("freshness", "events", window, Outcome.GOOD, "lag_seconds", 3.0, 300.0)
+    silent = replace(whole, outcome=Outcome.BAD, value=900.0, source="ios")
+    config = configured(Path("/nowhere"))
+    slo = objectives(config, {"events": enabled_checks(config, "events")})["events-freshness"]
+    assert slo.outcome([whole, silent]) is Outcome.GOOD
+    assert "goes by the dataset alone" in " ".join(words(Freshness)[1]["When it fires"].split())
 
 
 def test_a_setting_says_where_it_comes_from() -> None:
