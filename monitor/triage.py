@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import and_, select
 
 from alerts.evaluate import BURN
 from alerts.message import Problem
+from checks.chance import most_by_chance
 from checks.check import Outcome, Verdict
 from checks.window import Window, micros
 from monitor import evidence, happenings, schema
@@ -31,6 +33,8 @@ REACH = timedelta(hours=1)
 CALM_WINDOWS = 5
 # What began so many windows before an alarm, or fewer, may have caused it.
 SHORTLY_WINDOWS = 3
+# How many times as often as usual the rows of a segment are bad, at least, to name it.
+LEAST_LIFT = 1.2
 # Of the timeline, in a message.
 MOST_TOLD = 4
 # What a new model may change by itself.
@@ -200,8 +204,9 @@ def _segment(cause: Cause | None, piece: Evidence | None, bad: Sequence[Verdict]
     """Return the segment that explains most: by the evidence, else the source that is worst off."""
     if cause is None:
         return ""
-    top = (piece.body.get("segments") or [None])[0] if piece is not None else None
-    if top is not None and top["lift"] >= 1.2:
+    segments = piece.body.get("segments", ()) if piece is not None else ()
+    top = next((one for one in segments if one["lift"] >= LEAST_LIFT and _is_beyond_chance(one)), None)
+    if top is not None:
         return (
             f"{top['column']} {top['value']}: {100 * top['share']:.3g} % of them,"
             f" {top['lift']:.3g} times as often as usual"
@@ -213,6 +218,15 @@ def _segment(cause: Cause | None, piece: Evidence | None, bad: Sequence[Verdict]
     ]  # fmt: skip
     named = sorted({str(one.source) for one in sources})
     return f"source {', '.join(named)}" if 0 < len(named) <= 2 else ""
+
+
+def _is_beyond_chance(segment: Mapping[str, Any]) -> bool:
+    """Return whether more rows of a segment are bad than chance would spread there."""
+    bad, share, lift = (float(segment[name]) for name in ("bad", "share", "lift"))
+    usual = bad / lift
+    # In a segment of most rows there is less room for chance than by Poisson's law.
+    spread = usual * (1 - share / lift)
+    return bad - usual > most_by_chance(spread) - spread
 
 
 # -- in words --------------------------------------------------------------------------------

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from math import inf
 from pathlib import Path
@@ -13,7 +15,9 @@ import pytest
 from alerts.message import Problem, Severity, State
 from checks.check import Outcome, Verdict
 from checks.measure import Tally
-from checks.window import Window
+from checks.suspects import segments
+from checks.window import Window, micros
+from monitor import schema
 from monitor.causes import Deviation
 from monitor.records import Judged
 from monitor.store import Store
@@ -55,6 +59,27 @@ def told(store: Store, check: str, minute: int) -> str:
     now = NOON + minute * MINUTE
     problem = Problem(f"events-{check}", "RecwatchSloBudgetBurn", Severity.PAGE, State.FIRING, "", now, check, "events")
     return "\n".join(brief(store, [problem], now))
+
+
+@pytest.mark.parametrize(
+    ("counted", "whole", "is_named"),
+    [
+        ((50, 3), (300, 9), False), ((500, 30), (3_000, 90), True), ((60, 40), (100, 40), True),
+        ((60, 4), (100, 4), False), ((900, 99), (1_000, 100), False),
+    ],
+    ids=["few of a small one", "many of a small one", "all of a large one", "few of a large one", "hardly more often"],
+)  # fmt: skip
+def test_a_segment_is_named_that_chance_does_not_make(
+    counted: tuple[int, int], whole: tuple[int, int], is_named: bool, store: Store
+) -> None:
+    bad(store, "unknown_ids", range(1, 4))
+    (segment,) = segments({"app": [("8.2", *counted, 50, 0)]}, ("", *whole, 90, 0), 10)
+    row = {"pipeline": "shop", "dataset": "events", "check_id": "unknown_ids", "subject": '{"entity":"user"}'}
+    with store.writing() as connection:
+        body = json.dumps({"segments": [asdict(segment)]})
+        at = micros(NOON + 2 * MINUTE)
+        connection.execute(schema.evidence.insert().values(**row, id="x", outcome="bad", at_us=at, body=body))
+    assert ("Segment: app 8.2" in told(store, "unknown_ids", 4)) == is_named
 
 
 def test_what_was_over_is_not_the_cause(store: Store) -> None:
