@@ -68,16 +68,20 @@ class Cause:
     deviation: Deviation
 
 
-def likely(found: Sequence[Deviation]) -> Cause | None:
+def likely(found: Sequence[Deviation], first: Deviation | None = None) -> Cause | None:
     """Return the cause that lies furthest upstream among those that were there from the beginning, or None.
 
     A deviation that began after the first one was over explains nothing of it, and is a consequence at most.
+
+    Args:
+        found: What deviated.
+        first: The one of them that is to be explained; None for the earliest.
     """
     if not found:
         return None
-    earliest = min(found, key=lambda deviation: deviation.first.end)
-    ended = earliest.first.end + earliest.first.duration
-    early = [deviation for deviation in found if deviation is earliest or deviation.began < ended]
+    first = first or min(found, key=lambda deviation: deviation.first.end)
+    ended = first.first.end + first.first.duration
+    early = [deviation for deviation in found if deviation is first or deviation.began < ended]
     # What could not run says nothing of the data, unless the reason is in the data.
     for rule in RULES:
         for deviation in early:

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, select
+from sqlalchemy import ColumnElement, Select, and_, func, select
 
 from alerts.evaluate import BURN
 from alerts.message import Problem
 from checks.chance import most_by_chance
 from checks.check import Outcome, Verdict
-from checks.window import Window, micros
+from checks.window import Window, micros, moment
 from monitor import evidence, happenings, schema
 from monitor.causes import Cause, Deviation, in_order, likely
 from monitor.evidence import Evidence
 from monitor.happenings import Happening
-from monitor.records import load_verdict
+from monitor.records import dump, load_verdict
 from monitor.store import Store
 from monitor.wording import value_text
 
@@ -78,10 +78,11 @@ def triage(store: Store, span: Window, about: Collection[tuple[str, str]] = ()) 
         One read of the bad verdicts of the span, and a few short ones.
     """
     ran, bad = _verdicts(store, span)
-    bad = _of_one_time(bad, about) if about else bad
+    bad = _of_one_time(store, bad, about) if about else bad
     found = list(in_order(_deviations(bad)))
     done = tuple(happenings.between(store, span))
-    cause = _rolled_out(likely([one for one in found if not about or _began_with(one, found, about)]), done)
+    own = _own(found, about)
+    cause = _rolled_out(likely([one for one in found if _began_with(one, own)], next(iter(own), None)), done)
     piece = _evidence(store, cause, span) if cause is not None else None
     return Triage(
         store.pipeline, span, tuple(found),
@@ -91,14 +92,19 @@ def triage(store: Store, span: Window, about: Collection[tuple[str, str]] = ()) 
     )  # fmt: skip
 
 
-def _began_with(one: Deviation, found: Sequence[Deviation], about: Collection[tuple[str, str]]) -> bool:
-    """Return whether something began with the alarm or shortly before; what was there long before explains no start."""
-    own = [two for two in found if (two.verdict.dataset, two.verdict.check) in about]
+def _own(found: Sequence[Deviation], about: Collection[tuple[str, str]]) -> list[Deviation]:
+    """Return what has raised the alarms, by when it began; empty if nothing did."""
+    own = [one for one in found if (one.verdict.dataset, one.verdict.check) in about]
     # What is bad has no cause in runs that failed before it was.
-    own = [two for two in own if two.verdict.outcome is Outcome.BAD] or own
+    own = [one for one in own if one.verdict.outcome is Outcome.BAD] or own
+    return sorted(own, key=lambda one: one.began)
+
+
+def _began_with(one: Deviation, own: Sequence[Deviation]) -> bool:
+    """Return whether something began with the alarm or shortly before; what was there long before explains no start."""
     if not own or one in own:
         return True
-    first = min(own, key=lambda two: two.began)
+    first = own[0]
     if one.verdict.outcome is Outcome.ERROR and one.last.end <= first.began:
         return False
     shortly = SHORTLY_WINDOWS * max(one.first.duration, first.first.duration)
@@ -119,11 +125,8 @@ def _rolled_out(cause: Cause | None, done: Sequence[Happening]) -> Cause | None:
 
 def _verdicts(store: Store, span: Window) -> tuple[set[str], list[Verdict]]:
     """Return the checks that ran, and the bad verdicts and errors, by the end of their windows."""
-    table, runs = schema.verdicts, schema.runs
-    # By check, since the key begins with it: verdicts of all time must not be read for those of an hour.
-    ours = and_(*(table.c[name] == runs.c[name] for name in ("pipeline", "dataset", "check_id")))
-    here = and_(table.c.end_us > micros(span.start), table.c.start_us < micros(span.end))
-    found = select(table).join_from(runs, table, and_(ours, here)).where(runs.c.pipeline == store.pipeline)
+    table = schema.verdicts
+    found = _kept(store, table.c.end_us > micros(span.start), table.c.start_us < micros(span.end))
     wrong = table.c.outcome.in_([Outcome.BAD.value, Outcome.ERROR.value])
     with store.reading() as connection:
         ran = {row.check_id for row in connection.execute(found.with_only_columns(table.c.check_id).distinct())}
@@ -131,28 +134,55 @@ def _verdicts(store: Store, span: Window) -> tuple[set[str], list[Verdict]]:
     return ran, [load_verdict(row) for row in rows]
 
 
-def _of_one_time(bad: Sequence[Verdict], about: Collection[tuple[str, str]]) -> list[Verdict]:
+def _kept(store: Store, *here: ColumnElement[bool]) -> Select[Any]:
+    """Return the statement for verdicts by check, whose key begins with it: those of all time must not be read."""
+    table, runs = schema.verdicts, schema.runs
+    ours = (table.c[name] == runs.c[name] for name in ("pipeline", "dataset", "check_id"))
+    return select(table).join_from(runs, table, and_(*ours, *here)).where(runs.c.pipeline == store.pipeline)
+
+
+def _of_one_time(store: Store, bad: Sequence[Verdict], about: Collection[tuple[str, str]]) -> list[Verdict]:
     """Return, of each subject, what was bad without a break until the last bad window of some checks.
 
     What was over by then explains nothing of it, and neither does what began later.
     """
     last: dict[tuple[str, str, str], list[Verdict]] = {}
     for verdict in bad:
-        so_far = last.setdefault((verdict.dataset, verdict.check, str(verdict.subject)), [])
+        so_far = last.setdefault(_subject(verdict), [])
         if so_far and _is_over(so_far[-1], verdict):
             so_far.clear()
         so_far.append(verdict)
     own = max((found[-1] for (*of, _), found in last.items() if tuple(of) in about), key=_ended, default=None)
-    kept = [found for found in last.values() if own is None or _stood(found, own)]
+    kept = list(last.values())
+    if own is not None:
+        good = _last_good(store, min(found[-1].window.end for found in kept), _when(own).start)
+        kept = [found for of, found in last.items() if _stood(found, own, good.get(of))]
     return sorted((verdict for found in kept for verdict in found), key=lambda verdict: verdict.window.end)
 
 
-def _stood(found: Sequence[Verdict], own: Verdict) -> bool:
+def _subject(verdict: Verdict) -> tuple[str, str, str]:
+    return verdict.dataset, verdict.check, dump(verdict.subject)
+
+
+def _last_good(store: Store, since: datetime, until: datetime) -> dict[tuple[str, str, str], datetime]:
+    """Return when the last good window of each subject ended, of those that ended in a time."""
+    table = schema.verdicts
+    subject = (table.c.dataset, table.c.check_id, table.c.subject)
+    ended = _kept(store, table.c.end_us > micros(since), table.c.end_us <= micros(until))
+    found = ended.with_only_columns(*subject, func.max(table.c.end_us)).group_by(*subject)
+    with store.reading() as connection:
+        rows = connection.execute(found.where(table.c.outcome == Outcome.GOOD.value)).all()
+    return {(dataset, check, about): moment(end) for dataset, check, about, end in rows}
+
+
+def _stood(found: Sequence[Verdict], own: Verdict, good: datetime | None) -> bool:
     """Return whether something was bad at the time of a verdict.
 
-    A longer window holds until the next one like it is judged.
+    A longer window holds until the next one like it is judged; ``good`` is when the last good one had ended before.
     """
     last, time = found[-1].window, _when(own)
+    if good is not None and good > last.end:
+        return False
     holds = last.duration if last.duration > time.duration else timedelta(0)
     if found[-1].measure == "lag_seconds":
         # An age is looked at again long before its window is over.

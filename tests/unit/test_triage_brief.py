@@ -30,6 +30,7 @@ SAID = {
     "unknown_ids": ("unknown_ratio", 0.01, "31 % of events: missing 31"),
     "duplicates": ("duplicate_ratio", 0.005, "copies"), "ingestion": ("failed_ratio", 0.02, "0 of 60 landed"),
     "freshness": FRESHNESS, "feature_drift": ("psi", 0.1, "device has moved"),
+    "density": ("active_density", 0.0019, "632 cells"),
 }  # fmt: skip
 DETAILS = {
     "unknown_ids": {"causes": {"missing": 31}}, "duplicates": {"retry": 9}, "ingestion": {"silent_drop": 60},
@@ -42,14 +43,21 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield store
 
 
-def bad(store: Store, check: str, minutes: range, length: timedelta = MINUTE, times_its_limit: float = 30.0) -> None:
-    """Let a check be bad in windows that end at these minutes."""
+def bad(
+    store: Store,
+    check: str,
+    minutes: range,
+    length: timedelta = MINUTE,
+    times_its_limit: float = 30.0,
+    outcome: Outcome = Outcome.BAD,
+) -> None:
+    """Let a check be bad, or end otherwise, in windows that end at these minutes."""
     measure, limit, reason = SAID[check]
     about = {"unknown_ids": {"entity": "user"}, "feature_drift": {"feature": "device"}}.get(check, {})
     for minute in minutes:
         window = Window(NOON + minute * MINUTE - length, NOON + minute * MINUTE)
         verdict = Verdict(
-            check, "events", window, Outcome.BAD, measure, times_its_limit * limit, limit, reason=reason,
+            check, "events", window, outcome, measure, times_its_limit * limit, limit, reason=reason,
             details=DETAILS.get(check, {}), **about,
         )  # fmt: skip
         store.commit(Judged(check, "events", window, [verdict], window.end, 0.1, Tally("events", window)))
@@ -114,7 +122,9 @@ def test_what_was_over_before_the_newest_event_does_not_explain_its_age(store: S
     bad(store, "freshness", range(30, 33), 60 * MINUTE, times_its_limit=3)
     assert told(store, "freshness", 33).startswith("Most likely stalled feed: newest event is old")
     bad(store, "unknown_ids", range(20, 33))
-    assert told(store, "freshness", 33).startswith("Most likely client release dropping ids")
+    said = told(store, "freshness", 33)
+    assert said.startswith("Most likely stalled feed"), "a feed does not stand still for want of ids"
+    assert "12:20:00 UTC  unknown_ids" in said
 
 
 def test_what_came_later_is_not_the_cause_either(store: Store) -> None:
@@ -133,6 +143,25 @@ def test_a_longer_window_holds_until_the_next_one(store: Store) -> None:
     bad(store, "feature_drift", range(1, 2), timedelta(hours=1))
     bad(store, "ingestion", range(30, 34))
     assert "feature_drift" in told(store, "ingestion", 34)
+
+
+def test_a_longer_window_holds_no_longer_than_until_a_good_one(store: Store) -> None:
+    """Each of its windows holds the bad data for another quarter of an hour."""
+    bad(store, "feature_drift", range(0, 16, 5), 15 * MINUTE)
+    bad(store, "feature_drift", range(20, 26, 5), 15 * MINUTE, 0.5, Outcome.GOOD)
+    bad(store, "ingestion", range(27, 30))
+    said = told(store, "ingestion", 30)
+    assert said.startswith("Most likely events lost on the way")
+    assert "feature_drift" not in said
+
+
+def test_what_follows_from_the_alarm_is_not_its_cause_though_it_was_bad_before(store: Store) -> None:
+    """Density is not judged again before the page, and what was wrong with it was something else."""
+    bad(store, "density", range(-15, 1, 15), 15 * MINUTE, times_its_limit=2)
+    bad(store, "unknown_ids", range(6, 9))
+    said = told(store, "unknown_ids", 9)
+    assert said.startswith("Most likely client release dropping ids")
+    assert "density" in said, "it is on the timeline"
 
 
 def test_an_earlier_spell_of_the_same_check_is_left_out(store: Store) -> None:
