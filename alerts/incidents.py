@@ -14,6 +14,7 @@ from typing import Protocol
 
 from alerts.evaluate import BURN, CHECK_OVERDUE, FRESHNESS_EMERGENCY, INGESTION_DOWN, NO_DATA, Sign
 from alerts.message import Alert, Link, Problem, Severity, State
+from alerts.upstream import FEED
 
 # An alarm joins the incident of its pipeline if that is young; nobody looks at the thread of an old one.
 JOINS_WITHIN = timedelta(hours=1)
@@ -150,6 +151,8 @@ def explanation(
     # Bad data is no reason for a check not to run.
     if found.sign.alert == CHECK_OVERDUE or (found.sign.alert == NO_DATA and found.cannot_run):
         return None
+    if found.sign.alert == NO_DATA:
+        causes = (*causes, *FEED)
     for other in others:
         may_hush = other.sign.severity is Severity.PAGE or found.sign.severity is Severity.TICKET
         # A feed without rows has nothing to judge, for as long as that lasts.

@@ -179,9 +179,9 @@ def _matrix(verdict: Verdict) -> Named | None:
     return "traffic concentrates or thins out", verdict.reason
 
 
-# Upstream first: what stands later can follow from what stands before.
+# Upstream first: what stands later can follow from what stands before. ``alerts.upstream`` says the same of alarms.
 RULES: tuple[Rule, ...] = (
-    _schema, _stalled, _corrupt, _ids, _new_values, _copies, _lost, _popularity, _feature, _matrix,
+    _schema, _stalled, _corrupt, _new_values, _ids, _copies, _lost, _popularity, _feature, _matrix,
 )  # fmt: skip
 
 

@@ -24,7 +24,7 @@ from monitor.wording import value_text
 
 # The order that finds the cause soonest, whatever deviated first.
 WALK = (
-    "freshness", "ingestion", "contract", "unknown_ids", "duplicates", "feature_drift", "density", "popularity",
+    "freshness", "contract", "unknown_ids", "duplicates", "ingestion", "popularity", "feature_drift", "density",
     "signal",
 )  # fmt: skip
 # What an alarm tells of began before it fires: by as much as the fast tiers look back.

@@ -15,6 +15,10 @@ from alerts.incidents import Board, Context, Firing, step
 from alerts.message import Alert, Problem, Severity, State
 from alerts.slo import DEFAULTS
 from alerts.upstream import UPSTREAM
+from checks.check import Outcome, Verdict
+from checks.window import Window
+from monitor.causes import RULES
+from monitor.triage import WALK
 
 START = datetime(2026, 3, 3, 12, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -54,10 +58,10 @@ def test_one_incident_from_the_first_alarm_to_the_last() -> None:
     (first,) = run.after(0, firing("freshness", PAGE))
     assert (first.state, first.transition, first.change) == (State.FIRING, 1, "events-freshness fires")
     assert run.after(1, firing("freshness", PAGE)) == []
-    (second,) = run.after(1, firing("freshness", PAGE), firing("ingestion", PAGE))
+    (second,) = run.after(1, firing("freshness", PAGE), firing("contract", PAGE))
     assert (second.key, second.transition) == (first.key, 2)
-    assert second.change == "now also events-ingestion fires"
-    (third,) = run.after(5, firing("ingestion", PAGE))
+    assert second.change == "now also events-contract fires"
+    (third,) = run.after(5, firing("contract", PAGE))
     assert (third.state, third.change) == (State.FIRING, "events-freshness is resolved")
     assert [problem.state for problem in third.problems] == [State.FIRING, State.RESOLVED]
     (last,) = run.after(5)
@@ -125,7 +129,7 @@ def test_nobody_is_told_of_what_is_silenced_until_the_silence_ends() -> None:
 
 
 def test_what_was_silenced_from_the_start_hushes_no_other_alarm() -> None:
-    run, known = Run(), firing("ingestion", PAGE, hushed="silenced: the partner drops 1 %")
+    run, known = Run(), firing("contract", PAGE, hushed="silenced: the partner breaks a rule")
     run.after(0, known)
     (told,) = run.after(60, known, firing("unknown_ids", PAGE))
     assert [problem.check for problem in told.problems] == ["unknown_ids"]
@@ -133,10 +137,10 @@ def test_what_was_silenced_from_the_start_hushes_no_other_alarm() -> None:
 
 def test_what_was_told_and_is_silenced_since_still_explains() -> None:
     run = Run()
-    run.after(0, firing("ingestion", PAGE))
-    (update,) = run.after(5, firing("ingestion", PAGE, hushed="silenced: on it"), firing("unknown_ids", PAGE))
-    assert [problem.check for problem in update.problems] == ["ingestion"]
-    assert update.consequences == ("events-unknown_ids, which ingestion explains",)
+    run.after(0, firing("contract", PAGE))
+    (update,) = run.after(5, firing("contract", PAGE, hushed="silenced: on it"), firing("unknown_ids", PAGE))
+    assert [problem.check for problem in update.problems] == ["contract"]
+    assert update.consequences == ("events-unknown_ids, which contract explains",)
 
 
 def test_a_louder_alarm_says_when_nothing_is_known_any_more() -> None:
@@ -168,22 +172,22 @@ def test_bad_data_is_no_reason_for_a_check_that_fails_to_judge_nothing() -> None
 
 def test_what_is_explained_by_what_is_explained_is_listed_with_what_people_are_told_of() -> None:
     run = Run()
-    (told,) = run.after(0, firing("ingestion", PAGE), firing("contract", PAGE), firing("contract", TICKET, NO_DATA))
-    assert [problem.check for problem in told.problems] == ["ingestion"]
+    (told,) = run.after(0, firing("contract", PAGE), firing("ingestion", PAGE), firing("ingestion", TICKET, NO_DATA))
+    assert [problem.check for problem in told.problems] == ["contract"]
     assert told.consequences == (
-        "RecwatchSloNoData of events-contract, as its check cannot judge any more",
-        "events-contract, which ingestion explains",
+        "RecwatchSloNoData of events-ingestion, as its check cannot judge any more",
+        "events-ingestion, which contract explains",
     )
 
 
 def test_what_is_told_itself_is_not_kept_quiet_for_another() -> None:
     """The ticket about an objective that pages is needless because of the page, whatever else burns upstream."""
     run, slow = Run(), firing("unknown_ids", TICKET, linger=360 * MINUTE)
-    messages = run.after(0, firing("unknown_ids", PAGE), firing("ingestion", TICKET))
-    messages += run.after(1, firing("unknown_ids", PAGE), firing("ingestion", TICKET), slow)
+    messages = run.after(0, firing("unknown_ids", PAGE), firing("contract", TICKET))
+    messages += run.after(1, firing("unknown_ids", PAGE), firing("contract", TICKET), slow)
     assert [alert.consequences for alert in messages] == [(), ()]
     # The page ends, its ticket burns on for a while, and what explains it upstream, too.
-    late = run.after(30, firing("ingestion", TICKET), slow)
+    late = run.after(30, firing("contract", TICKET), slow)
     assert [alert.state for alert in late] == [State.RESOLVED]
 
 
@@ -207,6 +211,26 @@ def test_an_old_incident_is_not_joined() -> None:
 def test_the_table_of_upstreams_has_no_circle_and_knows_every_check() -> None:
     list(TopologicalSorter({check: set(causes) for check, causes in UPSTREAM.items()}).static_order())
     assert {*UPSTREAM, *(cause for causes in UPSTREAM.values() for cause in causes)} == set(DEFAULTS)
+
+
+def test_what_hushes_an_alarm_is_what_is_named_as_its_cause() -> None:
+    """An order of causes, and one of where to look, in which nothing stands before what explains it."""
+    window = Window(START - MINUTE, START)
+    details = {
+        "contract": ({"feature": "schema", "details": {"columns_removed": ["a"]}}, {}, {"feature": "schema"}),
+        "unknown_ids": ({"entity": "user"},),
+    }
+    named = {
+        check: [
+            next(at for at, rule in enumerate(RULES) if rule(Verdict(check, "events", window, Outcome.BAD, "x", **of)))
+            for of in details.get(check, ({},))
+        ]
+        for check in DEFAULTS if check != "signal"
+    }  # fmt: skip
+    for check, causes in UPSTREAM.items():
+        for cause in causes:
+            assert check == "signal" or max(named[cause]) < min(named[check]), f"{cause} explains {check}"
+            assert WALK.index(cause) < WALK.index(check)
 
 
 @given(some.lists(some.lists(some.tuples(some.sampled_from(list(DEFAULTS)), some.booleans()), max_size=6), max_size=25))
