@@ -33,8 +33,10 @@ class Firing:
         since: When the first of them began.
         channels: Who is told, by names of channels.
         hushed: Why nobody is told (a silence, a maintenance window); empty otherwise.
-        linger: How long it stays explained after what explained it has ended.
+        linger: How long it stays explained after what explained it has ended, and how long before it rings what it
+            explains may have rung: the length of a short window and more.
         reach: How long before it a cause may have begun; one that fires for weeks explains nothing new.
+        share: Share of events that are bad, from 0 to 1; None for what does not count events.
         cannot_run: Whether its check could not run at last; bad data is no reason for that.
     """
 
@@ -44,6 +46,7 @@ class Firing:
     hushed: str = ""
     linger: timedelta = EXPLAINED_FOR
     reach: timedelta = timedelta(days=1)
+    share: float | None = None
     cannot_run: bool = False
 
     @property
@@ -154,12 +157,21 @@ def explanation(
     if found.sign.alert == NO_DATA:
         causes = (*causes, *FEED)
     for other in others:
-        may_hush = other.sign.severity is Severity.PAGE or found.sign.severity is Severity.TICKET
         # A feed without rows has nothing to judge, for as long as that lasts.
-        is_near = found.since - other.since <= found.reach or found.sign.alert == NO_DATA
-        if other.sign.check in causes and other.sign.alert in CAUSES and may_hush and is_near:
-            return other, f"{_what(found)}, which {other.sign.check} explains"
+        is_near = -other.linger <= found.since - other.since <= found.reach or found.sign.alert == NO_DATA
+        if other.sign.check in causes and other.sign.alert in CAUSES and _may_hush(other, found) and is_near:
+            page = "page of " if found.sign.severity is Severity.PAGE else ""
+            return other, f"{page}{_what(found)}, which {other.sign.check} explains"
     return None
+
+
+def _may_hush(cause: Firing, found: Firing) -> bool:
+    """Return whether an alarm is no less bad than one that it may explain."""
+    if found.sign.severity is Severity.TICKET:
+        return True
+    # The same rows look fewer in a longer window.
+    is_lesser = cause.share is not None and found.share is not None and 2 * cause.share < found.share
+    return cause.sign.severity is Severity.PAGE and not is_lesser
 
 
 def _is_louder(sign: Sign, other: Sign) -> bool:
@@ -208,6 +220,7 @@ def _explained(
         until = min(earlier.until, context.now + alarms[key].linger) if key in alarms else earlier.until
         if until > context.now:
             found[key] = replace(earlier, until=until)
+    before = dict(found)
     # What nobody was told of explains nothing to anybody; what was told and is silenced since still does.
     known = [alarm for key, alarm in alarms.items() if key in told or not alarm.hushed]
     for key, alarm in alarms.items():
@@ -216,7 +229,14 @@ def _explained(
         is_needless = key in found and not found[key].text
         if why is not None and not (is_needless and why[1]):
             found[key] = Explained(why[0].key, context.now + alarm.linger, why[1])
-    return {key: replace(why, by=_root(why.by, found, told)) for key, why in found.items()}
+    explained = {key: replace(why, by=_root(why.by, found, told)) for key, why in found.items()}
+    # No page is hushed anew by what is over, and only kept quiet for a while itself.
+    heard = {alarm.key for alarm in known if alarm.key in told or alarm.key not in explained}
+    pages = {key for key, alarm in alarms.items() if alarm.sign.severity is Severity.PAGE}
+    lost = {key for key in pages & explained.keys() if explained[key].by not in heard and found[key] != before.get(key)}
+    return {key: why for key, why in explained.items() if key not in lost} | {
+        key: before[key] for key in lost if key in before
+    }
 
 
 def _root(key: str, explained: Mapping[str, Explained], told: Collection[str]) -> str:

@@ -12,10 +12,10 @@ from pydantic import TypeAdapter
 from alerts import alarms as alarm
 from alerts import evaluate, incidents
 from alerts.alarms import Alarm
-from alerts.evaluate import CHECK_OVERDUE, Sign
+from alerts.evaluate import CHECK_OVERDUE, NO_DATA, Sign
 from alerts.incidents import Board, Context, Firing, Incident
 from alerts.message import Alert, Problem, Severity
-from alerts.slo import Slo
+from alerts.slo import Kind, Slo
 from alerts.track import Track
 from alerts.upstream import UPSTREAM
 from checks.check import Check, Outcome
@@ -205,7 +205,8 @@ class Alerting:
             hushed = next((f"silenced: {silence.reason}" for silence in quiet if silence.covers(name, now)), hushed)
             sign, channels = tiers[0].sign, self.channels(name, severity)
             cannot_run = (sign.dataset, sign.check) in failed
-            fires = Firing(sign, tiers[0].since or now, channels, hushed, cannot_run=cannot_run)
+            share = sign.value if slo is not None and slo.kind is Kind.EVENTS and sign.alert != NO_DATA else None
+            fires = Firing(sign, tiers[0].since or now, channels, hushed, cannot_run=cannot_run, share=share)
             burn = {one.name: one for one in slo.tiers} if slo is not None else {}
             if fires.sign.tier in burn:
                 # Its windows hold what was bad upstream, as far back as they reach, until all short ones are clean.

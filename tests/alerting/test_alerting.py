@@ -57,7 +57,7 @@ def test_an_alarm_upstream_explains_another(open_shop: OpenShop) -> None:
         told += shop.alerting.evaluate(shop.clock.now())
     pages = [alert for alert in told if alert.severity is Severity.PAGE]
     assert {problem.check for alert in pages for problem in alert.problems} == {"freshness"}
-    assert any("events-unknown_ids-user, which freshness explains" in alert.consequences for alert in pages)
+    assert any("page of events-unknown_ids-user, which freshness explains" in alert.consequences for alert in pages)
 
 
 def test_a_restart_neither_forgets_nor_repeats(open_shop: OpenShop) -> None:

@@ -108,6 +108,43 @@ def test_a_ticket_does_not_hush_a_page() -> None:
     assert sorted(alert.severity for alert in messages) == [PAGE, TICKET]
 
 
+def test_a_page_is_not_hushed_by_what_touches_far_fewer_events() -> None:
+    few, many = replace(firing("contract", PAGE), share=0.02), replace(firing("unknown_ids", PAGE), share=0.9)
+    run = Run()
+    (told,) = run.after(0, few, many)
+    assert (len(told.problems), told.consequences) == (2, ())
+    assert len(Run().after(0, few, replace(many, share=0.03))[0].problems) == 1
+
+
+def test_a_page_is_not_hushed_by_what_nobody_is_told_of() -> None:
+    """The feed is fresh again, and what it explained stays quiet for a while; what begins then is of its own."""
+    run, copies = Run(), firing("ingestion", PAGE, linger=60 * MINUTE)
+    run.after(0, firing("freshness", PAGE), copies)
+    run.after(5, copies)
+    late = replace(firing("signal", PAGE), since=START + 20 * MINUTE)
+    (told,) = run.after(20, copies, late)
+    assert [problem.check for problem in told.problems] == ["signal"]
+
+
+def test_an_alarm_that_began_long_before_another_is_not_its_consequence() -> None:
+    """It was silenced until then, and nobody was told of it."""
+    run, old = Run(), firing("duplicates", PAGE)
+    run.after(0, replace(old, hushed="silenced: known"))
+    new = replace(firing("contract", PAGE), since=START + 120 * MINUTE)
+    (told,) = run.after(120, old, new)
+    assert [problem.check for problem in told.problems] == ["duplicates", "contract"]
+    # Ten minutes are what windows and cadence explain.
+    (soon,) = Run().after(0, old, replace(new, since=START + 10 * MINUTE))
+    assert [problem.check for problem in soon.problems] == ["contract"]
+
+
+def test_a_page_that_is_kept_quiet_is_not_lost_among_the_tickets_that_are() -> None:
+    run, ticket = Run(), firing("unknown_ids")
+    run.after(0, firing("contract", PAGE), ticket)
+    (update,) = run.after(5, firing("contract", PAGE), ticket, firing("unknown_ids", PAGE))
+    assert update.change == "kept quiet: page of events-unknown_ids, which contract explains"
+
+
 def test_a_page_makes_the_ticket_about_the_same_objective_needless() -> None:
     run = Run()
     (message,) = run.after(0, firing("freshness", PAGE), firing("freshness", TICKET))
@@ -140,7 +177,7 @@ def test_what_was_told_and_is_silenced_since_still_explains() -> None:
     run.after(0, firing("contract", PAGE))
     (update,) = run.after(5, firing("contract", PAGE, hushed="silenced: on it"), firing("unknown_ids", PAGE))
     assert [problem.check for problem in update.problems] == ["contract"]
-    assert update.consequences == ("events-unknown_ids, which contract explains",)
+    assert update.consequences == ("page of events-unknown_ids, which contract explains",)
 
 
 def test_a_louder_alarm_says_when_nothing_is_known_any_more() -> None:
@@ -176,7 +213,7 @@ def test_what_is_explained_by_what_is_explained_is_listed_with_what_people_are_t
     assert [problem.check for problem in told.problems] == ["contract"]
     assert told.consequences == (
         "RecwatchSloNoData of events-ingestion, as its check cannot judge any more",
-        "events-ingestion, which contract explains",
+        "page of events-ingestion, which contract explains",
     )
 
 
