@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, func, select
 
-from alerts.evaluate import BURN
+from alerts.evaluate import BURN, CHECK_OVERDUE, NO_DATA
 from alerts.message import Problem
 from checks.chance import most_by_chance
 from checks.check import Outcome, Verdict
@@ -35,6 +35,8 @@ CALM_WINDOWS = 5
 SHORTLY_WINDOWS = 3
 # How many times as often as usual the rows of a segment are bad, at least, to name it.
 LEAST_LIFT = 1.2
+# Alerts that tell nothing of the data.
+BLIND = (NO_DATA, CHECK_OVERDUE)
 # Of the timeline, in a message.
 MOST_TOLD = 4
 # What a new model may change by itself.
@@ -66,23 +68,27 @@ class Triage:
     happenings: tuple[Happening, ...]
 
 
-def triage(store: Store, span: Window, about: Collection[tuple[str, str]] = ()) -> Triage:
+def triage(store: Store, span: Window, alarms: Collection[tuple[str, str, str]] = ()) -> Triage:
     """Return what is known of a span of time, from the state alone.
 
     Args:
         store: The state.
         span: What is looked at.
-        about: Datasets and checks that have raised an alarm: what was not bad with them at last is left out.
+        alarms: Alert, dataset and check of what has raised an alarm: what was not bad with them at last is left out.
 
     Cost:
         One read of the bad verdicts of the span, and a few short ones.
     """
     ran, bad = _verdicts(store, span)
+    # That a check cannot run or judge says nothing of the data, and neither has its cause there.
+    is_blind = bool(alarms) and all(alert in BLIND for alert, _dataset, _check in alarms)
+    about = {(dataset, check) for alert, dataset, check in alarms if is_blind or alert not in BLIND}
     bad = _of_one_time(store, bad, about) if about else bad
     found = list(in_order(_deviations(bad)))
     done = tuple(happenings.between(store, span))
-    own = _own(found, about)
-    cause = _rolled_out(likely([one for one in found if _began_with(one, own)], next(iter(own), None)), done)
+    own = _own(found, about, is_blind)
+    early = own if is_blind else [one for one in found if _began_with(one, own)]
+    cause = _rolled_out(likely(early, next(iter(own), None)), done)
     piece = _evidence(store, cause, span) if cause is not None else None
     return Triage(
         store.pipeline, span, tuple(found),
@@ -92,12 +98,13 @@ def triage(store: Store, span: Window, about: Collection[tuple[str, str]] = ()) 
     )  # fmt: skip
 
 
-def _own(found: Sequence[Deviation], about: Collection[tuple[str, str]]) -> list[Deviation]:
+def _own(found: Sequence[Deviation], about: Collection[tuple[str, str]], is_blind: bool) -> list[Deviation]:
     """Return what has raised the alarms, by when it began; empty if nothing did."""
     own = [one for one in found if (one.verdict.dataset, one.verdict.check) in about]
+    failed = [one for one in own if one.verdict.outcome is Outcome.ERROR]
+    judged = [one for one in own if one.verdict.outcome is Outcome.BAD]
     # What is bad has no cause in runs that failed before it was.
-    own = [one for one in own if one.verdict.outcome is Outcome.BAD] or own
-    return sorted(own, key=lambda one: one.began)
+    return sorted(failed if is_blind else judged or failed, key=lambda one: one.began)
 
 
 def _began_with(one: Deviation, own: Sequence[Deviation]) -> bool:
@@ -226,13 +233,13 @@ def _deviations(bad: Sequence[Verdict]) -> Iterator[Deviation]:
 
 def _evidence(store: Store, cause: Cause, span: Window) -> Evidence | None:
     verdict = cause.deviation.verdict
-    found = evidence.latest(store, verdict)
+    found = evidence.latest(store, verdict) if verdict.outcome is Outcome.BAD else None
     return found if found is not None and found.at >= span.start else None
 
 
 def _segment(cause: Cause | None, piece: Evidence | None, bad: Sequence[Verdict]) -> str:
     """Return the segment that explains most: by the evidence, else the source that is worst off."""
-    if cause is None:
+    if cause is None or cause.deviation.verdict.outcome is Outcome.ERROR:
         return ""
     segments = piece.body.get("segments", ()) if piece is not None else ()
     top = next((one for one in segments if one["lift"] >= LEAST_LIFT and _is_beyond_chance(one)), None)
@@ -291,8 +298,8 @@ def brief(store: Store, problems: Sequence[Problem], now: datetime) -> tuple[str
         now: The moment.
     """
     since = min(problem.since for problem in problems)
-    about = {(problem.dataset, problem.check) for problem in problems}
-    found = triage(store, Window(since - REACH, max(now, since) + timedelta(microseconds=1)), about)
+    alarms = [(problem.alert, problem.dataset, problem.check) for problem in problems]
+    found = triage(store, Window(since - REACH, max(now, since) + timedelta(microseconds=1)), alarms)
     if found.cause is None:
         return ()
     lines = [f"Most likely {found.cause.kind}: {found.cause.says}"]

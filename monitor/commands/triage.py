@@ -41,7 +41,8 @@ def command(path: Path, since: datetime | None, until: datetime | None, out: Pat
         click.echo(f"\n{out}: the skeleton of a postmortem")
 
 
-def _open(store: Store) -> set[tuple[str, str]]:
-    """Return the datasets and checks of open incidents."""
+def _open(store: Store) -> set[tuple[str, str, str]]:
+    """Return alert, dataset and check of what fires in open incidents."""
     members = [member for incident in saved(store).board.incidents for member in incident.members.values()]
-    return {(member.found.sign.dataset, member.found.sign.check) for member in members if member.until is None}
+    signs = [member.found.sign for member in members if member.until is None]
+    return {(sign.alert, sign.dataset, sign.check) for sign in signs}

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from alerts.evaluate import BURN, CHECK_OVERDUE, NO_DATA
 from alerts.message import Problem, Severity, State
 from checks.check import Outcome, Verdict
 from checks.measure import Tally
@@ -63,9 +64,9 @@ def bad(
         store.commit(Judged(check, "events", window, [verdict], window.end, 0.1, Tally("events", window)))
 
 
-def told(store: Store, check: str, minute: int) -> str:
+def told(store: Store, check: str, minute: int, alert: str = BURN) -> str:
     now = NOON + minute * MINUTE
-    problem = Problem(f"events-{check}", "RecwatchSloBudgetBurn", Severity.PAGE, State.FIRING, "", now, check, "events")
+    problem = Problem(f"events-{check}", alert, Severity.PAGE, State.FIRING, "", now, check, "events")
     return "\n".join(brief(store, [problem], now))
 
 
@@ -193,6 +194,18 @@ def test_what_cannot_run_says_nothing_of_the_data(store: Store) -> None:
             failed = Verdict(check, "events", window, Outcome.ERROR, "", reason="engine main: connection refused")
             store.commit(Judged(check, "events", window, [failed], window.end, 0.1))
     assert told(store, "ingestion", 6).startswith("Most likely check that cannot run: engine main: connection refused")
+
+
+@pytest.mark.parametrize("alert", [CHECK_OVERDUE, NO_DATA])
+def test_a_check_that_cannot_run_has_no_cause_in_the_data(alert: str, store: Store) -> None:
+    bad(store, "freshness", range(1, 20))
+    bad(store, "unknown_ids", range(1, 6))
+    assert told(store, "unknown_ids", 20, alert) == "", "nothing is known of it"
+    for minute in range(6, 20):
+        window = Window(NOON + (minute - 1) * MINUTE, NOON + minute * MINUTE)
+        failed = Verdict("unknown_ids", "events", window, Outcome.ERROR, "", reason="timed out after 30 s")
+        store.commit(Judged("unknown_ids", "events", window, [failed], window.end, 0.1))
+    assert told(store, "unknown_ids", 20, alert).startswith("Most likely check that cannot run: timed out after 30 s")
 
 
 def test_an_age_that_was_over_is_not_the_cause_of_what_begins_after(store: Store) -> None:
