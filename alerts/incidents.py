@@ -259,10 +259,16 @@ def _ended(
             # An end is told with the figures of shortly before it, not with those of the first minute.
             members[key] = replace(member, found=replace(alarms[key], since=member.found.since))
         else:
-            problem = context.describe(member.found, State.RESOLVED, member.found.since, context.now)
-            members[key] = Member(member.found, problem, context.now)
+            members[key] = Member(member.found, _told(member, member.found, context, context.now), context.now)
             changes.setdefault(incident.key, []).append(f"{_what(member.found)} is resolved")
     return replace(incident, members=members)
+
+
+def _told(member: Member, found: Firing, context: Context, until: datetime | None = None) -> Problem:
+    """Return a member's problem as it is now, or was; of when it began nothing is forgotten."""
+    state = State.FIRING if until is None else State.RESOLVED
+    problem = context.describe(found, state, member.found.since, until)
+    return replace(problem, began=member.problem.began or problem.began)
 
 
 def _joined(incidents: list[Incident], found: Firing, context: Context) -> Incident:
@@ -288,7 +294,7 @@ def _alert(incident: Incident, alarms: Mapping[str, Firing], context: Context, c
     problems = []
     for key, member in incident.members.items():
         if member.until is None:
-            problems.append(context.describe(alarms[key], State.FIRING, member.found.since, None))
+            problems.append(_told(member, alarms[key], context))
         else:
             problems.append(member.problem)
     problems.sort(key=lambda problem: (problem.state is State.RESOLVED, problem.since))

@@ -57,6 +57,7 @@ class Problem:
         budget_spent_ratio: Share of the period's budget that the incident has spent so far.
         contributors: Sources, features or causes that contribute most, each with its figure; at most 3.
         runbook_url: Address of the runbook; empty if no address is configured.
+        began: When what it tells of began, which an alarm may take hours to tell; None if that is not known.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Problem:
     budget_spent_ratio: float | None = None
     contributors: tuple[str, ...] = ()
     runbook_url: str = ""
+    began: datetime | None = None
 
     @property
     def title(self) -> str:
@@ -139,6 +141,11 @@ class Alert:
         return f"{self.pipeline}: {what}{of}{more}"
 
     @property
+    def began(self) -> datetime:
+        """When the trouble began, as far as that is known, at the latest when its first alarm fired."""
+        return min((problem.began or problem.since for problem in self.problems), default=self.started)
+
+    @property
     def duration(self) -> timedelta:
         """How long the incident has lasted, or lasted."""
         return (self.ended or self.at) - self.started
@@ -195,6 +202,8 @@ def _load_problem(told: dict[str, Any]) -> Problem:
             "state": State(found["state"]),
             "since": _moment(found["since"]),
             "until": _moment(found["until"]),
+            # Messages of before there was any have none.
+            "began": _moment(found.get("began")),
             "contributors": tuple(found["contributors"]),
         }
     )

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from alerts.message import Alert, Link, Problem, Severity, State
-from alerts.wording import MOST_PROBLEMS, TEST_MARK, clock, duration, percent, printable, text
+from alerts.wording import A_MOMENT, MOST_PROBLEMS, TEST_MARK, clock, duration, percent, printable, since, text
 
 LONGEST_HEADER, LONGEST_FIGURE, LONGEST_SENTENCE, LONGEST_LINE, LONGEST_REPLY = 150, 80, 400, 190, 2_000
 LONGEST_TEXT = 3_500
@@ -107,7 +107,7 @@ def _header(alert: Alert) -> Block:
     bad = ""
     if first is not None and first.value and first.limit and not is_over:
         bad = printable(_one_line(f", {first.value} (limit {first.limit})"))
-    end = f", {f'after {duration(alert.duration)}' if is_over else f'since {clock(alert.started)}'}"
+    end = f", {f'after {duration(alert.duration)}' if is_over else since(alert.began, alert.started)}"
     if _units(bad) <= LONGEST_FIGURE // 2:
         end = f"{bad}{end}"
     title = _plain(alert.title, LONGEST_HEADER - _units(f"{mark}: {end}"))
@@ -130,7 +130,9 @@ def _what(alert: Alert, problem: Problem, cause: str) -> str:
 
 
 def _fields(alert: Alert, problem: Problem | None) -> list[str]:
-    found = [f"*Since*\n{when(alert.started)}"]
+    found = [f"*Since*\n{when(alert.began)}"]
+    if alert.started - alert.began >= A_MOMENT:
+        found.append(f"*Alarm*\n{when(alert.started)}")
     if alert.ended is not None:
         found.append(f"*Until*\n{when(alert.ended)}")
     if problem is not None and problem.value:

@@ -96,6 +96,27 @@ class Track:
         before = self._bad[index - 1] if index else self._start.bad
         return (self._bad[index] - before) / (self._events(index + 1) - self._events(index))
 
+    def bad_since(self, alarm: datetime) -> datetime | None:
+        """Return when the first of those bad runs finished in whose midst an alarm fired.
+
+        A few good runs between bad ones are no end of them.
+
+        Args:
+            alarm: When it fired.
+
+        Returns:
+            At the latest the alarm's own time; None if no run before the first bad one is kept.
+        """
+        first, calm = 0, 0
+        for index in range(bisect_right(self._ats, alarm.timestamp()) - 1, -1, -1):
+            outcome = _CODES[self._outcomes[index]]
+            if outcome is Outcome.BAD:
+                first, calm = index, 0
+            calm += outcome is Outcome.GOOD
+            if calm > _CALM_RUNS:
+                break
+        return datetime.fromtimestamp(self._ats[first], alarm.tzinfo) if first else None
+
     def _last_slice(self, now: datetime) -> int:
         """Return the index of the last good or bad run that held for any time; -1 if there is none."""
         index = len(self._ats)
@@ -143,5 +164,6 @@ class Track:
 
 _CODES = (Outcome.GOOD, Outcome.BAD, Outcome.UNKNOWN)
 _CRUMB = 1e-6
+_CALM_RUNS = 5
 # Forgetting moves all that is kept, so it is done for many at once.
 _LEAST_FORGOTTEN = 500

@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 from alerts.message import Alert, Problem, Severity, State
 
 MOST_PROBLEMS = 8
+# What began less before its alarm began with it.
+A_MOMENT = timedelta(minutes=1)
 TEST_MARK = "TEST, nothing is wrong"
 
 
@@ -26,7 +28,7 @@ def headline(alert: Alert) -> str:
         return f"{mark(alert)} {alert.title}, after {duration(alert.duration)}{_spent(alert)}"
     first = next(iter(alert.problems), None)
     bad = f": {first.sentence}" if first is not None else ""
-    return f"{mark(alert)} {alert.title}{bad}; since {clock(alert.started)}"
+    return f"{mark(alert)} {alert.title}{bad}; {since(alert.began, alert.started)}"
 
 
 def text(alert: Alert) -> str:
@@ -60,7 +62,8 @@ def lines(alert: Alert) -> Iterator[str]:
 
 def problem_lines(problem: Problem, sentence: str) -> Iterator[str]:
     """Yield a problem: what is wrong, the figures behind it, what contributes most."""
-    state = f"resolved at {clock(problem.until)}" if problem.until is not None else f"since {clock(problem.since)}"
+    is_over = problem.until is not None
+    state = f"resolved at {clock(problem.until)}" if is_over else since(problem.began, problem.since)
     yield f"  {problem.title} ({state}){f': {sentence}' if sentence else ''}"
     said = facts(problem)
     if said:
@@ -105,6 +108,18 @@ def percent(ratio: float) -> str:
 def clock(at: datetime | None) -> str:
     """Return a time of day in UTC, with the date, since people read it from anywhere."""
     return "an unknown time" if at is None else f"{at.astimezone(UTC):%H:%M UTC, %d %b}"
+
+
+def since(began: datetime | None, alarm: datetime) -> str:
+    """Return since when something has been bad, and when its alarm fired if that was later.
+
+    Examples:
+        >>> since(datetime(2026, 3, 3, 12, 0, tzinfo=UTC), datetime(2026, 3, 3, 12, 31, tzinfo=UTC))
+        'bad since 12:00 UTC, 03 Mar, alarm at 12:31 UTC, 03 Mar'
+    """
+    if began is None or alarm - began < A_MOMENT:
+        return f"since {clock(alarm)}"
+    return f"bad since {clock(began)}, alarm at {clock(alarm)}"
 
 
 def duration(length: timedelta) -> str:

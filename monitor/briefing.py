@@ -78,8 +78,15 @@ class Briefing:
             budget_left_ratio=spent.budget_left_ratio(slo, figures.now) if spent and slo else None,
             budget_spent_ratio=self._spent_since(slo, found, since) if slo is not None and burn else None,
             contributors=tuple(self._contributors(verdict)) if verdict is not None else (),
-            runbook_url=self._runbook(sign.alert, slo),
+            runbook_url=self._runbook(sign.alert, slo), began=self._began(found, since),
         )  # fmt: skip
+
+    def _began(self, found: Firing, since: datetime) -> datetime | None:
+        """Return when the trouble began: with the first bad run, or, of an age, as long ago as it says."""
+        sign, track = found.sign, self._figures.tracks.get(found.sign.name)
+        if sign.alert not in (BURN, INGESTION_DOWN):
+            return min(since, self._figures.now - timedelta(seconds=sign.value))
+        return track.bad_since(since) if track is not None else None
 
     def _verdict(self, found: Firing, slo: Slo | None) -> Verdict | None:
         """Return the last verdict behind an alarm, the worst of several."""

@@ -223,7 +223,7 @@ def _incident(messages: list[Sent]) -> IncidentStatus:
     last = messages[0].alert
     return IncidentStatus(
         last.key, last.title.removeprefix(f"{last.pipeline}: "), last.severity.value, last.state is Told.FIRING,
-        last.started, last.ended, last.problems[0].sentence if last.problems else "", last.triage, last.consequences,
+        last.began, last.ended, last.problems[0].sentence if last.problems else "", last.triage, last.consequences,
         tuple(Message(sent.alert.at, sent.alert.change, tuple(_delivered(sent))) for sent in messages),
     )  # fmt: skip
 

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from alerts.console import Console
 from alerts.message import Alert, Severity, State
 from alerts.notifier import DeliveryError, Memory
+from alerts.wording import headline
 from checks.check import Sample
 from checks.window import micros
 from monitor import chores, objectives, outbox, schema, silences
@@ -58,6 +59,30 @@ def test_an_alarm_upstream_explains_another(open_shop: OpenShop) -> None:
     pages = [alert for alert in told if alert.severity is Severity.PAGE]
     assert {problem.check for alert in pages for problem in alert.problems} == {"freshness"}
     assert any("page of events-unknown_ids-user, which freshness explains" in alert.consequences for alert in pages)
+
+
+def test_a_message_says_when_the_trouble_began_long_before_its_alarm(open_shop: OpenShop) -> None:
+    shop = open_shop(slos={"unknown_ids": {"objective": 0.99, "tiers": "workbook"}})
+    shop.commit("unknown_ids", "+", shop.clock.now() - timedelta(days=7))
+
+    def play(runs: int, good: int) -> list[Alert]:
+        told = []
+        for _run in range(runs):
+            shop.clock.move(MINUTE)
+            shop.commit("unknown_ids", "-" if good < 100 else "+", good=good)
+            told += shop.alerting.evaluate(shop.clock.now())
+        return [alert for alert in told if alert.severity is Severity.PAGE]
+
+    play(240, 100)
+    began = shop.clock.now() + MINUTE
+    told = play(60, 80)
+    assert told[0].started - began > 30 * MINUTE
+    assert told[0].began == told[0].problems[0].began == began
+    assert f"; bad since {began:%H:%M} UTC, 03 Mar, alarm at {told[0].started:%H:%M} UTC" in headline(told[0])
+    play(3, 100)
+    told += play(30, 80) + play(120, 100)
+    assert [alert.state for alert in told] == [State.FIRING, State.RESOLVED]
+    assert {alert.began for alert in told} == {began}
 
 
 def test_a_restart_neither_forgets_nor_repeats(open_shop: OpenShop) -> None:

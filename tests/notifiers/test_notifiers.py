@@ -9,7 +9,7 @@ import io
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -25,7 +25,9 @@ from alerts.message import Alert, Change, Link, State, dump_alert, load_alert
 from alerts.notifier import DeliveryError, Notifier
 from alerts.pagerduty import PagerDuty, dedup_key
 from alerts.slack import Slack
+from alerts.slack_blocks import blocks
 from alerts.webhook import Webhook
+from alerts.wording import text
 
 MakeAlert = Callable[..., Alert]
 Make = Callable[[str], Bench]
@@ -489,6 +491,15 @@ def test_the_console_says_it_all(alert: MakeAlert) -> None:
     )
     Console("here", stream).deliver(resolved(alert()), {})
     assert "RESOLVED shop: freshness of events, after 23 min; it spent 12 % of the budget" in stream.getvalue()
+
+
+def test_what_began_before_its_alarm_says_both(alert: MakeAlert) -> None:
+    found = alert(problem={"began": alert().started - timedelta(minutes=31)})
+    assert load_alert(dump_alert(found)) == found
+    assert "; bad since 11:29 UTC, 03 Mar, alarm at 12:00 UTC, 03 Mar\n" in text(found)
+    told = json.dumps(blocks(found))
+    assert "bad since 11:29 UTC, 03 Mar, alarm at 12:00 UTC, 03 Mar" in told
+    assert "*Alarm*" in told
 
 
 def test_a_webhook_that_answers_nonsense_is_bounded(serve: Any, vendors: Any, alert: MakeAlert) -> None:
