@@ -15,6 +15,8 @@ FRESHNESS_EMERGENCY = "RecwatchFreshnessEmergency"
 INGESTION_DOWN = "RecwatchIngestionDown"
 NO_DATA = "RecwatchSloNoData"
 CHECK_OVERDUE = "RecwatchCheckOverdue"
+# What tells nothing of the data.
+BLIND = (NO_DATA, CHECK_OVERDUE)
 # More than this share of events that fail to land is no matter of budgets any more.
 DOWN_RATIO = 0.5
 DOWN_OVER, DOWN_WITHIN = timedelta(minutes=5), timedelta(hours=2)

@@ -138,7 +138,7 @@ def _fields(alert: Alert, problem: Problem | None) -> list[str]:
     if problem is not None and problem.value:
         held = [(" against a limit of ", problem.limit), ("; usually ", problem.baseline)]
         against = "".join(f"{words}{_line(figure, LONGEST_FIGURE)}" for words, figure in held if figure)
-        name = "Value" if alert.state is State.FIRING else "Last value"
+        name = "Value" if alert.state is State.FIRING else "Worst value"
         found.append(f"*{name}*\n{_line(problem.value, LONGEST_FIGURE)}{against}")
     if problem is not None and problem.burn_rate is not None and alert.state is State.FIRING:
         found.append(f"*Burn rate*\n{problem.burn_rate:.3g}x what the budget allows")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -217,7 +218,16 @@ class Alerting:
     def _context(self, now: datetime) -> Context:
         slos = self.pipeline.slos
         spent, proofs = objectives.spent(self._store, slos, now), evidence.recent(self._store, now - evidence.FRESH)
-        figures = Figures(slos, self._store.latest(), spent, self._tracks, now, self._checks(), proofs)
+        figures = Figures(
+            slos,
+            self._store.latest(),
+            spent,
+            self._tracks,
+            now,
+            self._checks(),
+            proofs,
+            partial(objectives.bad_since, self._store),
+        )
         briefing = Briefing(figures, self.pipeline.config.notify, self._store.pipeline)
 
         def triage(problems: Sequence[Problem]) -> tuple[str, ...]:

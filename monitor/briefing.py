@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from urllib.parse import quote
 
 from alerts.burn import Tier
-from alerts.evaluate import BURN, CHECK_OVERDUE, FRESHNESS_EMERGENCY, INGESTION_DOWN, NO_DATA
+from alerts.evaluate import BLIND, BURN, CHECK_OVERDUE, FRESHNESS_EMERGENCY, INGESTION_DOWN, NO_DATA
 from alerts.incidents import Firing
 from alerts.message import Link, Problem, State
 from alerts.slo import Kind, Slo
 from alerts.track import Track
+from alerts.wording import clock
 from checks.check import Outcome, Verdict, percent
 from monitor.config_alerting import NotifyConfig
-from monitor.objectives import Spent
+from monitor.objectives import Spell, Spent
 from monitor.wording import duration_words, told_apart, unit_text, value_text
 
 MOST_CONTRIBUTORS = 3
@@ -42,6 +43,7 @@ class Figures:
         now: The moment.
         watched: Datasets and checks that run.
         evidence: Id of the newest evidence by dataset, check and subject.
+        bad_since: Returns what was bad of an objective since a time; None if nothing was.
     """
 
     slos: Mapping[str, Slo]
@@ -51,6 +53,7 @@ class Figures:
     now: datetime
     watched: Collection[tuple[str, str]]
     evidence: Mapping[tuple[str, str, str], str] = field(default_factory=dict)
+    bad_since: Callable[[Slo, datetime], Spell | None] = lambda _slo, _since: None
 
 
 class Briefing:
@@ -63,12 +66,17 @@ class Briefing:
         """Return the problem that a message tells of."""
         sign, figures = found.sign, self._figures
         slo = figures.slos.get(sign.name)
-        verdict = self._verdict(found, slo)
-        value, limit, baseline = _held_against(verdict) if verdict is not None else ("", "", "")
+        last, began = self._last(found, slo), self._began(found, since)
+        # The figures of an end are those of what was worst, not of the good run that ended it.
+        is_over = state is State.RESOLVED
+        spell = self._spell(sign.alert, slo, began or since) if is_over else None
+        bad = spell.worst if spell is not None else None if is_over else last
+        value, limit, baseline = _held_against(bad) if bad is not None else ("", "", "")
+        verdict = bad or last
         burn = slo is not None and sign.alert == BURN
         spent = figures.spent.get(sign.name)
         return Problem(
-            sign.name, sign.alert, sign.severity, state, self._sentence(found, slo, verdict, state), since,
+            sign.name, sign.alert, sign.severity, state, self._sentence(found, slo, last, spell, state), since,
             check=sign.check, dataset=sign.dataset,
             subject=" ".join(verdict.subject.values()) if verdict is not None else "",
             tier=sign.tier, until=until, value=value, limit=limit, baseline=baseline,
@@ -78,7 +86,7 @@ class Briefing:
             budget_left_ratio=spent.budget_left_ratio(slo, figures.now) if spent and slo else None,
             budget_spent_ratio=self._spent_since(slo, found, since) if slo is not None and burn else None,
             contributors=tuple(self._contributors(verdict)) if verdict is not None else (),
-            runbook_url=self._runbook(sign.alert, slo), began=self._began(found, since),
+            runbook_url=self._runbook(sign.alert, slo), began=began,
         )  # fmt: skip
 
     def _began(self, found: Firing, since: datetime) -> datetime | None:
@@ -88,14 +96,20 @@ class Briefing:
             return min(since, self._figures.now - timedelta(seconds=sign.value))
         return track.bad_since(since) if track is not None else None
 
-    def _verdict(self, found: Firing, slo: Slo | None) -> Verdict | None:
+    def _spell(self, alert: str, slo: Slo | None, since: datetime) -> Spell | None:
+        """Return what was bad for as long as an alarm tells of it; None if it is about something else."""
+        return self._figures.bad_since(slo, since) if slo is not None and alert not in BLIND else None
+
+    def _last(self, found: Firing, slo: Slo | None) -> Verdict | None:
         """Return the last verdict behind an alarm, the worst of several."""
         ours = [v for v in self._figures.verdicts if (v.dataset, v.check) == (found.sign.dataset, found.sign.check)]
         covered = [v for v in ours if slo.covers(v)] if slo is not None else [v for v in ours if v.is_whole]
         order = (Outcome.BAD, Outcome.ERROR, Outcome.GOOD, Outcome.UNKNOWN)
         return min(covered or ours, key=lambda verdict: order.index(verdict.outcome), default=None)
 
-    def _sentence(self, found: Firing, slo: Slo | None, verdict: Verdict | None, state: State) -> str:
+    def _sentence(
+        self, found: Firing, slo: Slo | None, verdict: Verdict | None, spell: Spell | None, state: State
+    ) -> str:
         sign, lately = found.sign, _lately(verdict)
         if (sign.dataset, sign.check) not in self._figures.watched or (sign.alert in OF_AN_OBJECTIVE and slo is None):
             return f"{sign.name} is not watched any more"
@@ -106,6 +120,9 @@ class Briefing:
             newest = "the newest event seen" if verdict is None or verdict.outcome in NOT_JUDGED else "the newest event"
             said = f"{newest} {'was' if is_over else 'is'} {age} old, more than {limit} is an emergency"
             return said + _then(lately if is_over or newest.endswith("seen") else "")
+        if spell is not None:
+            lasted = duration_words(spell.span.duration.total_seconds())
+            return f"bad for {lasted}, until {clock(spell.span.end)}; at worst {spell.worst.reason}{_then(lately)}"
         if sign.alert == INGESTION_DOWN:
             return f"{percent(sign.value)} of events did not land lately{_then(lately)}"
         if sign.alert != BURN or slo is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,9 +13,9 @@ from sqlalchemy import Connection, and_, select
 
 from alerts.slo import Kind, Slo
 from checks.check import Outcome, Verdict
-from checks.window import micros, moment
+from checks.window import Window, micros, moment
 from monitor import queries, schema
-from monitor.records import SloPoint, when
+from monitor.records import SloPoint, load_verdict, when
 
 if TYPE_CHECKING:
     from monitor.store import Store
@@ -45,6 +46,48 @@ def points(slos: Iterable[Slo], verdicts: Sequence[Verdict], at: datetime) -> It
             seconds = slo.interval.total_seconds()
             weights = (seconds * (outcome is Outcome.GOOD), seconds * (outcome is Outcome.BAD))
         yield SloPoint(slo.name, at, end, outcome, *weights, is_live, counted)
+
+
+@dataclass(frozen=True)
+class Spell:
+    """What was bad for a while.
+
+    Args:
+        worst: The verdict that was furthest from its limit.
+        span: From the start of the first bad window to the end of the last one.
+    """
+
+    worst: Verdict
+    span: Window
+
+
+def bad_since(store: Store, slo: Slo, since: datetime) -> Spell | None:
+    """Return what live runs found bad of an objective since a time, in which they finished; None without any."""
+    table = schema.verdicts
+    ours = and_(
+        table.c.pipeline == store.pipeline, table.c.dataset == slo.dataset, table.c.check_id == slo.check,
+        table.c.end_us >= micros(since - slo.live_for), table.c.finished_us >= micros(since),
+        table.c.outcome == Outcome.BAD.value,
+    )  # fmt: skip
+    times = sa.func.abs(table.c.value / sa.func.nullif(table.c.bound, 0))
+    strain = sa.case((times < 1, 1 / sa.func.nullif(times, 0)), else_=times)
+    spans = select(table.c.subject, sa.func.min(table.c.start_us), sa.func.max(table.c.end_us)).where(ours)
+    with store.reading() as connection:
+        found = {
+            subject: Window(moment(start), moment(end))
+            for subject, start, end in connection.execute(spans.group_by(table.c.subject))
+        }
+        kept = [of for of, span in found.items() if slo.covers(_bad(slo, span, of))]
+        worst = select(table).where(ours, table.c.subject.in_(kept)).order_by(strain.desc().nulls_first()).limit(1)
+        row = connection.execute(worst).first()
+    if row is None:
+        return None
+    span = Window(min(found[of].start for of in kept), max(found[of].end for of in kept))
+    return Spell(load_verdict(row), span)
+
+
+def _bad(slo: Slo, span: Window, subject: str) -> Verdict:
+    return Verdict(slo.check, slo.dataset, span, Outcome.BAD, "", **json.loads(subject))
 
 
 def record(connection: Connection, pipeline: str, found: Sequence[SloPoint]) -> list[SloPoint]:

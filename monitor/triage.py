@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Select, and_, func, select
 
-from alerts.evaluate import BURN, CHECK_OVERDUE, NO_DATA
+from alerts.evaluate import BLIND, BURN
 from alerts.message import Problem
 from checks.chance import most_by_chance
 from checks.check import Outcome, Verdict
@@ -35,8 +35,6 @@ CALM_WINDOWS = 5
 SHORTLY_WINDOWS = 3
 # How many times as often as usual the rows of a segment are bad, at least, to name it.
 LEAST_LIFT = 1.2
-# Alerts that tell nothing of the data.
-BLIND = (NO_DATA, CHECK_OVERDUE)
 # Of the timeline, in a message.
 MOST_TOLD = 4
 # What a new model may change by itself.

@@ -47,6 +47,27 @@ def test_an_outage_is_told_and_its_end(open_shop: OpenShop) -> None:
     assert last.problems[0].budget_left_ratio < first.problems[0].budget_left_ratio + 1e-9
 
 
+def test_an_end_tells_what_was_worst_and_for_how_long(open_shop: OpenShop) -> None:
+    shop = open_shop()
+    shop.play("+" * 30 + "-" * 12)
+    shop.clock.move(MINUTE)
+    shop.commit("freshness", "-", value=1_500, reason="newest event is 25 min old")
+    assert shop.play("-" * 3) == []
+    for _minute in range(40):
+        shop.clock.move(MINUTE)
+        shop.commit("freshness", "+", value=60, reason="newest event is 1 min old")
+        if told := shop.alerting.evaluate(shop.clock.now()):
+            break
+    (end,) = told[0].problems
+    assert (end.value, end.limit) == ("25 min", "5 min")
+    assert end.sentence == (
+        "bad for 16 min, until 12:46 UTC, 03 Mar; at worst newest event is 25 min old; the last run was good"
+    )
+    assert shop.play("+" * 30 + "!" * 20)
+    (end,) = (problem for alert in shop.play("+" * 20) for problem in alert.problems)
+    assert (end.value, end.limit) == ("", ""), "a run that was good says nothing of those that failed"
+
+
 def test_an_alarm_upstream_explains_another(open_shop: OpenShop) -> None:
     shop = open_shop()
     shop.commit("unknown_ids", "+", shop.clock.now() - timedelta(days=7))
