@@ -259,8 +259,10 @@ def _ended(
             # An end is told with the figures of shortly before it, not with those of the first minute.
             members[key] = replace(member, found=replace(alarms[key], since=member.found.since))
         else:
-            members[key] = Member(member.found, _told(member, member.found, context, context.now), context.now)
-            changes.setdefault(incident.key, []).append(f"{_what(member.found)} is resolved")
+            problem = _told(member, member.found, context, context.now)
+            members[key] = Member(member.found, problem, context.now)
+            how = "resolved" if problem.is_watched else "not watched any more"
+            changes.setdefault(incident.key, []).append(f"{_what(member.found)} is {how}")
     return replace(incident, members=members)
 
 

@@ -58,6 +58,7 @@ class Problem:
         contributors: Sources, features or causes that contribute most, each with its figure; at most 3.
         runbook_url: Address of the runbook; empty if no address is configured.
         began: When what it tells of began, which an alarm may take hours to tell; None if that is not known.
+        is_watched: Whether anybody still looks; what is disabled while its alarm fires ends without being over.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Problem:
     contributors: tuple[str, ...] = ()
     runbook_url: str = ""
     began: datetime | None = None
+    is_watched: bool = True
 
     @property
     def title(self) -> str:
@@ -139,6 +141,11 @@ class Alert:
         of = f" ({first.subject})" if first.subject else ""
         more = f", and {len(named) - 1} more" if len(named) > 1 else ""
         return f"{self.pipeline}: {what}{of}{more}"
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether anybody still looks at any of its problems."""
+        return not self.problems or any(problem.is_watched for problem in self.problems)
 
     @property
     def began(self) -> datetime:

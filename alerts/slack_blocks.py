@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from alerts.message import Alert, Link, Problem, Severity, State
-from alerts.wording import A_MOMENT, MOST_PROBLEMS, TEST_MARK, clock, duration, percent, printable, since, text
+from alerts.wording import A_MOMENT, MOST_PROBLEMS, TEST_MARK, clock, duration, ended, percent, printable, since, text
 
 LONGEST_HEADER, LONGEST_FIGURE, LONGEST_SENTENCE, LONGEST_LINE, LONGEST_REPLY = 150, 80, 400, 190, 2_000
 LONGEST_TEXT = 3_500
@@ -70,7 +70,9 @@ def reply(alert: Alert) -> str:
     said = _line(alert.change or alert.title, LONGEST_REPLY)
     if alert.is_test:
         said = f"{TEST_MARK}: {said}"
-    return f"{said}. Resolved {_after(alert)}." if alert.state is State.RESOLVED else said
+    if alert.state is State.FIRING:
+        return said
+    return f"{said}. {'Resolved' if alert.is_watched else 'Ended'} {_after(alert)}."
 
 
 def escaped(said: str, most: int) -> str:
@@ -99,7 +101,7 @@ def _header(alert: Alert) -> Block:
     if alert.is_test:
         mark = TEST_MARK
     elif is_over:
-        mark = "\N{LARGE GREEN CIRCLE} Resolved"
+        mark = "\N{LARGE GREEN CIRCLE} Resolved" if alert.is_watched else "\N{MEDIUM WHITE CIRCLE} Not watched any more"
     elif alert.severity is Severity.PAGE:
         mark = "\N{LARGE RED CIRCLE} Page"
     else:
@@ -116,7 +118,8 @@ def _header(alert: Alert) -> Block:
 
 
 def _what(alert: Alert, problem: Problem, cause: str) -> str:
-    parts = [f"Over {_after(alert)}. It was:"] if alert.state is State.RESOLVED else []
+    how = f"Over {_after(alert)}. It was:" if alert.is_watched else f"Ended {_after(alert)}:"
+    parts = [how] if alert.state is State.RESOLVED else []
     sentence = _line(problem.sentence or problem.name, LONGEST_SENTENCE).rstrip(".")
     parts.append(f"*{sentence[:1].upper()}{sentence[1:]}.*")
     most = [_line(entry, LONGEST_LINE) for entry in problem.contributors[:MOST_CONTRIBUTORS]]
@@ -155,7 +158,7 @@ def _left(ratio: float) -> str:
 
 def _other(problem: Problem) -> str:
     if problem.state is State.RESOLVED:
-        return f"{_CHECKED} {_line(problem.title, LONGEST_LINE - 50)}: resolved at {clock(problem.until)}"
+        return f"{_CHECKED} {_line(problem.title, LONGEST_LINE - 50)}: {ended(problem)}"
     return f"{_BULLET} {_line(f'{problem.title}: {problem.sentence}', LONGEST_LINE)}"
 
 

@@ -14,11 +14,11 @@ TEST_MARK = "TEST, nothing is wrong"
 
 
 def mark(alert: Alert) -> str:
-    """Return the state of an incident in capitals: PAGE, TICKET or RESOLVED; TEST where a person asked for it."""
+    """Return the state of an incident in capitals: PAGE, TICKET, RESOLVED or NOT WATCHED; TEST if a person asked."""
     if alert.is_test:
         return TEST_MARK
     if alert.state is State.RESOLVED:
-        return "RESOLVED"
+        return "RESOLVED" if alert.is_watched else "NOT WATCHED"
     return "PAGE" if alert.severity is Severity.PAGE else "TICKET"
 
 
@@ -62,14 +62,18 @@ def lines(alert: Alert) -> Iterator[str]:
 
 def problem_lines(problem: Problem, sentence: str) -> Iterator[str]:
     """Yield a problem: what is wrong, the figures behind it, what contributes most."""
-    is_over = problem.until is not None
-    state = f"resolved at {clock(problem.until)}" if is_over else since(problem.began, problem.since)
+    state = ended(problem) if problem.until is not None else since(problem.began, problem.since)
     yield f"  {problem.title} ({state}){f': {sentence}' if sentence else ''}"
     said = facts(problem)
     if said:
         yield f"    {', '.join(f'{name} {value}' for name, value in said)}"
     if problem.contributors:
         yield f"    most of it: {'; '.join(problem.contributors)}"
+
+
+def ended(problem: Problem) -> str:
+    """Return when a problem was resolved, or ended because nobody looks any more."""
+    return f"{'resolved' if problem.is_watched else 'not watched any more'} at {clock(problem.until)}"
 
 
 def facts(problem: Problem) -> list[tuple[str, str]]:

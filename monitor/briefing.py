@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from urllib.parse import quote
 
 from alerts.burn import Tier
-from alerts.evaluate import BLIND, BURN, CHECK_OVERDUE, FRESHNESS_EMERGENCY, INGESTION_DOWN, NO_DATA
+from alerts.evaluate import BLIND, BURN, CHECK_OVERDUE, FRESHNESS_EMERGENCY, INGESTION_DOWN, NO_DATA, Sign
 from alerts.incidents import Firing
 from alerts.message import Link, Problem, State
 from alerts.slo import Kind, Slo
@@ -87,7 +87,12 @@ class Briefing:
             budget_spent_ratio=self._spent_since(slo, found, since) if slo is not None and burn else None,
             contributors=tuple(self._contributors(verdict)) if verdict is not None else (),
             runbook_url=self._runbook(sign.alert, slo), began=began,
+            is_watched=self._is_watched(sign, slo),
         )  # fmt: skip
+
+    def _is_watched(self, sign: Sign, slo: Slo | None) -> bool:
+        is_there = slo is not None or sign.alert not in OF_AN_OBJECTIVE
+        return is_there and (sign.dataset, sign.check) in self._figures.watched
 
     def _began(self, found: Firing, since: datetime) -> datetime | None:
         """Return when the trouble began: with the first bad run, or, of an age, as long ago as it says."""
@@ -111,7 +116,7 @@ class Briefing:
         self, found: Firing, slo: Slo | None, verdict: Verdict | None, spell: Spell | None, state: State
     ) -> str:
         sign, lately = found.sign, _lately(verdict)
-        if (sign.dataset, sign.check) not in self._figures.watched or (sign.alert in OF_AN_OBJECTIVE and slo is None):
+        if not self._is_watched(sign, slo):
             return f"{sign.name} is not watched any more"
         if sign.alert == FRESHNESS_EMERGENCY:
             age, limit = duration_words(sign.value), duration_words(sign.threshold)

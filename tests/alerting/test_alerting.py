@@ -16,7 +16,8 @@ import sqlalchemy as sa
 from alerts.console import Console
 from alerts.message import Alert, Severity, State
 from alerts.notifier import DeliveryError, Memory
-from alerts.wording import headline
+from alerts.slack_blocks import blocks, reply
+from alerts.wording import headline, text
 from checks.check import Sample
 from checks.window import micros
 from monitor import chores, objectives, outbox, schema, silences
@@ -148,6 +149,19 @@ def test_an_end_for_want_of_a_check_does_not_claim_that_all_is_good(open_shop: O
     shop.clock.move(6 * MINUTE)
     (end,) = shop.alerting.evaluate(shop.clock.now())
     assert (end.state, end.problems[0].sentence) == (State.RESOLVED, "events-freshness is not watched any more")
+    assert end.change == "events-freshness is not watched any more"
+    assert "RESOLVED" not in text(end)
+    assert "Resolved" not in str(blocks(end)) + reply(end)
+
+
+def test_an_objective_that_is_disabled_is_not_watched_any_more(open_shop: OpenShop) -> None:
+    shop = open_shop()
+    assert len(shop.play("+" * 30 + "-" * 15)) == 1
+    shop.extra["slos"] = {"freshness": {"enabled": False}}
+    shop.reload()
+    (end,) = shop.play("-" * 15)
+    assert headline(end).startswith("NOT WATCHED shop: freshness of events, after ")
+    assert end.change == "events-freshness is not watched any more"
 
 
 def test_an_overdue_check_stays_so_through_reloads_and_restarts(open_shop: OpenShop) -> None:
