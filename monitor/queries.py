@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import and_, select
 
+from checks.window import micros
 from monitor import schema
 
 
@@ -92,6 +94,17 @@ PAST_HOUR = select(schema.windows.c.end_us, schema.windows.c.figures).where(
     schema.windows.c.end_us - schema.windows.c.start_us == sa.bindparam("length"),
     schema.windows.c.accepted,
 )
+PAST_DAYS, PAST_WEEKS, HOUR_US = 14, 8, 3_600_000_000
+
+
+def comparable_hours(end: datetime) -> Iterator[tuple[int, int]]:
+    """Yield start and end of the hours whose windows compare with one that ends then: of the day, and of the week."""
+    hour = end.replace(minute=0, second=0, microsecond=0)
+    for days in sorted({*range(1, PAST_DAYS + 1), *range(7, 7 * PAST_WEEKS + 1, 7)}):
+        start = micros(hour - timedelta(days=days))
+        yield start, start + HOUR_US
+
+
 _OLD = (schema.windows.c.increments, schema.windows.c.version, schema.windows.c.accepted)
 OLD_WINDOW = select(*_OLD).where(has_key(schema.windows, *_WINDOW))
 WRITE_WINDOW = upsert(schema.windows)

@@ -7,7 +7,7 @@ instant, either all of a window is there or nothing; judged again, it replaces i
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -36,8 +36,7 @@ from monitor.records import (
 )
 
 # What a check looks at for what is normal: its newest windows, and those of the same hour of days and weeks before.
-PAST_WINDOWS, PAST_DAYS, PAST_WEEKS = 1_000, 14, 8
-HOUR_US = 3_600_000_000
+PAST_WINDOWS = 1_000
 # So long a new series stays at 0, unless more is counted: Prometheus sees no first increase of what is born above it.
 EXPOSED_FOR = timedelta(minutes=2)
 
@@ -65,6 +64,10 @@ class Store(Database):
     def _is(self, table: Table, dataset: str, check: str) -> Any:
         of = table.c
         return and_(of.pipeline == self.pipeline, of.dataset == dataset, of.check_id == check)
+
+    def _inside(self, dataset: str, check: str, span: Window) -> Any:
+        ours, of = self._is(schema.windows, dataset, check), schema.windows.c
+        return and_(ours, of.start_us >= micros(span.start), of.end_us <= micros(span.end))
 
     def _key(self, dataset: str, check: str) -> dict[str, str]:
         return {"pipeline": self.pipeline, "dataset": dataset, "check_id": check}
@@ -222,39 +225,33 @@ class Store(Database):
 
     def window_ends(self, dataset: str, check: str, span: Window) -> set[datetime]:
         """Return the ends of the windows of a check that are kept and lie in a span."""
-        table = schema.windows
-        inside = and_(table.c.start_us >= micros(span.start), table.c.end_us <= micros(span.end))
         with self.reading() as connection:
-            rows = connection.execute(select(table.c.end_us).where(self._is(table, dataset, check), inside)).all()
+            rows = connection.execute(select(schema.windows.c.end_us).where(self._inside(dataset, check, span))).all()
         return {moment(row.end_us) for row in rows}
 
     def figures(self, dataset: str, check: str, span: Window, name: str) -> dict[Window, float]:
         """Return one figure of each window that is kept and lies in a span."""
-        table = schema.windows
-        inside = and_(table.c.start_us >= micros(span.start), table.c.end_us <= micros(span.end))
-        columns = (table.c.start_us, table.c.end_us, table.c.figures)
+        columns = (schema.windows.c[name] for name in ("start_us", "end_us", "figures"))
         with self.reading() as connection:
-            rows = connection.execute(select(*columns).where(self._is(table, dataset, check), inside)).all()
+            rows = connection.execute(select(*columns).where(self._inside(dataset, check, span))).all()
         found = {Window(moment(row.start_us), moment(row.end_us)): json.loads(row.figures).get(name) for row in rows}
         return {window: value for window, value in found.items() if value is not None}
 
     def accepted_windows(self, dataset: str, check: str) -> int:
         """Return how many past windows may make up a band."""
-        table = schema.windows
-        statement = select(sa.func.count()).where(self._is(table, dataset, check), table.c.accepted)
+        statement = select(sa.func.count()).where(self._is(schema.windows, dataset, check), schema.windows.c.accepted)
         with self.reading() as connection:
             return int(connection.execute(statement).scalar_one())
 
     def counters(self) -> list[Sample]:
         """Return every counter with its labels."""
-        table = schema.counters
-        with self.reading() as connection:
-            rows = connection.execute(select(table).where(table.c.pipeline == self.pipeline)).all()
-        return [Sample(row.metric, json.loads(row.labels), row.value) for row in rows]
+        return self._samples(schema.counters)
 
     def gauges(self) -> list[Sample]:
         """Return every gauge that a check has set."""
-        table = schema.gauges
+        return self._samples(schema.gauges)
+
+    def _samples(self, table: Table) -> list[Sample]:
         with self.reading() as connection:
             rows = connection.execute(select(table).where(table.c.pipeline == self.pipeline)).all()
         return [Sample(row.metric, json.loads(row.labels), row.value) for row in rows]
@@ -297,8 +294,8 @@ class Store(Database):
                 if len(past) == PAST_WINDOWS:
                     newest, key = past[-1].end_us, queries.key(self._key(dataset, check))
                     # Each hour is found by the key; one condition for all of them would read all that is between.
-                    for start in _comparable_hours(window.end):
-                        hour = {"start": start, "end": min(start + HOUR_US, newest), "length": length_us}
+                    for start, end in queries.comparable_hours(window.end):
+                        hour = {"start": start, "end": min(end, newest), "length": length_us}
                         past += connection.execute(queries.PAST_HOUR, {**key, **hour})
                 past.sort(key=lambda row: row.end_us)
             if with_previous:
@@ -348,10 +345,9 @@ class Store(Database):
 
     def pin_baseline(self, dataset: str, check: str, pinned: bool) -> bool:
         """Pin or unpin a reference; return whether there is one."""
-        table = schema.baselines
+        pin = schema.baselines.update().where(self._is(schema.baselines, dataset, check)).values(pinned=pinned)
         with self.writing() as connection:
-            here = self._is(table, dataset, check)
-            return connection.execute(table.update().where(here).values(pinned=pinned)).rowcount > 0
+            return connection.execute(pin).rowcount > 0
 
     def drop_baseline(self, dataset: str, check: str) -> bool:
         """Forget a reference and the accepted history of a check; return whether there was any."""
@@ -388,13 +384,12 @@ class Store(Database):
 
     def prune(self, before: datetime) -> int:
         """Forget windows and verdicts that ended before a moment; return how many rows that were."""
+
+        def old(table: Table) -> Any:
+            return table.delete().where(table.c.pipeline == self.pipeline, table.c.end_us < micros(before))
+
         with self.writing() as connection:
-            return sum(
-                connection.execute(
-                    table.delete().where(table.c.pipeline == self.pipeline, table.c.end_us < micros(before))
-                ).rowcount
-                for table in (schema.windows, schema.verdicts)
-            )
+            return sum(connection.execute(old(table)).rowcount for table in (schema.windows, schema.verdicts))
 
 
 def _dropped(dataset: str, check: str) -> str:
@@ -404,10 +399,3 @@ def _dropped(dataset: str, check: str) -> str:
 
 def _by_series(samples: Iterable[Sample]) -> dict[str, int]:
     return {series_name(sample): int(sample.value) for sample in samples}
-
-
-def _comparable_hours(end: datetime) -> Iterator[int]:
-    """Yield the starts of the hours whose windows compare with one that ends then: of the day, and of the week."""
-    hour = end.replace(minute=0, second=0, microsecond=0)
-    for days in sorted({*range(1, PAST_DAYS + 1), *range(7, 7 * PAST_WEEKS + 1, 7)}):
-        yield micros(hour - timedelta(days=days))
