@@ -27,7 +27,13 @@ MOST_LISTED = 30
 # How far a run may be late before its last verdict is no longer trusted.
 LATE_RUNS = 2
 LATE_ANYWAY = timedelta(seconds=60)
-_PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@\s]+@")
+# Passwords of URLs, user names that stand alone (often a token), options with a secret, and addresses of webhooks.
+_SECRETS = re.compile(
+    r"(://[^:/@\s]*:)[^@\s]+(?=@)|(://)[^:/@\s]+(?=:?@)"
+    r"|([?&][\w.-]*(?:(?:pass|pwd|secret|token|key)[\w.-]*|sig(?:nature)?)=)[^&\s\"')]+"
+    r"|(://hooks\.slack\.com/|/services/(?=T\w+/B\w+/)|://[^\s\"']*/webhooks?/)[^\s\"')]+",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -347,10 +353,10 @@ _SENTENCES = {
 
 
 def without_secrets(text: str) -> str:
-    """Return a text with the passwords of any URLs in it masked.
+    """Return a text with what is secret of any URLs in it masked.
 
     Examples:
         >>> without_secrets("cannot reach postgresql://me:hunter2@db/shop")
         'cannot reach postgresql://me:***@db/shop'
     """
-    return _PASSWORD.sub(r"\1***@", text)
+    return _SECRETS.sub(lambda found: f"{next(filter(None, found.groups()))}***", text)

@@ -264,6 +264,13 @@ def test_each_state_has_an_icon_that_is_part_of_the_page() -> None:
         ("a://u:p@h and b://v:q@i/x", "a://u:***@h and b://v:***@i/x"),
         ("a://u:p/w@h", "a://u:***@h"),
         ("see http://host:8080/a, mail a@b", "see http://host:8080/a, mail a@b"),
+        ("https://token@h/a and https://token:@h", "https://***@h/a and https://***:@h"),
+        ("'https://hooks.slack.com/services/T0/B0/x' failed", "'https://hooks.slack.com/***' failed"),
+        ("Max retries exceeded with url: /services/T0/B0/x (", "Max retries exceeded with url: /services/*** ("),
+        ("https://chat.test/api/webhooks/12/x: 404", "https://chat.test/api/webhooks/*** 404"),
+        ("db://h/s?sslpassword=p&sslmode=require", "db://h/s?sslpassword=***&sslmode=require"),
+        ("https://h/x?a=1&X-Amz-Signature=s", "https://h/x?a=1&X-Amz-Signature=***"),
+        ("https://h/x?design=s&span=week", "https://h/x?design=s&span=week"),
     ],
 )
 def test_passwords_are_masked(text: str, safe: str) -> None:
