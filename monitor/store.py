@@ -209,8 +209,7 @@ class Store(Database):
     def latest_figures(self) -> list[Figure]:
         """Return the same without their words."""
         with self.reading() as connection:
-            rows = connection.execute(queries.LATEST_FIGURES, {"pipeline": self.pipeline}).all()
-        return [Figure(*row) for row in rows]
+            return [Figure(*row) for row in connection.execute(queries.LATEST_FIGURES, {"pipeline": self.pipeline})]
 
     def histories(self, verdicts: Sequence[Verdict], at_most: int) -> list[tuple[Point, ...]]:
         """Return, for the subject of each verdict, its last verdicts without their words, oldest first."""
@@ -354,8 +353,8 @@ class Store(Database):
         with self.writing() as connection:
             saved, past = schema.baselines, schema.windows
             dropped = connection.execute(saved.delete().where(self._is(saved, dataset, check))).rowcount
-            newest = select(sa.func.max(past.c.end_us)).where(self._is(past, dataset, check))
-            self.note_within(connection, _dropped(dataset, check), connection.execute(newest).scalar())
+            newest = connection.execute(select(sa.func.max(past.c.end_us)).where(self._is(past, dataset, check)))
+            self.note_within(connection, _dropped(dataset, check), newest.scalar())
             here = and_(self._is(past, dataset, check), past.c.accepted)
             return dropped + connection.execute(past.update().where(here).values(accepted=False)).rowcount > 0
 
