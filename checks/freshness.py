@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Annotated, Any
 
-from sqlalchemy import BigInteger, Boolean, ColumnElement, Text, and_, case, column, func, literal, or_, select, true
+from sqlalchemy import BigInteger, Boolean, ColumnElement, Text, case, column, func, literal, or_, select
 
 from checks.baseline import Baseline
 from checks.check import Check, Outcome, Sample, Verdict
@@ -15,7 +15,7 @@ from checks.dataset import Role, TimeUnit
 from checks.measure import Aggregate, Counts, Listing, Measure, Merge, Tally
 from checks.rows import ALL_SOURCES, Rows
 from checks.settings import CheckSettings, Duration, Setting, hours, minutes, seconds
-from checks.window import micros, moment
+from checks.window import Window, micros, moment
 
 TIMELESS = "timeless"
 # What is dated later than this after now is no clock that runs ahead, but no time, or one of another unit.
@@ -77,23 +77,27 @@ class Freshness(Check[FreshnessSettings]):
     def measures(self, rows: Rows, baseline: Baseline) -> Sequence[Measure | Listing]:
         """Return the newest times and the number of rows dated ahead, per source."""
         latest = micros(rows.window.end + self.settings.skew_tolerance)
-        times, marks = _dated(rows, latest)
-        derived = {**{f"{name}_us": at for name, at in times.items()}, **marks}
+        times = _dated(rows)
+        derived: dict[str, ColumnElement[Any]] = {f"{name}_us": case((at <= latest, at)) for name, at in times.items()}
+        marks = {"is_ahead": or_(*(at > latest for at in times.values()))}
+        future = Aggregate.rows(column("is_ahead", Boolean).is_(True))
         aggregates = {name: Aggregate(func.max(column(f"{name}_us", BigInteger)), Merge.MAX) for name in times}
-        aggregates["rows"] = Aggregate.rows(column("is_there", Boolean).is_(True))
-        aggregates["future"] = Aggregate.rows(column("is_ahead", Boolean).is_(True))
-        measure = Measure(_with_rows_ahead(rows), aggregates, derived)
+        seen = Measure(
+            _visible(rows), {**aggregates, "rows": Aggregate(func.count()), "future": future}, derived | marks
+        )
+        # What is ingested ahead is counted by itself: mostly there is none, and the window's rows share one scan.
+        after = replace(rows, window=Window(rows.window.end, rows.window.end + _FARTHEST))
+        ahead = [Measure(after, {"future_ingested": future}, marks)] if Role.INGESTED_AT in rows.dataset.roles else []
         search = self._search(rows, latest, baseline.previous)
         has_been_seen = baseline.previous is not None and _newest(self._found(baseline.previous)) is not None
-        return (measure, search) if has_been_seen else (measure, search, self._timeless(rows))
+        return (seen, *ahead, search, *(() if has_been_seen else (self._timeless(rows),)))
 
     def _search(self, rows: Rows, latest: int, previous: Tally | None) -> Listing:
         """Return the search through everything older, for a feed that is silent since long.
 
         Nothing older than the newest row that an earlier tick has found can be newer than it.
         """
-        times, _marks = _dated(rows, latest)
-        columns: list[Any] = [func.max(at).label(name) for name, at in times.items()]
+        columns: list[Any] = [func.max(case((at <= latest, at))).label(name) for name, at in _dated(rows).items()]
         known = None if previous is None else self._found(previous).get(_TIMES[rows.clock_role])
         # A time of before 1970 is as good as none, and may be none that a date can hold.
         since = moment(int(known)) if known and known > 0 else None
@@ -203,29 +207,25 @@ class Freshness(Check[FreshnessSettings]):
         return tuple(samples)
 
 
-def _with_rows_ahead(rows: Rows) -> Rows:
-    """Return the rows with those after the window's end, which are looked at to be counted as future."""
+def _visible(rows: Rows) -> Rows:
+    """Return the rows that could be seen at the window's end.
+
+    By ingestion time these are the rows ingested before it. Without that role nothing tells
+    when a row became visible, so rows dated ahead are looked at too, and counted as future.
+    """
+    if Role.INGESTED_AT in rows.dataset.roles:
+        return rows
     return replace(rows, window=replace(rows.window, end=rows.window.end + _FARTHEST))
 
 
-def _dated(rows: Rows, latest: int) -> tuple[dict[str, ColumnElement[Any]], dict[str, ColumnElement[Any]]]:
-    """Return the times of a row that count, and the marks of one that is there and of one that is dated ahead.
-
-    A row that is ingested after the window's end is not there yet. Without that role nothing tells when a row became
-    visible.
-    """
-    times = {name: rows.micros(role) for role, name in _TIMES.items() if role in rows.dataset.roles}
-    ingested = times.get("newest_ingest")
-    is_there = true() if ingested is None else ingested < micros(rows.window.end)
-    counted: dict[str, ColumnElement[Any]] = {
-        name: case((and_(is_there, at <= latest), at)) for name, at in times.items()
-    }
-    return counted, {"is_there": is_there, "is_ahead": or_(*(at > latest for at in times.values()))}
+def _dated(rows: Rows) -> dict[str, ColumnElement[int]]:
+    """Return the times that a row has."""
+    return {name: rows.micros(role) for role, name in _TIMES.items() if role in rows.dataset.roles}
 
 
 def _future(counts: Counts) -> int:
-    """Return how many rows are dated ahead."""
-    return int(counts.get("future") or 0)
+    """Return how many rows are dated ahead, by either time."""
+    return sum(int(counts.get(name) or 0) for name in ("future", "future_ingested"))
 
 
 def _newest(counts: Counts) -> float | None:

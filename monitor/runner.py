@@ -324,7 +324,8 @@ class Runner:
 
 def _span(rows: Rows, tasks: Iterable[Task]) -> Window:
     """Return the time that rows are read for; a window that is open towards the future ends with its tasks."""
-    return Window(rows.window.start, max(task.window.end for task in tasks))
+    start, end = rows.window.start, max(task.window.end for task in tasks)
+    return Window(start, end) if start < end else rows.window
 
 
 def _measured(check: Check[Any], rows: Rows, baseline: Baseline) -> Sequence[Measure | Listing]:
