@@ -188,6 +188,7 @@ class IncidentStatus:
         title: What is wrong, in a line.
         severity: Page or ticket.
         is_open: Whether it goes on.
+        is_watched: Whether anybody still looks; what was disabled ended without being over.
         started: When it began.
         ended: When it ended; None while it goes on.
         sentence: What is wrong, with figures.
@@ -200,6 +201,7 @@ class IncidentStatus:
     title: str
     severity: str
     is_open: bool
+    is_watched: bool
     started: datetime
     ended: datetime | None
     sentence: str
@@ -223,7 +225,8 @@ def _incident(messages: list[Sent]) -> IncidentStatus:
     last = messages[0].alert
     return IncidentStatus(
         last.key, last.title.removeprefix(f"{last.pipeline}: "), last.severity.value, last.state is Told.FIRING,
-        last.began, last.ended, last.problems[0].sentence if last.problems else "", last.triage, last.consequences,
+        last.is_watched, last.began, last.ended, last.problems[0].sentence if last.problems else "", last.triage,
+        last.consequences,
         tuple(Message(sent.alert.at, sent.alert.change, tuple(_delivered(sent))) for sent in messages),
     )  # fmt: skip
 

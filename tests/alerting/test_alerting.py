@@ -161,6 +161,8 @@ def test_an_objective_that_is_disabled_is_not_watched_any_more(open_shop: OpenSh
     shop.reload()
     (end,) = shop.play("-" * 15)
     assert headline(end).startswith("NOT WATCHED shop: freshness of events, after ")
+    (listed,) = incidents_lately(shop.store, shop.clock.now())
+    assert (listed.is_open, listed.is_watched) == (False, False)
     assert end.change == "events-freshness is not watched any more"
 
 
