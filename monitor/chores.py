@@ -72,8 +72,7 @@ def prune(daemon: Daemon) -> None:
     store, live, now = daemon.store, daemon.live, daemon.clock.now()
     keep = live.config.limits.keep
     try:
-        # For as long as their day, which is summed anew from them.
-        store.prune(rollups.floor(now - keep, rollups.DAY))
+        store.prune(rollups.kept_from(now, keep))
         state_size.compact(store, now - live.config.limits.reopen)
         periods = [slo.period for slo in live.pipeline.slos.values()]
         longest = max((tier.long for slo in live.pipeline.slos.values() for tier in slo.tiers), default=keep)

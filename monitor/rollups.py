@@ -158,12 +158,20 @@ def _replace(
         connection.execute(_WRITE, rows)
 
 
+def kept_from(now: datetime, keep: timedelta) -> datetime:
+    """Return from when on verdicts and hours are kept: a day is summed anew from those of all of it.
+
+    Where less than a day is kept, no day is whole, and hours go by themselves.
+    """
+    return floor(now - keep, DAY if keep >= DAY else HOUR)
+
+
 def prune(store: Store, now: datetime, keep: timedelta) -> None:
-    """Forget hours that no page shows, and days from before ``keep``; hours of one day go together."""
+    """Forget hours that no page shows, and days from before ``keep``."""
     table = schema.rollups
     with store.writing() as connection:
-        for length, before in ((HOUR, now - min(keep, KEEP_HOURS)), (DAY, now - keep)):
-            here = and_(table.c.seconds == length.total_seconds(), table.c.start_us < _floor(micros(before), DAY))
+        for length, before in ((HOUR, kept_from(now, min(keep, KEEP_HOURS))), (DAY, floor(now - keep, DAY))):
+            here = and_(table.c.seconds == length.total_seconds(), table.c.start_us < micros(before))
             connection.execute(table.delete().where(table.c.pipeline == store.pipeline, here))
 
 
