@@ -270,9 +270,12 @@ def _is_beyond_chance(segment: Mapping[str, Any]) -> bool:
 def told(found: Triage) -> str:
     """Return a triage as text for a terminal or a thread."""
     lines = [f"{found.pipeline}, {_span(found.span)}", ""]
-    if found.cause is None:
+    if not found.deviations:
         return "\n".join([*lines, _nothing(found)])
-    lines += [f"Most likely: {found.cause.kind}", f"  {found.cause.says}"]
+    if found.cause is None:
+        lines += [_nothing(found)]
+    else:
+        lines += [f"Most likely: {found.cause.kind}", f"  {found.cause.says}"]
     lines += [f"  segment   {found.segment}"] if found.segment else []
     lines += [f"  evidence  /evidence/{found.evidence}"] if found.evidence else []
     lines += [f"  runbook   recwatch runbook {BURN}", "", "What deviated, first to last (first window ending)"]
@@ -284,6 +287,8 @@ def told(found: Triage) -> str:
 
 def _nothing(found: Triage) -> str:
     """Return what is said where there is no cause: that all was well is known only of what was judged."""
+    if found.deviations:
+        return "What has deviated explains nothing of what alarms."
     return "Nothing has deviated." if found.walked else "Nothing is known: no check has judged this time yet."
 
 
@@ -336,7 +341,8 @@ def _span(span: Window) -> str:
 
 def postmortem(found: Triage, now: datetime) -> str:
     """Return the skeleton of a postmortem in Markdown, with what is known filled in."""
-    kind = found.cause.kind if found.cause is not None else "nothing deviated" if found.walked else "nothing known"
+    calm = "nothing deviated" if found.walked and not found.deviations else "nothing known"
+    kind = found.cause.kind if found.cause is not None else calm
     says = found.cause.says if found.cause is not None else _nothing(found)
     lines = "\n".join(f"- {line}" for line in timeline(found)) or "- nothing"
     return f"""\

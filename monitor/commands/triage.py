@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from alerts.evaluate import BURN
 from checks.window import Window
 from monitor.alerting import saved
 from monitor.commands import config_option, on_call
@@ -25,8 +26,8 @@ from monitor.triage import postmortem, told, triage
 def command(path: Path, since: datetime | None, until: datetime | None, out: Path | None) -> None:
     """Say what deviated first, what the most likely cause is, and which segment it comes from.
 
-    It reads the state alone, so it works while the data cannot be reached. While an incident is open, and no time is
-    given, it is about that one.
+    It reads the state alone, so it works while the data cannot be reached. Where no time is given it is about the
+    incident that is open, or else about what was bad last, and not about what was over hours before.
     """
     now = datetime.now(UTC)
     end = until or now
@@ -34,7 +35,11 @@ def command(path: Path, since: datetime | None, until: datetime | None, out: Pat
     if start >= end:
         raise click.UsageError("--since must lie before --to")
     with on_call(path) as (store, _config):
-        found = triage(store, Window(start, end), set() if since or until else _open(store))
+        span, alarms = Window(start, end), set() if since or until else _open(store)
+        found = triage(store, span, alarms)
+        if found.deviations and not (since or until or alarms):
+            newest = max(found.deviations, key=lambda deviation: deviation.last.end).verdict
+            found = triage(store, span, {(BURN, newest.dataset, newest.check)})
     click.echo(told(found))
     if out is not None:
         out.write_text(postmortem(found, now), encoding="utf-8")

@@ -9,6 +9,7 @@ from typing import Any
 
 from click.testing import CliRunner
 
+from alerts.evaluate import NO_DATA
 from checks.check import Outcome, Verdict
 from checks.measure import Tally
 from checks.window import Window
@@ -16,6 +17,8 @@ from monitor.causes import Deviation, likely
 from monitor.commands import event, triage
 from monitor.records import Judged
 from monitor.store import Store
+from monitor.triage import postmortem, told
+from monitor.triage import triage as found_in
 
 NOON = datetime(2026, 3, 3, 12, tzinfo=UTC)
 CONFIG = "state: sqlite:///FOLDER/state.db\ndatasets: {events: {files: x.csv, roles: {event_time: at}}}\n"
@@ -64,6 +67,42 @@ def test_that_nothing_deviated_is_said_only_of_what_was_judged(tmp_path: Path) -
     with closing(Store(f"sqlite:///{tmp_path}/state.db", "default")) as store:
         store.commit(Judged("freshness", "events", window, [verdict], window.end, 0.1, Tally("events", window)))
     assert CliRunner().invoke(triage.command, span).output.splitlines()[2] == "Nothing has deviated."
+
+
+def committed(store: Store, check: str, end: datetime, outcome: Outcome, **fields: Any) -> None:
+    window = Window(end - timedelta(minutes=1), end)
+    verdict = Verdict(check, "events", window, outcome, fields.pop("measure", "none"), **fields)
+    store.commit(Judged(check, "events", window, [verdict], window.end, 0.1, Tally("events", window)))
+
+
+def test_without_a_time_it_is_about_what_was_bad_last(tmp_path: Path) -> None:
+    config, now = tmp_path / "recwatch.yml", datetime.now(UTC).replace(microsecond=0)
+    config.write_text(CONFIG.replace("FOLDER", str(tmp_path)))
+    lag = {"measure": "lag_seconds", "value": 720.0, "limit": 300.0, "reason": "newest event is 12 min old"}
+    copies = {"measure": "duplicate_ratio", "value": 0.3, "limit": 0.005, "reason": "copies", "details": {"retry": 9}}
+    with closing(Store(f"sqlite:///{tmp_path}/state.db", "default")) as store:
+        committed(store, "freshness", now - timedelta(hours=5), Outcome.BAD, **lag)
+        committed(
+            store, "freshness", now - timedelta(hours=4), Outcome.GOOD, measure="lag_seconds", value=1.0, limit=300.0
+        )
+        committed(store, "duplicates", now - timedelta(minutes=9), Outcome.BAD, **copies)
+    said = CliRunner().invoke(triage.command, ["--config", str(config)]).output
+    assert "Most likely: retry storm" in said
+    assert "newest event" not in said, "that was over for hours"
+    whole = ["--config", str(config), "--since", (now - timedelta(hours=6)).isoformat()]
+    assert "newest event" in CliRunner().invoke(triage.command, whole).output
+
+
+def test_what_deviated_is_shown_also_where_it_explains_nothing(tmp_path: Path) -> None:
+    with closing(Store(f"sqlite:///{tmp_path}/state.db", "default")) as store:
+        committed(store, "duplicates", NOON, Outcome.BAD, value=0.3, limit=0.005, reason="copies")
+        span = Window(NOON - timedelta(hours=1), NOON + timedelta(hours=1))
+        blind = found_in(store, span, {(NO_DATA, "events", "density")})
+    assert blind.cause is None
+    said = told(blind)
+    assert "What has deviated explains nothing of what alarms." in said
+    assert "copies" in said
+    assert "nothing known" in postmortem(blind, NOON)
 
 
 def test_a_span_must_have_a_beginning_and_an_end(tmp_path: Path) -> None:
