@@ -109,7 +109,8 @@ def _show(connection: sa.Connection, views: dict[str, View], statement: Any) -> 
 
 def _make(connection: sa.Connection, views: dict[str, View], name: str, shown: Sequence[str] | str) -> None:
     view = views[name]
-    if view.shown == shown:
+    # Where no file can have a row, such as one that is dated ahead, those that are shown have none either.
+    if view.shown == shown or (not shown and view.shown and view.held(view.shown) <= _FEW_FILES):
         return
     origin = shown if isinstance(shown, str) else view.listed.origin(shown)
     files = view.held(shown) + sum(other.held(other.shown) for other in views.values() if other is not view)
