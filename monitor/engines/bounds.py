@@ -55,14 +55,14 @@ def reads(statement: Any) -> Mapping[str, Sequence[Bounds]] | None:
     found: dict[str, list[Bounds]] = {}
     bounded: set[int] = set()
     tables: dict[int, TableClause] = {}
-    for element in _elements(statement):
+    for element, children in _elements(statement):
         if isinstance(element, TextClause) or (isinstance(element, ColumnClause) and _is_words(element)):
             return None
         if isinstance(element, TableClause):
             tables[id(element)] = element
         elif isinstance(element, Select):
             # Not asked for by get_final_froms(), which compiles all of the statement.
-            for table in {id(table): table for table in _tables(element.get_children())}.values():
+            for table in {id(table): table for table in _tables(children)}.values():
                 bounded.add(id(table))
                 found.setdefault(table.name, []).append(_bounds(element, table))
         elif isinstance(element, FromClause) and isinstance(getattr(element, "element", None), TableClause):
@@ -74,13 +74,14 @@ def reads(statement: Any) -> Mapping[str, Sequence[Bounds]] | None:
     return found
 
 
-def _elements(statement: Any) -> Iterator[Any]:
-    """Yield every part of a statement once, however often it is used."""
+def _elements(statement: Any) -> Iterator[tuple[Any, Sequence[Any]]]:
+    """Yield every part of a statement once, however often it is used, with its own parts: to ask for them is slow."""
     seen, left = {id(statement)}, [statement]
     while left:
         element = left.pop()
-        yield element
-        for child in element.get_children():
+        children = list(element.get_children())
+        yield element, children
+        for child in children:
             if id(child) not in seen:
                 seen.add(id(child))
                 left.append(child)
