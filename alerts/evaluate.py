@@ -64,10 +64,7 @@ class Sign:
         return f"{self.alert}/{self.name}/{self.tier}"
 
 
-NOTHING: Mapping[str, Sign] = {}
-
-
-def burning(track: Track, since: datetime, now: datetime, fires: Mapping[str, Sign] = NOTHING) -> Iterator[Sign]:
+def burning(track: Track, since: datetime, now: datetime, fires: Mapping[str, Sign]) -> Iterator[Sign]:
     """Yield the tiers of an objective that burn, and ingestion that is down.
 
     A tier burns when its long window and its short one are worse than its threshold, enough runs were bad, enough
