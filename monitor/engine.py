@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
@@ -93,6 +93,11 @@ class Session:
     def __init__(self, engine: Engine, connection: sa.Connection) -> None:
         self.engine = engine
         self._connection = connection
+        self._watch = _Watch(engine.dialect, engine.timeout_seconds)
+
+    def close(self) -> None:
+        """End the watch over what runs."""
+        self._watch.close()
 
     def open(self, location: Location) -> dict[str, ColumnType]:
         """Return the columns of a location, and make it selectable by its dataset's name.
@@ -137,37 +142,81 @@ class Session:
         if self._connection.invalidated:
             # SQLAlchemy would connect again, without the time zone, the limits and the views of this session.
             raise EngineError(f"engine {self.engine.name}: {what}: the connection was lost", unreachable=True)
-        limit, expired, ended = self.engine.timeout_seconds, threading.Event(), threading.Event()
-        driver, dialect = self._connection.connection.dbapi_connection, self.engine.dialect
-
-        def expire() -> None:
-            expired.set()
-            with contextlib.suppress(Exception):
-                dialect.cancel(driver)
-            # Where even that is not answered, the connection goes.
-            if dialect.sever is not None and not ended.wait(CANCELLED_WITHIN_SECONDS):
-                dialect.sever(driver)
-
-        timer = threading.Timer(limit, expire)
-        timer.daemon = True
-        timer.start()
+        driver = self._connection.connection.dbapi_connection
         began = time.perf_counter()
+        with self._watch.over(driver) as running:
+            try:
+                result = call()
+                self._connection.commit()
+                return result
+            except EngineError:
+                raise
+            except Exception as error:
+                if running.expired.is_set():
+                    limit = self.engine.timeout_seconds
+                    raise EngineError(f"engine {self.engine.name} timed out after {limit:g} s: {what}") from error
+                raise EngineError(f"engine {self.engine.name}: {what}: {first_line(error)}") from error
+            finally:
+                running.ended.set()
+                self.engine.spend(time.perf_counter() - began)
+                if self._connection.in_transaction():
+                    self._connection.rollback()
+
+
+@dataclass(frozen=True, eq=False)
+class _Running:
+    """What runs on a driver connection, and until when it may."""
+
+    driver: Any
+    until: float
+    ended: threading.Event = field(default_factory=threading.Event)
+    expired: threading.Event = field(default_factory=threading.Event)
+
+
+class _Watch:
+    """Ends what takes too long in a session, by one thread for all of it: to start one costs a tenth of a statement.
+
+    All may take as long, so what begins later ends later, and the thread need not be told that something began.
+    """
+
+    def __init__(self, dialect: Dialect, seconds: float) -> None:
+        self._dialect, self._seconds = dialect, seconds
+        self._running: _Running | None = None
+        self._closed = threading.Event()
+        threading.Thread(target=self._run, name="recwatch-watch", daemon=True).start()
+
+    @contextmanager
+    def over(self, driver: Any) -> Iterator[_Running]:
+        """Watch over what is done meanwhile."""
+        self._running = running = _Running(driver, time.monotonic() + self._seconds)
         try:
-            result = call()
-            self._connection.commit()
-            return result
-        except EngineError:
-            raise
-        except Exception as error:
-            if expired.is_set():
-                raise EngineError(f"engine {self.engine.name} timed out after {limit:g} s: {what}") from error
-            raise EngineError(f"engine {self.engine.name}: {what}: {first_line(error)}") from error
+            yield running
         finally:
-            ended.set()
-            timer.cancel()
-            self.engine.spend(time.perf_counter() - began)
-            if self._connection.in_transaction():
-                self._connection.rollback()
+            self._running = None
+
+    def close(self) -> None:
+        """End the watch."""
+        self._closed.set()
+
+    def _run(self) -> None:
+        left = self._seconds
+        while not self._closed.wait(left):
+            running, left = self._running, self._seconds
+            if running is not None and not running.expired.is_set():
+                left = running.until - time.monotonic()
+                if left <= 0:
+                    self._expire(running)
+                    left = self._seconds
+
+    def _expire(self, running: _Running) -> None:
+        if running.ended.is_set():
+            return
+        running.expired.set()
+        with contextlib.suppress(Exception):
+            self._dialect.cancel(running.driver)
+        # Where even that is not answered, the connection goes.
+        if self._dialect.sever is not None and not running.ended.wait(CANCELLED_WITHIN_SECONDS):
+            self._dialect.sever(running.driver)
 
 
 class Engine:
@@ -205,8 +254,8 @@ class Engine:
         except Exception as error:
             text = f"engine {self.name} ({self.where}) cannot be reached: {first_line(error)}"
             raise EngineError(text, unreachable=True) from error
-        with connection:
-            yield Session(self, connection)
+        with connection, contextlib.closing(Session(self, connection)) as session:
+            yield session
 
     @property
     def sqlalchemy_engine(self) -> sa.Engine:
