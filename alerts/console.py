@@ -34,9 +34,15 @@ class Console:
         """
         first, *rest = (printable(line) for line in lines(alert))
         if self._stream.isatty():
-            colour = _RED if alert.severity is Severity.PAGE else _YELLOW
-            first = f"{_GREEN if alert.state is State.RESOLVED else colour}{first}{_PLAIN}"
+            first = f"{_colour(alert)}{first}{_PLAIN}"
         try:
             print(f"{alert.at:%Y-%m-%dT%H:%M:%SZ} {first}", *rest, sep="\n", file=self._stream, flush=True)
         except (OSError, ValueError) as error:
             raise DeliveryError(f"console {self.name}: cannot be written", permanent=False) from error
+
+
+def _colour(alert: Alert) -> str:
+    if alert.state is State.FIRING:
+        return _RED if alert.severity is Severity.PAGE else _YELLOW
+    # That nobody looks any more is no good news.
+    return _GREEN if alert.is_watched else ""

@@ -21,7 +21,7 @@ from alerts.alertmanager import AlertmanagerPush
 from alerts.conformance import LAWS, Bench, Law, resolved
 from alerts.console import Console
 from alerts.mail import MOST_TRIES, Mail
-from alerts.message import Alert, Change, Link, State, dump_alert, load_alert
+from alerts.message import Alert, Change, Link, Severity, State, dump_alert, load_alert
 from alerts.notifier import DeliveryError, Notifier
 from alerts.pagerduty import PagerDuty, dedup_key
 from alerts.slack import Slack
@@ -491,6 +491,24 @@ def test_the_console_says_it_all(alert: MakeAlert) -> None:
     )
     Console("here", stream).deliver(resolved(alert()), {})
     assert "RESOLVED shop: freshness of events, after 23 min; it spent 12 % of the budget" in stream.getvalue()
+
+
+def test_on_a_terminal_green_is_for_what_is_over(alert: MakeAlert) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    def shown(found: Alert) -> str:
+        stream = Terminal()
+        Console("here", stream).deliver(found, {})
+        return stream.getvalue()
+
+    red, yellow, green = "\x1b[1;31m", "\x1b[1;33m", "\x1b[1;32m"
+    assert f"Z {red}PAGE shop" in shown(alert())
+    assert f"Z {yellow}TICKET shop" in shown(alert(severity=Severity.TICKET))
+    assert f"Z {green}RESOLVED shop" in shown(resolved(alert()))
+    unwatched = shown(resolved(alert(problem={"is_watched": False})))
+    assert not any(colour in unwatched for colour in (red, yellow, green)), unwatched
 
 
 def test_what_began_before_its_alarm_says_both(alert: MakeAlert) -> None:
