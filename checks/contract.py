@@ -34,7 +34,7 @@ from checks.measure import MISSING, Aggregate, Counts, Listing, Measure, Tally
 from checks.rows import ALL_SOURCES, Rows
 from checks.settings import CheckSettings, Duration, Ratio, Setting, seconds
 from checks.suspects import Suspects
-from checks.window import micros
+from checks.window import MICROSECOND, micros
 
 CLOSED_SETS = (Role.EVENT_TYPE, Role.SOURCE)
 MOST_VALUES = 50
@@ -68,7 +68,7 @@ def rules(rows: Rows, settings: ContractSettings) -> dict[str, ColumnElement[boo
         broken[f"{role}_before_floor"] = rows.micros(role) < floor
     if len(times) == 2:
         # In the future of its own arrival; no clock is asked, so the answer stays the same later.
-        tolerance = literal(int(settings.skew_tolerance.total_seconds() * 1e6), BigInteger)
+        tolerance = literal(settings.skew_tolerance // MICROSECOND, BigInteger)
         broken["event_time_in_future"] = rows.micros(Role.EVENT_TIME) > rows.micros(Role.INGESTED_AT) + tolerance
     if Role.VALUE in rows.dataset.roles:
         broken.update(_value_rules(rows, settings))

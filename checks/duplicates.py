@@ -16,7 +16,7 @@ from checks.measure import Aggregate, Listing, Measure, Tally
 from checks.rows import ALL_SOURCES, Rows
 from checks.settings import CheckSettings, Duration, Ratio, Setting, hours, minutes, seconds
 from checks.suspects import Suspects
-from checks.window import Window, micros
+from checks.window import MICROSECOND, Window, micros
 
 SPLITS = ("same_window", "retry", "replay")
 
@@ -102,7 +102,7 @@ class Duplicates(Check[DuplicatesSettings]):
         first = func.min(copies.c.at).over(partition_by=same).label("first")
         place = func.row_number().over(partition_by=same, order_by=(copies.c.at, copies.c.source)).label("place")
         ranked = select(copies.c.source, copies.c.at, first, place).cte("_ranked")
-        retry_lag = int(self.settings.retry_lag.total_seconds() * 1e6)
+        retry_lag = self.settings.retry_lag // MICROSECOND
         split = case(
             (ranked.c.first >= start, literal("same_window", Text)),
             (ranked.c.at - ranked.c.first <= retry_lag, literal("retry", Text)),
@@ -140,7 +140,7 @@ class Duplicates(Check[DuplicatesSettings]):
         Copies of an event count once. Acts and ids are compared by their 64-bit keys: two acts within
         ``semantic_within`` of each other are mistaken for one with a probability of 1 / 2^64.
         """
-        within = int(self.settings.semantic_within.total_seconds() * 1e6)
+        within = self.settings.semantic_within // MICROSECOND
         # By event time the two are close. By ingestion they may be as far apart as the two sends of a retry.
         is_by_event = rows.clock_role is Role.EVENT_TIME
         before = (

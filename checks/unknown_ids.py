@@ -30,6 +30,7 @@ from checks.measure import Aggregate, Counts, Listing, Measure, Tally
 from checks.rows import ALL_SOURCES, Catalogue, Rows
 from checks.settings import CheckSettings, Duration, Ratio, Setting, minutes
 from checks.suspects import Suspects
+from checks.window import MICROSECOND
 
 ENTITIES = {"user": (Role.USER, "users"), "item": (Role.ITEM, "items")}
 # In the order in which they are tried; the first that holds is the cause.
@@ -142,7 +143,7 @@ class UnknownIds(Check[UnknownIdsSettings]):
         ids = known.ids.c
         timed = Role.EVENT_TIME in rows.dataset.roles
         if timed and "valid_from" in ids:
-            grace = int(self.settings.catalogue_grace.total_seconds() * 1e6)
+            grace = self.settings.catalogue_grace // MICROSECOND
             absent = or_(absent, ids.valid_from > rows.micros(Role.EVENT_TIME) + grace)
         whens.append((absent, 3))
         if timed and "valid_to" in ids:

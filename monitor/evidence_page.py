@@ -7,6 +7,7 @@ from datetime import datetime
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
+from checks.check import percent
 from monitor.evidence import Evidence
 from monitor.page import hashed, read
 from monitor.wording import told_apart, unit_text
@@ -48,11 +49,6 @@ def when(evidence: Evidence) -> str:
     start, end = (datetime.fromisoformat(bound) for bound in evidence.body["window"])
     first = f"{start:%H:%M:%S}" if start.date() == end.date() else f"{start:%H:%M:%S, %d %b}"
     return f"window {first} to {end:%H:%M:%S} UTC, {end:%d %b %Y}; looked into at {evidence.at:%H:%M:%S}"
-
-
-def percent(ratio: float) -> str:
-    """Return a share as a person reads it."""
-    return f"{100 * ratio:.3g} %"
 
 
 def plain(details: dict[str, object]) -> list[tuple[str, str]]:

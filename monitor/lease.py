@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 from sqlalchemy import Connection, select
 
-from checks.window import micros
+from checks.window import MICROSECOND, micros
 from monitor import schema
 from monitor.clock import Clock
 from monitor.errors import RecwatchError, StateError
@@ -53,7 +53,7 @@ class Lease:
         here = table.c.pipeline == self._store.pipeline
         with self._store.writing() as connection:
             now_us = self._now_us(connection)
-            values = {"holder": self.holder, "until_us": now_us + _micros_of(LASTS)}
+            values = {"holder": self.holder, "until_us": now_us + LASTS // MICROSECOND}
             found = connection.execute(select(table).where(here).with_for_update()).first()
             if found is None:
                 connection.execute(table.insert().values(pipeline=self._store.pipeline, **values))
@@ -73,7 +73,7 @@ class Lease:
         """
         table = schema.leases
         here = sa.and_(table.c.pipeline == self._store.pipeline, table.c.holder == self.holder)
-        until_us = self._now_us(connection) + _micros_of(LASTS)
+        until_us = self._now_us(connection) + LASTS // MICROSECOND
         if connection.execute(table.update().where(here).values(until_us=until_us)).rowcount == 0:
             self.is_held = False
             raise LeaseLostError("another daemon leads now; this one stands by")
@@ -112,10 +112,6 @@ def _machine() -> str:
         with suppress(OSError):
             told.append(read())
     return hashlib.sha256("\n".join(told).encode()).hexdigest()[:12]
-
-
-def _micros_of(duration: timedelta) -> int:
-    return duration // timedelta(microseconds=1)
 
 
 def _is_running(pid: int) -> bool:

@@ -13,7 +13,7 @@ from checks.dataset import Dataset, Role
 from checks.dialect import count_if
 from checks.rows import Rows
 from checks.unknown_ids import PLACEHOLDERS, UnknownIdsSettings
-from checks.window import Window
+from checks.window import MICROSECOND, Window
 from monitor.engine import Session
 from monitor.errors import EngineError
 from monitor.guess import GUESS, LIKELY, SURE, Found, Linked
@@ -83,10 +83,10 @@ def _counted(events: Dataset, known: Dataset, session: Session, how: tuple[str, 
     catalogue: Any = rows.catalogue(name, role)
     lives = {life: false() for life in MOST_OUTSIDE}
     if Role.EVENT_TIME in events.roles:
-        at, grace = rows.micros(Role.EVENT_TIME), UnknownIdsSettings().catalogue_grace.total_seconds() * 1e6
+        at, grace = rows.micros(Role.EVENT_TIME), UnknownIdsSettings().catalogue_grace // MICROSECOND
         ids = catalogue.ids.c
         if "valid_from" in ids:
-            lives[Role.VALID_FROM] = ids.valid_from > at + int(grace)
+            lives[Role.VALID_FROM] = ids.valid_from > at + grace
         if "valid_to" in ids:
             lives[Role.VALID_TO] = ids.valid_to <= at
     own = func.lower(func.trim(cast(rows.column(role), Text)))

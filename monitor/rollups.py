@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, and_, select
 
 from checks.check import Outcome, Verdict
-from checks.window import Window, micros, moment
+from checks.window import MICROSECOND, Window, micros, moment
 from monitor import queries, schema
 from monitor.queries import CHECK, has_key, upsert
 from monitor.records import Judged, dump
@@ -125,7 +125,7 @@ def record(connection: Connection, key: Mapping[str, str], judged: Judged) -> No
     is_old = day <= _floor(micros(judged.finished_at - KEEP_HOURS), DAY)
     for length, start, sums in ((HOUR, hour, _OF_VERDICTS), (DAY, day, _OF_VERDICTS if is_old else _OF_HOURS)):
         place = {**key, "seconds": int(length.total_seconds()), "start_us": start}
-        bound = queries.key({**place, "end_us": start + _micros(length)})
+        bound = queries.key({**place, "end_us": start + length // MICROSECOND})
         _replace(connection, place, [row._asdict() for row in connection.execute(sums, bound)], found)
 
 
@@ -196,7 +196,7 @@ def cells(
     table, runs = schema.rollups, schema.runs
     same = and_(*(table.c[name] == runs.c[name] for name in CHECK))
     counts = [sa.func.sum(table.c[name]) for name in OUTCOMES]
-    number = (table.c.start_us - micros(span.start)) // _micros(step)
+    number = (table.c.start_us - micros(span.start)) // (step // MICROSECOND)
     where = (table.c.dataset, table.c.check_id, number.label("number"))
     statement = (
         select(*where, *counts)
@@ -253,8 +253,5 @@ def floor(at: datetime, length: timedelta) -> datetime:
 
 
 def _floor(at: int, length: timedelta) -> int:
-    return at // _micros(length) * _micros(length)
-
-
-def _micros(length: timedelta) -> int:
-    return length // timedelta(microseconds=1)
+    width = length // MICROSECOND
+    return at // width * width

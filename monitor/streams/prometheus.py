@@ -11,10 +11,10 @@ from urllib.parse import urlencode
 import urllib3
 from urllib3.util import parse_url
 
-from checks.window import Window, micros
+from checks.window import MICROSECOND, Window, micros
 from monitor.config_streams import StreamConfig
 from monitor.errors import EngineError
-from monitor.streams.rows import Row, bounds, micros_of
+from monitor.streams.rows import Row, bounds
 
 LARGEST_ANSWER = 10_000_000
 MOST_SERIES = 100
@@ -45,7 +45,7 @@ class Prometheus:
         Raises:
             EngineError: It cannot be reached, refuses the query, or answers too much.
         """
-        step = micros_of(self._config.step)
+        step = self._config.step // MICROSECOND
         edges = bounds(self.name, span, self._config.step)
         if reading == "count":
             first, last, back = edges[1], edges[-1], step

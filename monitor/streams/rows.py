@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import NamedTuple
 
-from checks.window import Window, micros
+from checks.window import MICROSECOND, Window, micros
 from monitor.errors import EngineError
 
 # A day of minutes: longer spans of a stream are asked for in parts.
@@ -26,7 +26,7 @@ def bounds(name: str, span: Window, step: timedelta) -> list[int]:
     Raises:
         EngineError: There are more than ``MOST_STEPS``.
     """
-    width = micros_of(step)
+    width = step // MICROSECOND
     first, last = micros(span.start) // width, -(-micros(span.end) // width)
     if last - first > MOST_STEPS:
         raise EngineError(
@@ -34,8 +34,3 @@ def bounds(name: str, span: Window, step: timedelta) -> list[int]:
             " choose a shorter window"
         )
     return [at * width for at in range(first, last + 1)]
-
-
-def micros_of(duration: timedelta) -> int:
-    """Return a duration in microseconds."""
-    return duration // timedelta(microseconds=1)
