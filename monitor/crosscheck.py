@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from datetime import timedelta
-from difflib import get_close_matches
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
@@ -158,7 +157,7 @@ def _locations(config: Config) -> Iterator[Problem]:
             yield Problem(where, "must have either files or table, got both", "remove one of them")
         elif dataset.engine is not None and dataset.engine not in (*config.engines, EMBEDDED):
             known = ("engines", dataset.engine)
-            yield _unknown((*where, "engine"), "engine", dataset.engine, list(config.engines), known)
+            yield crosscheck_alerting.named((*where, "engine"), "engine", dataset.engine, list(config.engines), known)
         elif dataset.table is not None:
             yield from _table_problems(config, where, dataset)
         else:
@@ -200,7 +199,7 @@ def _links(config: Config) -> Iterator[Problem]:
             found = config.datasets.get(target)
             if found is None:
                 known = [other for other in config.datasets if other != name]
-                yield _unknown(where, "dataset", target, known, ("datasets", target))
+                yield crosscheck_alerting.named(where, "dataset", target, known, ("datasets", target))
                 continue
             roles = ("datasets", target, "roles")
             if not any(role in found.roles for role in LINK_ROLES[link]):
@@ -266,7 +265,7 @@ def _changes(config: Config) -> Iterator[Problem]:
     for at, changes in enumerate(config.changes):
         where, target = ("changes", at, "dataset"), config.datasets.get(changes.dataset)
         if target is None:
-            yield _unknown(where, "dataset", changes.dataset, list(config.datasets), ("datasets",))
+            yield crosscheck_alerting.named(where, "dataset", changes.dataset, list(config.datasets), ("datasets",))
         elif Role.EVENT_TIME not in target.roles:
             rule, rests_on = (
                 f"must have the role event_time, which {changes.dataset} lacks",
@@ -362,12 +361,6 @@ def _place(config: Config, dataset: str, check: str, *names: str) -> Where:
             if own is not None and name in own.model_fields_set:
                 return (*where, name)
     return ("checks", check)
-
-
-def _unknown(where: Where, what: str, name: str, known: list[str], place: Where) -> Problem:
-    close = get_close_matches(name, known, 1)
-    todo = f"did you mean {close[0]}?" if close else f"use one of {', '.join(known)}" if known else f"add the {what}"
-    return Problem(where, f"no {what} has this name", todo, name, rests_on=(place,))
 
 
 def _auth(config: Config) -> Iterator[Problem]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from difflib import get_close_matches
+from collections.abc import Iterator, Sequence
 
 from alerts.burn import PRESETS
 from alerts.slo import DEFAULTS, NEVER_PAGE, Kind, Slo
@@ -15,16 +14,16 @@ from monitor.durations import duration_text
 from monitor.resolve import enabled_checks
 from monitor.slos import declared, objectives, tiers_of
 from monitor.times import cron_trigger
+from monitor.wording import meant
 
 COUNTED = tuple(check for check, entries in DEFAULTS.items() if any(entry.kind is Kind.EVENTS for entry in entries))
 PAGERS = ("pagerduty",)
 
 
-def named(where: Where, what: str, name: str, known: list[str]) -> Problem:
+def named(where: Where, what: str, name: str, known: Sequence[str], *rests_on: Where) -> Problem:
     """Return the problem of a name that nothing has."""
-    close = get_close_matches(name, known, 1)
-    todo = f"did you mean {close[0]}?" if close else f"use one of {', '.join(known)}" if known else f"add the {what}"
-    return Problem(where, f"no {what} has this name", todo, name)
+    todo = meant(name, known) if known else f"add the {what}"
+    return Problem(where, f"no {what} has this name", todo, name, rests_on=rests_on)
 
 
 def slos(config: Config) -> Iterator[Problem]:
@@ -41,8 +40,7 @@ def slos(config: Config) -> Iterator[Problem]:
             continue
         is_default = name in DEFAULTS or (name in defaults and own.check is None)
         if own.check is None and not is_default:
-            close = get_close_matches(name, [*DEFAULTS, *defaults], 1, 0.8)
-            todo = f"did you mean {close[0]}?" if close else "add check"
+            todo = meant(name, [*DEFAULTS, *defaults], "add check", 0.8)
             yield Problem(where, "is no check and no default objective, so it needs check", todo)
             continue
         if own.check is not None and own.check not in DEFAULTS:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from difflib import get_close_matches
 from importlib.util import find_spec
 
 from urllib3.exceptions import LocationParseError
@@ -13,6 +12,7 @@ from monitor.config import Config
 from monitor.config_streams import OF_KAFKA, OF_PROMETHEUS, StreamConfig
 from monitor.document import Problem, Where
 from monitor.streams.kafka import FIXED_OPTIONS
+from monitor.wording import meant
 
 LAGS = ("lag_records", "lag_seconds")
 _KAFKA_ONLY, _PROMETHEUS_ONLY = ("topic", "topics", "group", "options"), ("query", "source_label", "token")
@@ -68,8 +68,7 @@ def _datasets(config: Config) -> Iterator[Problem]:
             yield Problem((*where, others[0]), rule, "remove it, or stream")
         found = config.streams.get(dataset.stream)
         if found is None:
-            close = get_close_matches(dataset.stream, config.streams, 1)
-            todo = f"did you mean {close[0]}?" if close else "add it to streams"
+            todo = meant(dataset.stream, config.streams, "add it to streams")
             place = (("streams", dataset.stream),)
             yield Problem((*where, "stream"), "no stream has this name", todo, dataset.stream, rests_on=place)
             continue

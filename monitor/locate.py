@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from monitor.config import Config
 from monitor.document import UNSAID, Document, Problem, Where
 from monitor.durations import duration_text
+from monitor.wording import meant
 
 _EMPTY = "must not be empty"
 _SINGLE = ("int_", "float_", "bool_", "string_")
@@ -159,9 +160,7 @@ def _tags(where: Where) -> list[str]:
 
 
 def _choice(where: Where, value: str, names: list[str]) -> Problem:
-    close = get_close_matches(value, names, 1, 0.6)
-    todo = f"did you mean {close[0]}?" if close else f"use one of {', '.join(names)}"
-    return Problem(where, "is not known", todo, value)
+    return Problem(where, "is not known", meant(value, names), value)
 
 
 def _bound(where: Where, value: Any, rule: str, broken: tuple[str, Any, str]) -> Problem:

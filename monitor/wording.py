@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from math import isfinite
 
 NOTHING = "\N{EN DASH}"
@@ -128,3 +130,21 @@ def whole(text: str) -> str:
         'a? b?'
     """
     return text.encode("utf-8", "replace").decode().replace("\0", "?")
+
+
+def meant(name: str, known: Iterable[str], otherwise: str = "", likeness: float = 0.6) -> str:
+    """Return what to do about a name that nothing has.
+
+    Args:
+        name: The name.
+        known: Names that something has.
+        otherwise: What to do where none of them is alike; by default to use one of them.
+        likeness: How alike they must be, 0 to 1.
+
+    Examples:
+        >>> meant("freshnes", ["freshness", "density"]), meant("x", ["freshness", "density"])
+        ('did you mean freshness?', 'use one of freshness, density')
+    """
+    known = list(known)
+    close = get_close_matches(name, known, 1, likeness)
+    return f"did you mean {close[0]}?" if close else otherwise or f"use one of {', '.join(known)}"

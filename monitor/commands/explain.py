@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from monitor.schedule import newest
 from monitor.schema import exists
 from monitor.store import Store
 from monitor.times import Time
+from monitor.wording import meant
 
 
 @click.command()
@@ -59,9 +59,7 @@ def command(check: str, path: Path, dataset: str | None, at: datetime | None) ->
 
 def _known(where: str, what: str, name: str, known: dict[str, Any]) -> Any:
     if name not in known:
-        close = get_close_matches(name, known, 1)
-        todo = f"did you mean {close[0]}?" if close else f"use one of {', '.join(known)}"
-        raise ConfigError([f"{where}: no {what} has this name, got {name}; {todo}"])
+        raise ConfigError([f"{where}: no {what} has this name, got {name}; {meant(name, known)}"])
     return known[name]
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
-
 import click
 
 from alerts import runbook
+from monitor.wording import meant
 
 
 @click.command()
@@ -20,7 +19,5 @@ def command(name: str | None) -> None:
         return
     found = runbook.text(name)
     if found is None:
-        close = get_close_matches(name.lower(), known, 1, 0.4)
-        hint = f"did you mean {close[0]}?" if close else f"use one of {', '.join(known)}"
-        raise click.BadParameter(f"no alert is called {name}; {hint}")
+        raise click.BadParameter(f"no alert is called {name}; {meant(name.lower(), known, likeness=0.4)}")
     click.echo(found, nl=False)
