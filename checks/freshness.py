@@ -31,7 +31,9 @@ class FreshnessSettings(CheckSettings):
     window: Annotated[
         Duration, Setting("How far back a tick looks; a feed older than that is searched for once.", 1)
     ] = hours(1)
-    settle: Annotated[Duration, Setting("Unused: freshness is about the present.", 0)] = seconds(0)
+    settle: Annotated[
+        Duration, Setting("How long after its end a window waits; not at all, since freshness is about the present.", 0)
+    ] = seconds(0)
     min_rows: Annotated[int, Setting("Unused: one row is enough to tell the age.", 1)] = 1
     max_age: Annotated[Duration, Setting("Greatest lag that is still fresh.", 1)] = minutes(5)
     max_age_by_source: Annotated[Mapping[str, Duration], Setting("Other limits for single sources.")] = field(

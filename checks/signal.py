@@ -21,7 +21,9 @@ class SignalSettings(CheckSettings):
     """Settings of the signal check."""
 
     enabled: Annotated[bool, Setting("Whether the check runs; by default where a dataset sets a limit.")] = False
-    settle: Annotated[Duration, Setting("Unused: a signal is about the present.", 0)] = seconds(0)
+    settle: Annotated[
+        Duration, Setting("How long after its end a window waits; not at all, since a signal is about the present.", 0)
+    ] = seconds(0)
     min_rows: Annotated[int, Setting("Fewer values in the window end in unknown.", 1)] = 1
     max_value: Annotated[float | None, Setting("Greatest value that is still good.")] = None
     min_value: Annotated[float | None, Setting("Least value that is still good.")] = None
