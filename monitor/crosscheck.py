@@ -365,7 +365,8 @@ def _place(config: Config, dataset: str, check: str, *names: str) -> Where:
 
 def _auth(config: Config) -> Iterator[Problem]:
     for key, rule, todo in config.server.auth.problems() if config.server.auth is not None else ():
-        yield Problem(("server", "auth", key), rule, todo)
+        other = ("server", "auth", "password" if key == "user" else "user")
+        yield Problem(("server", "auth", key), rule, todo, rests_on=(other,))
 
 
 RULES: tuple[Callable[[Config], Iterator[Problem]], ...] = (

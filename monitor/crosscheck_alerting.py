@@ -103,7 +103,9 @@ def channels(config: Config) -> Iterator[Problem]:
         if isinstance(channel, SlackChannel):
             token, webhook = channel.token.get_secret_value(), channel.webhook_url.get_secret_value()
             if bool(token) == bool(webhook):
-                yield Problem(where, "must have either token or webhook_url", "add token: ${SLACK_BOT_TOKEN}")
+                rests_on = ((*where, "token"), (*where, "webhook_url"))
+                todo = "keep one" if token else "add token: ${SLACK_BOT_TOKEN}"
+                yield Problem(where, "must have either token or webhook_url", todo, rests_on=rests_on)
             elif token and not channel.channel:
                 yield Problem(where, "has a token, and needs to know where to write", "add channel")
         if isinstance(channel, MailChannel) and channel.security == "none" and channel.password.get_secret_value():
