@@ -181,7 +181,7 @@ def _text(path: Path) -> str:
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)
     except FileNotFoundError:
-        raise ConfigError([f"{path}: no such file; write one with: recwatch init"]) from None
+        raise ConfigError([f"{path}: no such file; write one with: recwatch init PATH_OR_URL"]) from None
     except IsADirectoryError:
         raise ConfigError([f"{path}: is a folder; name the file in it"]) from None
     except OSError as error:
