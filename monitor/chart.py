@@ -147,9 +147,11 @@ def _lines(buckets: Sequence[Bucket], x: Callable[[datetime], float], y: Callabl
         if bucket.limit is not None and bucket.band is None:
             limit += f"M{x(bucket.span.start):.1f} {y(bucket.limit):.1f}H{x(bucket.span.end):.1f}"
         if bucket.greatest is not None:
-            middle = x(bucket.span.start + bucket.span.duration / 2)
+            middle, at = x(bucket.span.start + bucket.span.duration / 2), f"{y(bucket.greatest):.1f}"
             follows = before is not None and bucket.span.start - before <= bucket.span.duration
-            path += f"{'L' if follows else 'M'}{middle:.1f} {y(bucket.greatest):.1f}" + ("" if follows else "h.1")
+            # One that stands alone is as wide as its bucket: a line of no length is not seen.
+            own = "" if follows else f"M{x(bucket.span.start):.1f} {at}H{x(bucket.span.end):.1f}M{middle:.1f} {at}"
+            path += own or f"L{middle:.1f} {at}"
             before = bucket.span.end
     if limit:
         yield f'<path class="limit" d="{limit}"/>'

@@ -21,6 +21,7 @@ from checks.window import Window, micros
 from monitor import outbox
 from monitor.alerting import _MEMORY, STATE, Memory
 from monitor.app import App
+from monitor.chart import chart
 from monitor.clock import ManualClock
 from monitor.config import Config
 from monitor.objectives import points
@@ -29,7 +30,7 @@ from monitor.overview import SPANS, objectives_now, overview, timelines
 from monitor.page import Page
 from monitor.records import Judged
 from monitor.resolve import build
-from monitor.rollups import Counts
+from monitor.rollups import Bucket, Counts
 from monitor.server import Server
 from monitor.status import Watched
 from monitor.store import Store
@@ -188,6 +189,13 @@ def test_a_band_is_drawn_where_there_is_one(open_page: Open, server: Server) -> 
     assert "usual 0.00081 to 0.00151" in page.locator(".chart title").first.text_content()
     page.goto(f"{server.url}check?dataset=events&check=density&span=7d")
     assert page.locator(".chart .band").count() == 1
+
+
+def test_a_value_that_stands_alone_is_as_wide_as_its_bucket() -> None:
+    hour = Window(NOW - timedelta(hours=2), NOW - timedelta(hours=1))
+    alone = Bucket(hour, Counts(good=1), "rows", 360.0, 360.0, 360.0, None, (180.0, 540.0))
+    drawn = chart([alone], Window(NOW - timedelta(days=1), NOW))
+    assert '<path class="value" d="M916.7 64.0H958.3M937.5 64.0"/>' in drawn
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
