@@ -228,7 +228,9 @@ def _tried(what: str, call: Callable[[], Sequence[str] | None]) -> bool:
     try:
         remarks = call() or ()
     except RecwatchError as error:
-        click.echo(f"  {error}")
+        # What an engine says of a dataset names files or a table, which are not what stands in the configuration.
+        said = str(error)
+        click.echo(f"  {said}" if said.startswith(what.split(" (")[0]) else f"  {what}: {said}")
         return False
     click.echo(f"  {what}: answers after {1000 * (time.perf_counter() - started):.0f} ms")
     for remark in remarks:
