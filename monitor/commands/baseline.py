@@ -67,7 +67,7 @@ def show_command(path: Path) -> None:
     pipeline, store = _open(path, ())
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in ("check", "dataset", "reference over", "built (UTC)", "kept", "accepted windows"):
-        table.add_column(name, header_style="dim")
+        table.add_column(name, header_style="dim", no_wrap=name == "check")
     saved = {(found.dataset, found.check): found for found in store.saved_baselines()}
     for dataset, checks in pipeline.checks.items():
         for check in checks:

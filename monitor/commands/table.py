@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 from rich.console import Console
 from rich.table import Table
@@ -62,10 +63,14 @@ def _table(title: str, verdicts: Sequence[Verdict]) -> Table:
 
 
 def _bounded(verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """Return all but the good and unknown sources beyond the first few of each check."""
+    """Return all but the good and unknown sources beyond the first few of each check, each below what it is part of."""
+    parts: dict[tuple[str, ...], list[Verdict]] = {}
+    for verdict in verdicts:
+        part = (verdict.check, *(name for kind, name in verdict.subject.items() if kind != "source"))
+        parts.setdefault(part, []).append(verdict)
     kept: list[Verdict] = []
     seen: dict[tuple[str, str | None], int] = {}
-    for verdict in verdicts:
+    for verdict in chain.from_iterable(parts.values()):
         if verdict.source is not None and verdict.outcome not in (Outcome.BAD, Outcome.ERROR):
             key = (verdict.check, verdict.entity)
             seen[key] = seen.get(key, 0) + 1

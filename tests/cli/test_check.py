@@ -84,6 +84,12 @@ def test_each_verdict_stands_under_its_window(recwatch: Recwatch, config: str) -
     assert title.rstrip() == "events, 2026-03-03 12:00 to 12:05 UTC"
 
 
+def test_sources_stand_below_what_they_are_part_of(recwatch: Recwatch, config: str) -> None:
+    said = recwatch("check", "-c", config, "--only", "duplicates", *span(START, 5)).out.splitlines()
+    names = [line.partition(" ✓")[0].partition(" ?")[0].strip() for line in said]
+    assert names.index("duplicates") < names.index("ios") < names.index("duplicates semantic")
+
+
 def test_a_fault_exits_1_and_is_named(recwatch: Recwatch, config: str) -> None:
     said = recwatch("check", "-c", config, *span(FAULTY, 2))
     assert said.code == 1
