@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,6 +12,7 @@ from sqlalchemy import ColumnElement, Select, and_, func, select
 
 from alerts.evaluate import BLIND, BURN
 from alerts.message import Problem
+from alerts.wording import printable
 from checks.chance import most_by_chance
 from checks.check import Outcome, Verdict
 from checks.window import Window, micros, moment
@@ -282,7 +284,8 @@ def told(found: Triage) -> str:
     lines += [f"  {line}" for line in timeline(found)]
     lines += ["", "Where to look, in the order that finds the cause"]
     lines += [f"  {check:<14} {'deviated' if is_bad else 'as usual'}" for check, is_bad in found.walked]
-    return "\n".join(lines)
+    # Words of the data are no orders to a terminal.
+    return printable("\n".join(lines))
 
 
 def _nothing(found: Triage) -> str:
@@ -315,7 +318,7 @@ def timeline(found: Triage) -> list[str]:
     entries = [(one.first.end, _line(one)) for one in found.deviations]
     entries += [(one.at, f"{one.kind}: {one.text}") for one in found.happenings]
     last = found.span.end
-    return [f"{_clock(at, last)}  {line}" for at, line in sorted(entries)]
+    return [f"{_clock(at, last)}  {' '.join(line.split())}" for at, line in sorted(entries)]
 
 
 def _clock(at: datetime, last: datetime) -> str:
@@ -342,9 +345,9 @@ def _span(span: Window) -> str:
 def postmortem(found: Triage, now: datetime) -> str:
     """Return the skeleton of a postmortem in Markdown, with what is known filled in."""
     calm = "nothing deviated" if found.walked and not found.deviations else "nothing known"
-    kind = found.cause.kind if found.cause is not None else calm
+    kind = _literal(found.cause.kind) if found.cause is not None else calm
     says = found.cause.says if found.cause is not None else _nothing(found)
-    lines = "\n".join(f"- {line}" for line in timeline(found)) or "- nothing"
+    lines = "\n".join(f"- {_literal(line)}" for line in timeline(found)) or "- nothing"
     return f"""\
 # Postmortem: {kind} ({found.pipeline}, {now:%Y-%m-%d})
 
@@ -356,8 +359,8 @@ Who noticed what, for how long, and what it cost. Fill in.
 
 ## Cause
 
-Most likely: **{kind}**. {says}
-{f"Segment: {found.segment}." if found.segment else ""}
+Most likely: **{kind}**. {_literal(says)}
+{f"Segment: {_literal(found.segment)}." if found.segment else ""}
 
 ## Timeline (UTC)
 
@@ -377,3 +380,8 @@ Fill in.
 |---|---|---|
 |  |  |  |
 """
+
+
+def _literal(said: str) -> str:
+    """Return a text on one line in which words of the data are no elements, links or pictures of Markdown."""
+    return re.sub(r"[\\<\[]", r"\\\g<0>", " ".join(printable(said).split()))

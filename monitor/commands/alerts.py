@@ -18,6 +18,7 @@ from monitor import outbox, silences
 from monitor.alerting import Memory, saved
 from monitor.clock import SystemClock
 from monitor.commands import config_option, on_call, screen
+from monitor.commands.table import plain
 from monitor.config import OnCallConfig
 from monitor.durations import parse_duration
 from monitor.store import Store
@@ -99,7 +100,7 @@ def _print(console: Console, memory: Memory, rows: list[dict[str, Any]], sent: l
             table.add_row(
                 Text(row["state"], style=style), row["severity"], row["slo"], row["alert"].removeprefix("Recwatch"),
                 row["tier"], value_text(unit, row["value"]), value_text(unit, row["limit"]),
-                clock(since) if since else "", row["why"],
+                clock(since) if since else "", plain(row["why"]),
             )  # fmt: skip
         console.print(table)
     else:
@@ -109,4 +110,4 @@ def _print(console: Console, memory: Memory, rows: list[dict[str, Any]], sent: l
         for entry in sent:
             channels = ", ".join(f"{name} {state}" for name, state in entry.channels.items()) or "no channel"
             line = f"  {clock(entry.alert.at)}  {entry.alert.state} {entry.alert.severity}  {entry.alert.title}"
-            console.print(Text(f"{line}: {entry.alert.change} ({channels})"), soft_wrap=True)
+            console.print(plain(f"{line}: {entry.alert.change} ({channels})"), soft_wrap=True)

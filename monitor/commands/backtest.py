@@ -19,6 +19,7 @@ from alerts.wording import duration
 from checks.window import Window
 from monitor.backtest import Replayed, replay
 from monitor.commands import config_option, screen
+from monitor.commands.table import plain
 from monitor.durations import parse_duration
 from monitor.load import load
 from monitor.times import Time
@@ -85,7 +86,7 @@ def _alerts(found: Replayed) -> Table:
         lasted = "still fires" if ended is None else duration(ended - transition.at)
         table.add_row(
             f"{transition.at:%Y-%m-%d %H:%M}", lasted, Text(problem.severity, style=style), problem.name,
-            problem.tier or problem.alert.removeprefix("Recwatch"), problem.sentence,
+            problem.tier or problem.alert.removeprefix("Recwatch"), plain(problem.sentence),
         )  # fmt: skip
     return table
 

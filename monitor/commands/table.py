@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from alerts.wording import printable
 from checks.check import Outcome, Verdict
 from monitor.runner import Disabled
 from monitor.wording import value_text
@@ -38,7 +39,9 @@ def _title(verdict: Verdict) -> str:
 
 
 def _table(title: str, verdicts: Sequence[Verdict]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = Table(
+        title=plain(title), title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0)
+    )
     for name, options in (
         ("check", {"no_wrap": True}),
         ("verdict", {"no_wrap": True}),
@@ -53,13 +56,18 @@ def _table(title: str, verdicts: Sequence[Verdict]) -> Table:
         subject = " ".join(verdict.subject.values())
         name = f"{verdict.check} {subject}" if subject and not verdict.source else indent + (subject or verdict.check)
         table.add_row(
-            name,
+            plain(name),
             Text(mark, style=style),
             value_text(verdict.measure, verdict.value),
             value_text(verdict.measure, verdict.limit),
-            verdict.reason,
+            plain(verdict.reason),
         )
     return table
+
+
+def plain(said: str) -> Text:
+    """Return a text with words of the data as a cell: they are neither markup nor orders to the terminal."""
+    return Text(printable(said))
 
 
 def _bounded(verdicts: Sequence[Verdict]) -> list[Verdict]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -73,6 +74,22 @@ def committed(store: Store, check: str, end: datetime, outcome: Outcome, **field
     window = Window(end - timedelta(minutes=1), end)
     verdict = Verdict(check, "events", window, outcome, fields.pop("measure", "none"), **fields)
     store.commit(Judged(check, "events", window, [verdict], window.end, 0.1, Tally("events", window)))
+
+
+def test_words_of_the_data_give_no_orders_to_a_terminal_or_a_page(tmp_path: Path) -> None:
+    config, out = tmp_path / "recwatch.yml", tmp_path / "postmortem.md"
+    config.write_text(CONFIG.replace("FOLDER", str(tmp_path)))
+    words = "\x1b[2J![x](https://evil.example/p) <img src=x>\nfake"
+    with closing(Store(f"sqlite:///{tmp_path}/state.db", "default")) as store:
+        end, drift = NOON + timedelta(minutes=1), {"measure": "psi", "value": 0.9, "limit": 0.2}
+        committed(store, "feature_drift", end, Outcome.BAD, feature=words, reason=words, **drift)
+    span = ["--config", str(config), "--since", NOON.isoformat(), "--postmortem", str(out)]
+    done = CliRunner().invoke(triage.command, span)
+    assert done.exit_code == 0, done.output
+    assert "![x](https://evil.example/p) <img src=x> fake" in done.output
+    assert "\x1b" not in done.output + out.read_text()
+    assert r"!\[x](https://evil.example/p) \<img src=x> fake" in out.read_text()
+    assert not re.search(r"(?<!\\)[<\[]", out.read_text())
 
 
 def test_without_a_time_it_is_about_what_was_bad_last(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shutil
 import subprocess
@@ -18,16 +19,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families as parse
+from rich.console import Console
 
 from alerts import conformance, pagerduty, slack_blocks
 from alerts.mail import Mail
 from alerts.message import Alert, Problem, Severity, State
+from alerts.wording import printable
 from checks.check import Outcome, Sample, Verdict
 from checks.measure import Tally
 from checks.window import Window
 from monitor.app import App
 from monitor.clock import ManualClock
 from monitor.commands.export import command as export
+from monitor.commands.table import show
 from monitor.config import Config
 from monitor.exposition import Exposition, registry
 from monitor.records import Judged
@@ -96,6 +100,22 @@ def test_pagerduty_is_sent_json_of_bounded_texts(text: str) -> None:
     assert len(made["payload"]["summary"]) <= pagerduty.LONGEST_SUMMARY
     assert len(made["payload"]["source"]) <= pagerduty.LONGEST_SOURCE
     assert str(made["payload"]).encode("utf-8")
+
+
+# -- a terminal ----------------------------------------------------------------------------------
+
+
+@PATIENT
+@given(text=hostile | some.sampled_from(["[/]", "[/red]x", "[link=https://evil.example]x", "[bold]x"]))
+def test_a_table_shows_words_of_the_data_as_they_are(text: str) -> None:
+    kinds = ({"source": text}, {"feature": text}, {"reason": text})
+    told = io.StringIO()
+    for kind in kinds:
+        verdict = Verdict("freshness", "events", WINDOW, Outcome.BAD, "lag_seconds", 900.0, 300.0, **kind)
+        show([verdict], [], Console(file=told, width=1_000, force_terminal=False))
+    assert "\x1b" not in told.getvalue()
+    word = printable(text).strip()
+    assert word not in ("[/]", "[/red]x", "[bold]x") or told.getvalue().count(word) == len(kinds)
 
 
 # -- pages and metrics ---------------------------------------------------------------------------
