@@ -8,10 +8,11 @@ import re
 from collections.abc import Mapping
 from http.client import HTTPException
 from typing import Any, ClassVar
+from urllib.request import HTTPRedirectHandler, HTTPSHandler, ProxyHandler, Request, build_opener
 
 from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError, SlackClientError
-from slack_sdk.webhook import WebhookClient
+from slack_sdk.webhook import WebhookClient, WebhookResponse
 
 from alerts.http import PASSING as PASSING_STATUS
 from alerts.http import retry_after_seconds
@@ -21,6 +22,8 @@ from alerts.slack_blocks import blocks, fallback, reply, triage
 
 OK, TOO_MANY, FIRST_SERVER_ERROR = 200, 429, 500
 EVENT = "recwatch_incident"
+# A thousand messages with their layout are shorter.
+LONGEST_ANSWER = 20_000_000
 # How many messages of a channel, or of a thread, an own one is looked for in, after a kill while it was posted.
 LOOKS_THROUGH = 999
 # Otherwise Slack makes mentions of people and channels out of what is meant as plain words.
@@ -91,8 +94,8 @@ class Slack:
             # What goes wrong is raised; the library would print it as well.
             "logger": logging.Logger("slack", logging.CRITICAL),
         }
-        self._client = WebClient(token, base_url, **settings) if token else None
-        self._webhook = WebhookClient(webhook_url, **settings) if webhook_url else None
+        self._client = _Bot(token, base_url, **settings) if token else None
+        self._webhook = _Hook(webhook_url, **settings) if webhook_url else None
 
     def deliver(self, alert: Alert, memory: Memory) -> None:
         """Post, edit and reply, each step once.
@@ -248,6 +251,35 @@ class Slack:
     def _unreached(self, error: Exception) -> DeliveryError:
         # Its text may hold the address.
         return DeliveryError(f"slack {self.name}: not reached ({type(error).__name__})", permanent=False)
+
+
+class _NoRedirects(HTTPRedirectHandler):
+    """Goes nowhere else: the library would follow with the token, and take an answer from there for Slack's."""
+
+    def redirect_request(self, *_arguments: Any) -> None:
+        """Make a redirect the error that its status says; part of urllib."""
+
+
+class _Bot(WebClient):
+    def _perform_urllib_http_request_internal(self, url: str, req: Request) -> dict[str, Any]:
+        status, body, headers = _answer(self, req)
+        return {"status": status, "body": body, "headers": headers}
+
+
+class _Hook(WebhookClient):
+    def _perform_http_request_internal(self, url: str, req: Request) -> WebhookResponse:
+        status, body, headers = _answer(self, req)
+        return WebhookResponse(url=url, status_code=status, body=body, headers=headers)
+
+
+def _answer(client: WebClient | WebhookClient, request: Request) -> tuple[int, str, Any]:
+    if request.type not in ("http", "https"):
+        raise ValueError("Slack is reached by HTTP alone")
+    handlers = [_NoRedirects(), HTTPSHandler(context=client.ssl)]
+    if client.proxy:
+        handlers.append(ProxyHandler({"http": client.proxy, "https": client.proxy}))
+    with build_opener(*handlers).open(request, timeout=client.timeout) as answer:
+        return answer.status, answer.read(LONGEST_ANSWER).decode("utf-8", "replace"), answer.headers
 
 
 class _RefusedError(DeliveryError):

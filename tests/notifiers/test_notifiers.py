@@ -299,6 +299,18 @@ def test_slack_refusals_are_permanent_and_say_what_to_do(
     assert caught.value.permanent
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_slack_follows_no_redirect(status: int, serve: Any, vendors: Any, alert: MakeAlert) -> None:
+    server, other = serve(vendors.slack()), serve(vendors.slack())
+    hook = Slack("oncall", webhook_url=f"{server.url}/services/canary-path")
+    for notifier in (slack(server, vendors), hook):
+        server.script.append(vendors.reply(status, b"", {"Location": f"{other.url}/api/chat.postMessage"}))
+        with pytest.raises(DeliveryError, match=f"^slack oncall: refused with status {status}") as caught:
+            notifier.deliver(alert(), {})
+        assert caught.value.permanent
+    assert other.requests == [], "it would get the token, and its answer would pass for Slack's"
+
+
 def test_slack_says_how_long_to_wait(serve: Any, vendors: Any, alert: MakeAlert) -> None:
     server = serve(vendors.slack())
     server.script.append(vendors.reply(429, {"ok": False, "error": "ratelimited"}, {"Retry-After": "7"}))
