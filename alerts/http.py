@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import quote, unquote
 
 import urllib3
+from urllib3.util import parse_url
 
 from alerts.notifier import DeliveryError
 
 TIMEOUT_SECONDS = 10.0
 # Client errors that a repeated request may not meet again: time-out, too early, too many.
 PASSING = (408, 425, 429)
-LONGEST_ANSWER = 300
+# Of an answer so much is read, and so much is shown.
+MOST_READ, LONGEST_ANSWER = 10_000, 300
+# Shorter parts of an address are words, such as api.
+SHORTEST_SECRET = 4
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back: the status and the start of the body."""
+    """What came back: the status and the start of the body, on one line."""
 
     status: int
     text: str
@@ -44,21 +50,34 @@ class Client:
         payload = body if isinstance(body, bytes) else json.dumps(body, ensure_ascii=False).encode("utf-8")
         sent = {"Content-Type": "application/json", "User-Agent": "recwatch", **(headers or {})}
         try:
-            response = self._pool.request("POST", url, body=payload, headers=sent, redirect=False)
+            response = self._pool.request(
+                "POST", url, body=payload, headers=sent, redirect=False, preload_content=False
+            )
+            said = response.read(MOST_READ, decode_content=True)
+            # A connection over which more is to come cannot be used again.
+            (response.close if len(said) == MOST_READ else response.drain_conn)()
         except urllib3.exceptions.LocationValueError:
             raise DeliveryError(f"{self.name}: the address is no URL", permanent=True) from None
         except (urllib3.exceptions.HTTPError, OSError) as error:
             # Its text holds the address.
             raise DeliveryError(f"{self.name}: not reached ({type(error).__name__})", permanent=False) from None
-        answer = Answer(response.status, response.data[:LONGEST_ANSWER].decode("utf-8", "replace"))
+        shown = " ".join(_without(url, said.decode("utf-8", "replace")).split())
+        answer = Answer(response.status, shown[:LONGEST_ANSWER])
         if 200 <= answer.status < 300:
             return answer
         is_permanent = answer.status < 500 and answer.status not in PASSING
         raise DeliveryError(
-            f"{self.name}: answered {answer.status} {' '.join(answer.text.split())}".rstrip(),
+            f"{self.name}: answered {answer.status} {answer.text}".rstrip(),
             permanent=is_permanent,
             retry_after_seconds=retry_after_seconds(response.headers.get("Retry-After")),
         )
+
+
+def _without(address: str, said: str) -> str:
+    """Return what a server said, with the parts of its own address masked: pages about errors repeat it."""
+    parts = {part for part in re.split("[/?&=;]", parse_url(address).request_uri) if len(part) >= SHORTEST_SECRET}
+    forms = {form for part in parts for form in (part, unquote(part), quote(unquote(part), safe=""))}
+    return re.sub("|".join(map(re.escape, sorted(forms, key=len, reverse=True))), "***", said) if forms else said
 
 
 def retry_after_seconds(header: str | None, now: datetime | None = None) -> float | None:
@@ -76,7 +95,7 @@ def retry_after_seconds(header: str | None, now: datetime | None = None) -> floa
         pass
     try:
         at = parsedate_to_datetime(header)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     at = at.replace(tzinfo=UTC) if at.tzinfo is None else at
     return max(0.0, (at - (now or datetime.now(UTC))).total_seconds())

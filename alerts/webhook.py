@@ -11,7 +11,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import string
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 from alerts.http import TIMEOUT_SECONDS, Client
 from alerts.message import Alert, dump_alert
@@ -46,7 +48,9 @@ class Webhook:
             DeliveryError: It was refused, or the address cannot be reached.
         """
         payload = json.dumps(body(alert), ensure_ascii=False).encode("utf-8", "replace")
-        headers = {"Idempotency-Key": f"{alert.key}/{alert.transition}"}
+        # A header holds ASCII alone, and a key has the name of its pipeline.
+        key = quote(f"{alert.key}/{alert.transition}", safe=string.punctuation + " ", errors="replace")
+        headers = {"Idempotency-Key": key}
         if self._secret:
             headers["X-Recwatch-Signature"] = "sha256=" + hmac.new(self._secret, payload, hashlib.sha256).hexdigest()
         self._client.post(self._url, payload, headers)

@@ -115,9 +115,9 @@ def _moment(text: object, now: datetime) -> datetime:
         return now
     try:
         found = datetime.fromisoformat(text)
-    except ValueError:
+        found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, OverflowError):
         return now
-    found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
     return found if found > now - timedelta(days=3650) else now
 
 

@@ -85,3 +85,11 @@ def test_hostile_groups_are_bounded(store: Store) -> None:
     alert = receive(store, "team", body, NOON)
     assert len(alert.problems) == 200
     assert max(len(problem.name) for problem in alert.problems) <= 500
+
+
+@pytest.mark.parametrize("time", ["9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00", "soon", 5])
+@pytest.mark.parametrize("status", ["firing", "resolved"])
+def test_a_time_outside_of_all_years_is_now(store: Store, time: object, status: str) -> None:
+    alert = {"status": status, "startsAt": time, "endsAt": time, "labels": {"alertname": "a"}}
+    received = receive(store, "team", json.dumps({"groupKey": "g", "alerts": [alert]}).encode(), NOON)
+    assert received.problems[0].since == NOON

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import email
 import hashlib
 import hmac
 import io
+import itertools
 import json
+import threading
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -401,6 +407,63 @@ def test_a_webhook_is_signed_and_can_be_told_apart(serve: Any, vendors: Any, ale
     assert request.headers["X-Recwatch-Signature"] == f"sha256={signature}"
     assert request.headers["Idempotency-Key"] == f"{alert().key}/1"
     assert (request.json["version"], request.json["severity"], request.json["state"]) == (1, "page", "firing")
+
+
+@pytest.mark.parametrize("pipeline", ["\u5e97", "shop\r\nX-Evil: 1", "a b", "x" * 300])
+def test_a_webhook_is_told_of_a_pipeline_of_any_name(pipeline: str, serve: Any, vendors: Any, alert: MakeAlert) -> None:
+    server = serve(vendors.plain())
+    for number in (1, 2):
+        Webhook("hook", url=server.url).deliver(replace(alert(), key=f"recwatch/{pipeline}/1", transition=number), {})
+    first, second = (request.headers["Idempotency-Key"] for request in server.requests)
+    assert first != second
+    assert all("X-Evil" not in request.headers for request in server.requests)
+
+
+def test_what_a_server_says_again_of_its_address_is_not_shown(serve: Any, vendors: Any, alert: MakeAlert) -> None:
+    """A page about a missing address often names it, and whoever knows a webhook's may post to it."""
+    said = ("{}", "Cannot POST {}", "no such hook: {}; try /hooks", '{{"path": "{}"}}')
+    for form, path in itertools.product(said, ("/hooks/canary-path?k=canary-secret&k2=%63anary", "/canary-path")):
+        server = serve(vendors.plain())
+        text = form.format(path) + form.format(unquote(path)) + form.format(path.partition("?")[0])
+        server.script.append(vendors.reply(404, text.encode()))
+        with pytest.raises(DeliveryError, match="answered 404") as caught:
+            Webhook("hook", url=server.url + path).deliver(alert(), {})
+        assert "canary" not in str(caught.value)
+        assert caught.value.permanent
+
+
+def test_an_answer_without_an_end_is_left(alert: MakeAlert) -> None:
+    class Endless(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(500)
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                while True:
+                    self.wfile.write(b"x" * 65_536)
+
+        def log_message(self, *_arguments: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Endless) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        hook = Webhook("hook", url=f"http://127.0.0.1:{server.server_port}")
+        tracemalloc.start()
+        try:
+            with pytest.raises(DeliveryError, match="answered 500"):
+                hook.deliver(alert(), {})
+            assert tracemalloc.get_traced_memory()[1] < 2_000_000
+        finally:
+            tracemalloc.stop()
+            server.shutdown()
+
+
+@pytest.mark.parametrize("when", ["Mon, 01 Jan 99999999999999999999 00:00:00 GMT", "1e999", "nan", "-1", "soon"])
+def test_a_wait_of_no_sense_is_none_for_ever(when: str, serve: Any, vendors: Any, alert: MakeAlert) -> None:
+    server = serve(vendors.plain())
+    server.script.append(vendors.reply(429, b"", {"Retry-After": when}))
+    with pytest.raises(DeliveryError, match="answered 429"):
+        Webhook("hook", url=server.url).deliver(alert(), {})
 
 
 def test_mails_about_an_incident_are_one_thread(mail_server: Any, alert: MakeAlert) -> None:
