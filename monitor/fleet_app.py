@@ -32,6 +32,7 @@ from monitor.fleet_status import PIPELINES, FleetStatus, line, not_running, toge
 from monitor.page import Page
 from monitor.receiver import MOST_BYTES
 
+WSGI = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
 UP, READ = "recwatch_pipeline_up", "recwatch_config_last_reload_successful"
 
 
@@ -57,39 +58,41 @@ class FleetApp:
         """Answer a request; part of WSGI."""
         path = environ.get("PATH_INFO") or "/"
         refused = denied(self._fleet.server, "", path, environ)
-        # Evidence may have a token of its own, which its pipeline knows.
+        # Evidence may have a token of its own, which its pipeline knows: it is asked, and nothing else is told.
         if refused is not None and EVIDENCE not in path and not path.endswith(HAPPENINGS):
-            return Answer.refused(refused).send(environ, start_response)
-        if path.startswith(PIPELINES):
-            return self._below(path, environ, start_response)
-        if path in (CHECK, HAPPENINGS) or path.startswith((EVIDENCE, RECEIVER, RUNBOOKS)):
-            member = self._meant(path, environ)
-            if isinstance(member, Answer):
-                return member.send(environ, start_response)
-            return member.app(environ, start_response)
-        return self._answer(path, environ).send(environ, start_response)
+            found: Answer | WSGI = Answer.refused(refused)
+        elif path.startswith(PIPELINES):
+            found = self._below(path, environ)
+        elif path in (CHECK, HAPPENINGS) or path.startswith((EVIDENCE, RECEIVER, RUNBOOKS)):
+            found = self._meant(path, environ)
+        else:
+            found = self._answer(path, environ)
+        if not isinstance(found, Answer):
+            return found(environ, start_response)
+        return (found if refused is None else Answer.refused(refused)).send(environ, start_response)
 
-    def _below(self, path: str, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
-        """Pass on what is asked of one pipeline, as if it were the only one."""
+    def _below(self, path: str, environ: dict[str, Any]) -> WSGI | Answer:
+        """Return who answers what is asked of one pipeline, as if it were the only one."""
         for member in self._members():
             whole = f"{PIPELINES}{member.name}"
             if path.startswith(f"{whole}/"):
-                below = {"SCRIPT_NAME": environ.get("SCRIPT_NAME", "") + whole, "PATH_INFO": path.removeprefix(whole)}
-                return member.app({**environ, **below}, start_response)
+                environ["SCRIPT_NAME"] = environ.get("SCRIPT_NAME", "") + whole
+                environ["PATH_INFO"] = path.removeprefix(whole)
+                return member.app
             if path == whole:
                 there = ("Location", f"{PIPELINES}{quote(member.name, safe='')}/")
-                return Answer.text("308 Permanent Redirect", "see below it", there).send(environ, start_response)
-        return Answer.text("404 Not Found", "no such pipeline runs here; / lists them").send(environ, start_response)
+                return Answer.text("308 Permanent Redirect", "see below it", there)
+        return Answer.text("404 Not Found", "no such pipeline runs here; / lists them")
 
     def _members(self) -> list[Member]:
         # The longer name first: one may begin with another and a slash.
         return sorted(self._fleet.members.values(), key=lambda member: len(member.name), reverse=True)
 
-    def _meant(self, path: str, environ: dict[str, Any]) -> Member | Answer:
+    def _meant(self, path: str, environ: dict[str, Any]) -> WSGI | Answer:
         """Return whom an address without a pipeline is about, or what to answer where that is not clear."""
         members, named = self._members(), asked(environ, PIPELINE)
         if path.startswith(RUNBOOKS):
-            return members[0] if members else health("no pipeline runs")
+            return members[0].app if members else health("no pipeline runs")
         if named:
             found = [member for member in members if member.name == named]
         elif path.startswith(EVIDENCE):
@@ -99,7 +102,7 @@ class FleetApp:
         else:
             found = members
         if len(found) == 1:
-            return found[0]
+            return found[0].app
         if not found:
             return Answer.text("404 Not Found", "no pipeline here has that")
         names = ", ".join(sorted(member.name for member in found)[:5])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -229,6 +230,19 @@ def test_one_password_opens_the_front_page_and_what_is_below(folder: Path) -> No
         assert ask(fleet, path)[0] == 401, path
         assert ask(fleet, path, shows="Bearer secret-of-all")[0] in (200, 308), path
     assert ask(fleet, "/healthz")[0] != 401
+    # Evidence may have tokens of its own, so these reach further in; no name and no existence is told there.
+    for path in (
+        "/api/events",
+        "/evidence/0",
+        "/evidence/",
+        "/p/evidence/",
+        "/p/nobody/evidence/0",
+        "/alertmanager/api/events",
+    ):
+        for body in (None, b"{}"):
+            status, said, headers = ask(fleet, path, body=body)
+            assert (status, "Location" in headers) == (401, False), path
+            assert not {"shop", "news"} & set(re.findall(r"\w+", said)), path
     fleet.stop()
 
 
