@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import os
 import re
+import shutil
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -39,6 +42,9 @@ LEAST_MEMORY_MB, MEMORY_MB_PER_THREAD = 170, 25
 JSON_LEAST_MEMORY_MB, JSON_MEMORY_MB_PER_THREAD = 250, 70
 _JSON_LIMIT = "recwatch_json_memory_limit"
 _SPILLS = itertools.count()
+# Folders that nobody else can look into, by where they are.
+_PRIVATE: dict[str, str] = {}
+_MAKING = threading.Lock()
 _PARTITION = re.compile(r"/([^/=]+)=[^/]*(?=/)")
 
 
@@ -81,8 +87,18 @@ def _spills_to() -> str:
     One for each connection: two that spilled to the same files would read each other's rows.
     """
     here = Path.cwd()
-    place = here if os.access(here, os.W_OK) else Path(tempfile.gettempdir())
-    return str(place / f".recwatch-spill-{os.getpid()}-{next(_SPILLS)}")
+    place = str(here) if os.access(here, os.W_OK) else tempfile.gettempdir()
+    with _MAKING:
+        # Whoever tidies up may have taken it away.
+        if not os.path.isdir(_PRIVATE.get(place, "")):
+            # What spills has the ids of users, and DuckDB's files may be read by whoever gets at them.
+            try:
+                _PRIVATE[place] = tempfile.mkdtemp(prefix=".recwatch-spill-", dir=place)
+            except OSError:
+                # On a full disk nothing can spill; what fits into memory is judged all the same.
+                return f"{place}/.recwatch-spill-nowhere/{next(_SPILLS)}"
+            atexit.register(shutil.rmtree, _PRIVATE[place], ignore_errors=True)
+        return f"{_PRIVATE[place]}/{next(_SPILLS)}"
 
 
 def _quoted(value: object) -> str:

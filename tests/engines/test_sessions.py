@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
 import socket
 import sqlite3
 import sys
@@ -179,7 +181,10 @@ def test_sessions_that_do_not_fit_into_memory_spill_apart_and_leave_nothing(
         keys = select((numbers.c.range * factor).label("k"), func.count().label("n")).group_by("k").subquery()
         with engine.session() as session:
             found[factor] = session.run(select(func.count(), func.sum(keys.c.k)).select_from(keys), 1)
-            spilt.update(path.name for path in tmp_path.iterdir())
+            (private,) = tmp_path.iterdir()
+            spilt.update(path.name for path in private.iterdir())
+            # Raw ids of users are in there.
+            assert private.stat().st_mode & 0o077 == 0
 
     threads = [threading.Thread(target=count, args=(factor,)) for factor in (1, 3)]
     for thread in threads:
@@ -189,7 +194,23 @@ def test_sessions_that_do_not_fit_into_memory_spill_apart_and_leave_nothing(
     whole = sum(range(6_000_000))
     assert found == {factor: [(6_000_000, factor * whole)] for factor in (1, 3)}
     assert len(spilt) == 2
-    assert list(tmp_path.iterdir()) == []
+    (private,) = tmp_path.iterdir()
+    assert list(private.iterdir()) == []
+    private.rmdir()
+    spilt.clear()
+    count(1)
+    assert spilt, "it is made anew"
+    shutil.rmtree(next(tmp_path.iterdir()))
+
+    def full(**_more: str) -> str:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr("tempfile.mkdtemp", full)
+    with engine.session() as session:
+        assert session.run(select(func.count()).select_from(numbers), 1) == [(6_000_000,)], "it fits into memory"
+        keys = select(numbers.c.range.label("k"), func.count().label("n")).group_by("k").subquery()
+        with pytest.raises(EngineError, match="spill-nowhere"):
+            session.run(select(func.count(), func.sum(keys.c.k)).select_from(keys), 1)
     engine.close()
 
 
