@@ -42,6 +42,8 @@ from monitor.series import series_estimate
 # Event counts need windows that tile the time line; each row is then counted once.
 COUNTING = ("ingestion", "unknown_ids", "duplicates", "contract")
 CLOCKS = (Role.EVENT_TIME, Role.INGESTED_AT)
+# Whose values are labels or stand on pages.
+TOLD_ROLES = (Role.SOURCE, Role.EVENT_TYPE, Role.ITEM)
 LINK_ROLES: Mapping[str, tuple[Role, ...]] = {
     "users": (Role.USER,),
     "items": (Role.ITEM,),
@@ -240,13 +242,18 @@ def _units(config: Config) -> Iterator[Problem]:
 
 
 def _ids_stay(config: Config) -> Iterator[Problem]:
-    """What drifts in a feature is told by its values, and those of these ids must not leave."""
+    """Features, sources, types and items are told by their values, and those of these ids must not leave."""
     for name, dataset in config.datasets.items():
         ids = {column_name(dataset.roles[role]): role for role in PRIVATE_ROLES if role in dataset.roles}
         for place, column in enumerate(dataset.features):
             if column in ids:
                 rule = f"must not be the column of the role {ids[column]}, whose values never leave the engine"
                 yield Problem(("datasets", name, "features", place), rule, "take it out", column)
+        for role in TOLD_ROLES:
+            column = column_name(dataset.roles[role]) if role in dataset.roles else None
+            if column in ids:
+                rule = f"must not be the column of the role {ids[column]}, whose values never leave the engine"
+                yield Problem(("datasets", name, "roles", role), rule, "name another column", column)
 
 
 def _watched(config: Config) -> Iterator[Problem]:

@@ -13,7 +13,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import func
+from sqlalchemy import ColumnElement, func
 
 from checks.bins import spelt
 from checks.check import Verdict
@@ -21,7 +21,7 @@ from checks.clipped import clip_cells
 from checks.dataset import Dataset, Role
 from checks.feature_drift import FeatureDrift
 from checks.measure import Row
-from checks.rows import Rows
+from checks.rows import PRIVATE_ROLES, Rows
 from checks.window import Window
 from monitor import evidently_child
 from monitor.engine import Session
@@ -33,6 +33,8 @@ from monitor.wording import value_text
 
 LONGEST_SECONDS, MEMORY_GB = 300.0, 6.0
 SAMPLE_ROWS = 10_000
+# What spreads times evenly: a prime, and a number that its powers go through all others with (Lehmer's generator).
+_PRIME, _FACTOR = 2_147_483_647, 950_706_376
 
 
 class ReportError(RecwatchError):
@@ -151,6 +153,11 @@ def is_there() -> bool:
 def _features(dataset: Dataset, wanted: Sequence[str]) -> list[str]:
     named = list(wanted or dataset.features)
     missing = [name for name in named if name not in dataset.columns]
+    ids = [str(role) for role in PRIVATE_ROLES if dataset.roles.get(role) in named]
+    if ids:
+        raise ReportError(
+            f"dataset {dataset.name}: the column of the role {ids[0]} never leaves the engine; leave it out"
+        )
     if missing or not named:
         there = ", ".join(dataset.columns)
         what = f"has no column {', '.join(missing)}" if missing else "names no features"
@@ -168,11 +175,9 @@ def _sampled(session: Session, rows: Rows, features: Sequence[str], asked: Asked
         dataset.table.c[name] if dataset.columns[name].kind.is_numeric else spelt(dataset, name) for name in features
     ]
     statement = rows.select(*cells)
-    # Times come in steps, and a prime has none in common with them.
-    step = _prime(total // asked.sample_rows)
-    if step > 1:
+    if total > asked.sample_rows:
         clock = Role.EVENT_TIME if Role.EVENT_TIME in dataset.roles else rows.clock_role
-        statement = statement.where((rows.micros(clock) + asked.seed * 7_919) % step == 0)
+        statement = statement.where(_scattered(rows.micros(clock), asked.seed) < _PRIME * asked.sample_rows // total)
     # A burst of rows of the same time may be drawn as a whole; twice the size bounds that.
     most = 2 * asked.sample_rows
     found = session.run(statement.limit(most), most, f"sample of {asked.dataset}")
@@ -184,17 +189,11 @@ def _is_number(cell: Any) -> bool:
     return cell is not None and not isinstance(cell, str | bool)
 
 
-def _prime(least: int) -> int:
-    """Return the least prime that is not below a number, or 1 for nothing to leave out.
-
-    Examples:
-        >>> _prime(0), _prime(1), _prime(2), _prime(100)
-        (1, 1, 2, 101)
-    """
-    found = max(1, least)
-    while found > 1 and any(found % part == 0 for part in range(2, int(found**0.5) + 1)):
-        found += 1
-    return found
+def _scattered(at: ColumnElement[int], seed: int) -> ColumnElement[int]:
+    """Return a number from 0 to below a prime for each time: times in even steps are spread evenly over them."""
+    # Each remainder has the sign of what is divided: before 1970 it is below 0.
+    spread = (at + seed * 7_919) % _PRIME * _FACTOR % _PRIME
+    return (spread + _PRIME) % _PRIME
 
 
 def _evidently(
@@ -208,7 +207,7 @@ def _evidently(
         if on_start is not None:
             on_start(child)
         try:
-            answer, said = child.communicate(json.dumps(question), timeout=LONGEST_SECONDS)
+            answer, said = child.communicate(_harmless(json.dumps(question)), timeout=LONGEST_SECONDS)
         except subprocess.TimeoutExpired:
             child.kill()
             raise ReportError(
@@ -224,6 +223,11 @@ def _evidently(
     return scores
 
 
+def _harmless(text: str) -> str:
+    """Return a text that opens and ends no element: Evidently writes names and values into its script as they are."""
+    return text.replace("<", "\N{SINGLE LEFT-POINTING ANGLE QUOTATION MARK}")
+
+
 def _ours(runner: Runner, asked: Asked) -> list[Verdict]:
     """Return our verdicts over all rows of the window; none where drift is not watched or has no reference."""
     drift = [check for check in runner.pipeline.checks[asked.dataset] if isinstance(check, FeatureDrift)]
@@ -237,7 +241,7 @@ def _ours(runner: Runner, asked: Asked) -> list[Verdict]:
 def _beside(ours: Sequence[Verdict], theirs: Sequence[Sequence[Any]]) -> str:
     """Return how the sample compares with all rows, as HTML."""
     scored = {name: more for name, *more in theirs}
-    rows = "".join(_row(verdict, scored.get(str(verdict.feature))) for verdict in ours)
+    rows = "".join(_row(verdict, scored.get(_harmless(str(verdict.feature)))) for verdict in ours)
     said = "recwatch itself judges all rows, on bins frozen with its reference."
     if not rows:
         return f"<p>{said} There is no score over all rows: no reference.</p>"

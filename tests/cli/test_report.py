@@ -12,6 +12,7 @@ from pathlib import Path
 import duckdb
 import pytest
 from click.testing import CliRunner
+from sqlalchemy import BigInteger, literal_column
 
 from checks.check import Outcome, Verdict
 from checks.rows import Rows
@@ -125,6 +126,15 @@ def test_a_seed_draws_the_same_rows_again_and_another_one_others(config: Path) -
     assert 800 <= len(first) <= 1_100
 
 
+@pytest.mark.parametrize("step_us", [1, 1_000_000, 30_000_000, 3_600_000_000, 86_400_000_000])
+@pytest.mark.parametrize("start", ["2026-03-01", "1969-12-01", "1900-01-01"])
+def test_times_in_even_steps_are_drawn_evenly(start: str, step_us: int) -> None:
+    times = f"SELECT epoch_us(TIMESTAMP '{start}') + i * {step_us} AS us FROM range(30000) t(i)"
+    drawn = report._scattered(literal_column("us", BigInteger), 3) < report._PRIME // 30
+    asked = f"SELECT count(*) FROM ({times}) WHERE {drawn.compile(compile_kwargs={'literal_binds': True})}"
+    assert 800 <= duckdb.sql(asked).fetchall()[0][0] <= 1_200
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -209,3 +219,24 @@ def ask_app(app: App, path: str) -> tuple[dict[str, str], str]:
     headers: dict[str, str] = {}
     body = app({"REQUEST_METHOD": "GET", "PATH_INFO": path}, lambda _status, said: headers.update(said))
     return headers, b"".join(body).decode()
+
+
+@needs_evidently
+@pytest.mark.slow
+def test_no_name_or_value_of_the_data_becomes_a_script(tmp_path: Path) -> None:
+    evil, out = "</script><script>canary()</script><!--<script>", tmp_path / "report.html"
+    before, now = [[evil if n % 2 else "b"] for n in range(100)], [[evil if n % 9 else "b"] for n in range(100)]
+    question = {"columns": [evil], "numeric": [], "categorical": [evil], "reference": before, "current": now}
+    scores = report._evidently(question, out, None)
+    page = out.read_text()
+    assert page.count("canary()") > 2
+    assert "<script>canary" not in page
+    verdict = Verdict("feature_drift", "events", Window(*HOUR[10:12]), Outcome.BAD, "psi", 0.9, 0.2, feature=evil)
+    assert "not scored" not in report._beside([verdict], scores), "its score is found all the same"
+
+
+def test_ids_are_no_features_of_a_report(config: Path) -> None:
+    span = ["--from", HOUR[11].isoformat(), "--to", HOUR[12].isoformat(), "--out", str(config.parent / "ids.html")]
+    done = CliRunner().invoke(command, ["--config", str(config), *span, "--features", "price,id"])
+    assert "the column of the role event_id never leaves the engine" in done.output
+    assert not (config.parent / "ids.html").exists()
