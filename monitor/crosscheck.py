@@ -245,15 +245,16 @@ def _ids_stay(config: Config) -> Iterator[Problem]:
     """Features, sources, types and items are told by their values, and those of these ids must not leave."""
     for name, dataset in config.datasets.items():
         ids = {column_name(dataset.roles[role]): role for role in PRIVATE_ROLES if role in dataset.roles}
-        for place, column in enumerate(dataset.features):
+        features = [(("features", at), column, "take it out") for at, column in enumerate(dataset.features)]
+        roles = [
+            (("roles", role), column_name(dataset.roles[role]), "name another column")
+            for role in TOLD_ROLES
+            if role in dataset.roles
+        ]
+        for place, column, todo in features + roles:
             if column in ids:
                 rule = f"must not be the column of the role {ids[column]}, whose values never leave the engine"
-                yield Problem(("datasets", name, "features", place), rule, "take it out", column)
-        for role in TOLD_ROLES:
-            column = column_name(dataset.roles[role]) if role in dataset.roles else None
-            if column in ids:
-                rule = f"must not be the column of the role {ids[column]}, whose values never leave the engine"
-                yield Problem(("datasets", name, "roles", role), rule, "name another column", column)
+                yield Problem(("datasets", name, *place), rule, todo, column)
 
 
 def _watched(config: Config) -> Iterator[Problem]:
