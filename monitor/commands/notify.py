@@ -20,6 +20,7 @@ from monitor.config import Config
 from monitor.happenings import Happening
 from monitor.load import load
 from monitor.store import Store
+from monitor.wording import meant
 
 EXIT_UNDELIVERED = 3
 
@@ -84,11 +85,11 @@ def deploy_command(path: Path, summary: str, source: str, url: str) -> None:
 
 
 def _chosen(config: Config, names: Sequence[str]) -> dict[str, Notifier]:
-    unknown = [name for name in names if name not in config.channels]
-    if unknown:
-        raise click.BadParameter(f"no channel is called {unknown[0]}; there are {', '.join(config.channels)}")
     if not config.channels:
         raise click.ClickException("there is no channel; add one under channels")
+    unknown = [name for name in names if name not in config.channels]
+    if unknown:
+        raise click.BadParameter(f"no channel is called {unknown[0]}; {meant(unknown[0], config.channels)}")
     return {name: found for name, found in notifiers(config).items() if not names or name in names}
 
 

@@ -17,7 +17,8 @@ def command(name: str | None) -> None:
         for entry in known:
             click.echo(entry)
         return
-    found = runbook.text(name)
+    # Tables show the names without what all of them begin with.
+    found = runbook.text(name) or runbook.text(f"recwatch{name}")
     if found is None:
         raise click.BadParameter(f"no alert is called {name}; {meant(name.lower(), known, likeness=0.4)}")
     click.echo(found, nl=False)

@@ -251,6 +251,7 @@ def test_rules_and_objectives_are_exported(config: str, recwatch: Recwatch) -> N
 def test_runbooks_are_printed(recwatch: Recwatch) -> None:
     assert "recwatchslobudgetburn" in recwatch("runbook").out
     assert recwatch("runbook", "RecwatchMonitorDown").out.startswith("# RecwatchMonitorDown")
+    assert recwatch("runbook", "MonitorDown").out.startswith("# RecwatchMonitorDown"), "as tables show it"
     assert "did you mean recwatchmonitordown?" in recwatch("runbook", "RecwatchMonitrDown").err
 
 
