@@ -35,16 +35,30 @@ def _epoch_micros_postgresql(element: Any, compiler: Any, **kw: Any) -> str:
     return f"CASE WHEN isfinite({value}) THEN CAST(extract(epoch FROM {value}) * 1000000 AS BIGINT) END"
 
 
+_YEAR = "([0-9]{3}[1-9]|[0-9]{2}[1-9]0|[0-9][1-9]00|[1-9]000)"
+_DAY = (
+    f"{_YEAR}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)"
+    "|02-(0[1-9]|1[0-9]|2[0-8]))|([0-9]{2}(0[48]|[2468][048]|[13579][26])|([2468][048]|[13579][26])00)-02-29"
+)
+_CLOCK = "([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9]([.][0-9]+)?(Z| UTC|[+-](0[0-9]|1[0-4])(:?[0-5][0-9])?)?)?"
+# Every engine reads more than this as a time, each something else: names of zones, 24:00, +16:00, years before Christ.
+# The end of the text is left to say, as $ also stands before a last new line for some.
+ISO_TIME = f"^ *({_DAY})([ T]{_CLOCK})? *"
+
 _DIGITS = "[0-9][0-9]"
-_PLAIN_TIME = f"{_DIGITS}{_DIGITS}-[01][0-9]-[0-3][0-9][ T]{_DIGITS}:{_DIGITS}:{_DIGITS}"
+_PLAIN_DAY = f"{_DIGITS}{_DIGITS}-[01][0-9]-[0-3][0-9]"
+_PLAIN_TIME = f"{_PLAIN_DAY}[ T]{_DIGITS}:{_DIGITS}:{_DIGITS}"
 
 
 @compiles(epoch_micros, "sqlite")
 def _epoch_micros_sqlite(element: Any, compiler: Any, **kw: Any) -> str:
     raw = compiler.process(element.clauses, **kw)
     # SQLite's own functions round to milliseconds, so they only read the seconds and the zone; and they take
-    # 'now', a Julian day and the 30th of February for a time, so the form and the day are looked at first.
-    day = f"(substr({raw}, 9, 2) <= '28' OR date(substr({raw}, 1, 10), '+0 days') = substr({raw}, 1, 10))"
+    # 'now', a Julian day, the 30th of February and 24:00 for a time, so the form and the day are looked at first.
+    day = (
+        f"(substr({raw}, 9, 2) <= '28' OR date(substr({raw}, 1, 10), '+0 days') = substr({raw}, 1, 10))"
+        f" AND substr({raw}, 12, 2) < '24' AND {raw} > '0001'"
+    )
     seconds = f"CAST(strftime('%s', substr({raw}, 1, 19)) AS INTEGER) * 1000000"
     return (
         f"CASE WHEN {raw} GLOB '{_PLAIN_TIME}.{_DIGITS * 3}' AND {day} THEN {seconds} + substr({raw}, 21)"
@@ -53,19 +67,22 @@ def _epoch_micros_sqlite(element: Any, compiler: Any, **kw: Any) -> str:
 
 
 def _any_time_sqlite(value: str) -> str:
-    """Return the microseconds of a text in any of the forms, at six times the cost of the usual two."""
+    """Return the microseconds of a text in any of the forms of ``ISO_TIME``, at six times the cost of the usual two."""
     rest = f"ltrim(substr({value}, 20 + (substr({value}, 20, 1) = '.')), '0123456789')"
     zone = (
-        f"CASE WHEN {rest} GLOB '[+-]{_DIGITS}' THEN {rest} || ':00'"
+        f"CASE WHEN {rest} IN ('', 'Z', ' UTC') THEN replace({rest}, ' UTC', 'Z')"
+        f" WHEN {rest} GLOB '[+-]{_DIGITS}' THEN {rest} || ':00'"
         f" WHEN {rest} GLOB '[+-]{_DIGITS * 2}' THEN substr({rest}, 1, 3) || ':' || substr({rest}, 4)"
-        f" ELSE replace({rest}, 'UTC', 'Z') END"
+        f" WHEN {rest} GLOB '[+-]{_DIGITS}:{_DIGITS}' THEN {rest} END"
     )
-    seconds = f"strftime('%s', substr({value}, 1, 19) || CASE WHEN length({value}) > 19 THEN ' ' || {zone} ELSE '' END)"
+    forms = (_PLAIN_TIME, _PLAIN_DAY, f"{_PLAIN_DAY}[ T]{_DIGITS}:{_DIGITS}")
+    form = " OR ".join(f"substr({value}, 1, 19) GLOB '{form}'" for form in forms)
     fraction = f"CAST(round(CAST('0' || substr({value}, 20, 7) AS REAL) * 1000000) AS INTEGER)"
     return (
-        f"CASE WHEN {value} GLOB '{_DIGITS * 2}-[01][0-9]-[0-3][0-9]*'"
+        f"CASE WHEN ({form}) AND substr({value}, 12, 2) < '24' AND {value} > '0001'"
+        f" AND (substr({value}, 20, 1) NOT GLOB '[.0-9]' OR substr({value}, 20, 2) GLOB '.[0-9]')"
         f" AND date(substr({value}, 1, 10), '+0 days') = substr({value}, 1, 10)"
-        f" THEN CAST({seconds} AS INTEGER) * 1000000 + {fraction} END"
+        f" THEN CAST(strftime('%s', substr({value}, 1, 19) || {zone}) AS INTEGER) * 1000000 + {fraction} END"
     )
 
 
@@ -83,26 +100,16 @@ class parsed_time(GenericFunction[datetime]):  # noqa: N801
 @compiles(parsed_time, "duckdb")
 def _parsed_time_duckdb(element: Any, compiler: Any, **kw: Any) -> str:
     value = compiler.process(element.clauses, **kw)
-    # With a zone, so that an offset in the text counts; a text without one is UTC, as the session. The
-    # form keeps out words such as epoch.
-    return f"CASE WHEN trim({value}) LIKE '____-__-__%%' THEN try_cast({value} AS TIMESTAMPTZ) END"
-
-
-_DAY = (
-    "(?!0000)[0-9]{4}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)"
-    "|02-(0[1-9]|1[0-9]|2[0-8]))|([0-9]{2}(0[48]|[2468][048]|[13579][26])|([2468][048]|[13579][26])00)-02-29"
-)
-_CLOCK = "([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9]([.][0-9]+)?(Z| UTC|[+-](0[0-9]|1[0-5])(:?[0-5][0-9])?)?)?"
-# PostgreSQL has no cast that gives NULL, so only what it can read gets to it.
-_ISO_TIME = f"^ *({_DAY})([ T]{_CLOCK})? *$"
+    # With a zone, so that an offset in the text counts; a text without one is UTC, as the session.
+    return f"CASE WHEN regexp_matches({value}, '{ISO_TIME}$') THEN try_cast({value} AS TIMESTAMPTZ) END"
 
 
 @compiles(parsed_time, "postgresql")
 def _parsed_time_postgresql(element: Any, compiler: Any, **kw: Any) -> str:
     value = compiler.process(element.clauses, **kw)
-    # It would round what is finer than microseconds.
+    # It has no cast that gives NULL, and would round what is finer than microseconds.
     cut = f"regexp_replace({value}, '([.][0-9]{{6}})[0-9]+', '\\1')"
-    return f"CASE WHEN {value} ~ '{_ISO_TIME}' THEN CAST({cut} AS TIMESTAMPTZ) END"
+    return f"CASE WHEN {value} ~ '{ISO_TIME}$' THEN CAST({cut} AS TIMESTAMPTZ) END"
 
 
 @compiles(parsed_time, "sqlite")
@@ -135,8 +142,20 @@ def _is_not_finite_sqlite(element: Any, compiler: Any, **kw: Any) -> str:
     return f"(abs({compiler.process(element.clauses, **kw)}) > 1.7976931348623157e308)"
 
 
+# No double overflows or becomes 0: PostgreSQL has no cast that gives NULL. Longer texts than this spell none.
+LONGEST_NUMBER = 200
+_BLANK = r"[ \t-\r]*"
+NUMBER = (
+    f"^{_BLANK}[-+]?(([0-9]+([.][0-9]*)?|[.][0-9]+)([eE][-+]?0*[0-9]{{1,2}})?"
+    f"|[1-9]([.][0-9]*)?[eE][-+]?0*([12][0-9]{{2}}|30[0-7])){_BLANK}$"
+)
+
+
 class number_or_null(GenericFunction[float]):  # noqa: N801
-    """The finite number that a text spells, NULL if it spells none."""
+    """The finite number that a text spells, NULL if it spells none.
+
+    The text has at most 200 characters, and an exponent of three digits only after a single digit before the point.
+    """
 
     type = Double()
     inherit_cache = True
@@ -145,24 +164,22 @@ class number_or_null(GenericFunction[float]):  # noqa: N801
 @compiles(number_or_null, "duckdb")
 def _number_or_null_duckdb(element: Any, compiler: Any, **kw: Any) -> str:
     value = compiler.process(element.clauses, **kw)
-    number = f"try_cast({value} AS DOUBLE)"
-    return f"CASE WHEN isfinite({number}) AND NOT contains({value}, '_') THEN {number} END"
-
-
-# So long that no double overflows: PostgreSQL has no cast that gives NULL.
-_NUMBER = r"^\s*[-+]?([0-9]{1,200}([.][0-9]{0,200})?|[.][0-9]{1,200})([eE][-+]?0?[0-9]{1,2})?\s*$"
+    spells = f"length({value}) <= {LONGEST_NUMBER} AND regexp_matches({value}, '{NUMBER}')"
+    return f"CASE WHEN {spells} THEN try_cast({value} AS DOUBLE) END"
 
 
 @compiles(number_or_null, "postgresql")
 def _number_or_null_postgresql(element: Any, compiler: Any, **kw: Any) -> str:
     value = compiler.process(element.clauses, **kw)
-    return f"CASE WHEN {value} ~ '{_NUMBER}' THEN CAST({value} AS DOUBLE PRECISION) END"
+    spells = f"length({value}) <= {LONGEST_NUMBER} AND {value} ~ '{NUMBER}'"
+    return f"CASE WHEN {spells} THEN CAST({value} AS DOUBLE PRECISION) END"
 
 
 @compiles(number_or_null, "sqlite")
 def _number_or_null_sqlite(element: Any, compiler: Any, **kw: Any) -> str:
     value = compiler.process(element.clauses, **kw)
-    return f"CASE WHEN {value} REGEXP '{_NUMBER}' THEN CAST(trim({value}) AS REAL) END"
+    spells = f"length({value}) <= {LONGEST_NUMBER} AND {value} REGEXP '{NUMBER}'"
+    return f"CASE WHEN {spells} THEN CAST(trim({value}) AS REAL) END"
 
 
 class number_text(GenericFunction[str]):  # noqa: N801
@@ -173,7 +190,6 @@ class number_text(GenericFunction[str]):  # noqa: N801
 
 
 @compiles(number_text, "duckdb")
-@compiles(number_text, "postgresql")
 def _number_text(element: Any, compiler: Any, **kw: Any) -> str:
     value = compiler.process(element.clauses, **kw)
     # Decimals may have more digits than a double, but theirs are padded with zeros.
@@ -184,18 +200,51 @@ def _number_text(element: Any, compiler: Any, **kw: Any) -> str:
     )
 
 
+@compiles(number_text, "postgresql")
+def _number_text_postgresql(element: Any, compiler: Any, **kw: Any) -> str:
+    # It writes Infinity and NaN where the others write inf and nan.
+    return f"replace(lower({_number_text(element, compiler, **kw)}), 'infinity', 'inf')"
+
+
 @compiles(number_text, "sqlite")
 def _number_text_sqlite(element: Any, compiler: Any, **kw: Any) -> str:
     value = compiler.process(element.clauses, **kw)
     whole = f"CAST({value} AS INTEGER)"
-    return f"CASE WHEN {value} = {whole} THEN CAST({whole} AS TEXT) ELSE CAST({value} AS TEXT) END"
+    # A cast writes 15 digits, the same ones for two numbers that differ beyond them, and 1.0e-05 for 1e-05.
+    spelt = [f"printf('%!.{digits}g', {value})" for digits in (15, 16, 17)]
+    short = " ".join(f"WHEN CAST({text} AS REAL) = {value} THEN {text}" for text in spelt[:-1])
+    return (
+        f"CASE WHEN {value} = {whole} AND abs({value}) < 9e18 THEN CAST({whole} AS TEXT)"
+        f" WHEN typeof({value}) <> 'real' THEN CAST({value} AS TEXT)"
+        f" ELSE lower(replace(CASE {short} ELSE {spelt[-1]} END, '.0e', 'e')) END"
+    )
+
+
+class folded(GenericFunction[str]):  # noqa: N801
+    """A text in lower case, without the spaces at its ends. Other blanks than the plain space belong to it.
+
+    SQLite knows the case of ASCII letters alone, as PostgreSQL does in a database of the locale C.
+    """
+
+    type = Text()
+    inherit_cache = True
+
+
+@compiles(folded)
+def _folded(element: Any, compiler: Any, **kw: Any) -> str:
+    return f"lower(trim({compiler.process(element.clauses, **kw)}))"
+
+
+@compiles(folded, "duckdb")
+def _folded_duckdb(element: Any, compiler: Any, **kw: Any) -> str:
+    return f"lower(trim({compiler.process(element.clauses, **kw)}, ' '))"
 
 
 class matches_whole(GenericFunction[bool]):  # noqa: N801
-    """True where a text as a whole, new lines included, matches a regular expression.
+    r"""True where a text as a whole, new lines included, matches a regular expression.
 
-    A point stands for every character. What the engines' kinds of expressions do not share
-    (look-behind, back references) is refused by the engine that lacks it.
+    A point stands for every character; a class such as ``\w`` or ``\d`` has those of ASCII alone. What the
+    engines' kinds of expressions do not share (look-behind, back references) is refused by the engine that lacks it.
     """
 
     type = Boolean()
@@ -210,13 +259,14 @@ def _matches_whole_duckdb(element: Any, compiler: Any, **kw: Any) -> str:
 @compiles(matches_whole, "postgresql")
 def _matches_whole_postgresql(element: Any, compiler: Any, **kw: Any) -> str:
     value, pattern = (compiler.process(clause, **kw) for clause in element.clauses)
-    return f"({value} ~ ('^(?:' || {pattern} || ')$'))"
+    # Otherwise what a letter is depends on the database.
+    return f"(({value}) COLLATE \"C\" ~ ('^(?:' || {pattern} || ')$'))"
 
 
 @compiles(matches_whole, "sqlite")
 def _matches_whole_sqlite(element: Any, compiler: Any, **kw: Any) -> str:
     value, pattern = (compiler.process(clause, **kw) for clause in element.clauses)
-    return f"({value} REGEXP ('(?s)^(?:' || {pattern} || ')\\Z'))"
+    return f"({value} REGEXP ('(?sa)^(?:' || {pattern} || ')\\Z'))"
 
 
 class row_key(GenericFunction[int]):  # noqa: N801

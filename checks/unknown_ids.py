@@ -25,7 +25,7 @@ from sqlalchemy import (
 from checks.baseline import Baseline
 from checks.check import Check, Sample, Verdict, percent, ratio_verdict
 from checks.dataset import Dataset, Kind, Role
-from checks.dialect import matches_whole
+from checks.dialect import folded, matches_whole
 from checks.measure import Aggregate, Counts, Listing, Measure, Tally
 from checks.rows import ALL_SOURCES, Catalogue, Rows
 from checks.settings import CheckSettings, Duration, Ratio, Setting, minutes
@@ -134,7 +134,7 @@ class UnknownIds(Check[UnknownIdsSettings]):
         # Length and ends rule out nearly every id, at a quarter of the cost of a comparison.
         lengths = or_(*(func.length(spelt) == length for length in sorted({len(text) for text in placeholders})))
         possible = or_(lengths, spelt.like(" %"), spelt.like("% "))
-        equal = case(dict.fromkeys(sorted(placeholders), 1), value=func.lower(func.trim(spelt)), else_=0)
+        equal = case(dict.fromkeys(sorted(placeholders), 1), value=folded(spelt), else_=0)
         return or_(id_column.is_(None), case((possible, equal), else_=0) == 1)
 
     def _against(self, rows: Rows, known: Catalogue) -> list[tuple[ColumnElement[bool], int]]:

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Text, and_, cast, false, func, select
 
 from checks.dataset import Dataset, Role
-from checks.dialect import count_if
+from checks.dialect import count_if, folded
 from checks.rows import Rows
 from checks.unknown_ids import PLACEHOLDERS, UnknownIdsSettings
 from checks.window import MICROSECOND, Window
@@ -89,7 +89,7 @@ def _counted(events: Dataset, known: Dataset, session: Session, how: tuple[str, 
             lives[Role.VALID_FROM] = ids.valid_from > at + grace
         if "valid_to" in ids:
             lives[Role.VALID_TO] = ids.valid_to <= at
-    own = func.lower(func.trim(cast(rows.column(role), Text)))
+    own = folded(cast(rows.column(role), Text))
     statement: Any = (
         select(func.count(), count_if(~catalogue.is_absent), *(count_if(outside) for outside in lives.values()))
         .select_from(events.table.outerjoin(catalogue.ids, catalogue.condition))
@@ -111,7 +111,7 @@ def _drop(other: Found, life: Role, share: float) -> None:
 def _keep_placeholders(session: Session, found: Found, known: Dataset, role: Role) -> None:
     """Note the placeholders that are real ids of a table."""
     theirs = cast(known.table.c[known.roles[role]], Text)
-    spelt = func.lower(func.trim(theirs))
+    spelt = folded(theirs)
     real = select(spelt).where(spelt.in_(PLACEHOLDERS)).distinct()
     held = {str(row[0]) for row in session.run(real, len(PLACEHOLDERS), f"ids of {known.name}")}
     found.placeholders_kept = tuple(sorted({*found.placeholders_kept, *held}))

@@ -7,7 +7,10 @@ from typing import Any
 from sqlalchemy.ext.compiler import compiles
 
 from checks.dialect import (
+    ISO_TIME,
+    LONGEST_NUMBER,
     LONGEST_VALUE,
+    NUMBER,
     START,
     clipped,
     epoch_micros,
@@ -20,14 +23,6 @@ from checks.dialect import (
 )
 
 NAMES = ("hive", "databricks")
-_DAY = (
-    "(?!0000)[0-9]{4}-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])|(0[469]|11)-(0[1-9]|[12][0-9]|30)"
-    "|02-(0[1-9]|1[0-9]|2[0-9]))"
-)
-_CLOCK = "([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9]([.][0-9]+)?(Z| UTC|[+-](0[0-9]|1[0-5])(:?[0-5][0-9])?)?)?"
-# A cast takes much more for a time and a number: 2026, 1d, and words.
-_ISO_TIME = f"^ *({_DAY})([ T]{_CLOCK})? *$"
-_NUMBER = r"^[ \t\r\n]*[-+]?([0-9]{1,200}([.][0-9]{0,200})?|[.][0-9]{1,200})([eE][-+]?0?[0-9]{1,2})?[ \t\r\n]*$"
 
 
 def _text(pattern: str) -> str:
@@ -44,7 +39,8 @@ def _epoch_micros(element: Any, compiler: Any, **kw: Any) -> str:
 @compiles(parsed_time, *NAMES)
 def _parsed_time(element: Any, compiler: Any, **kw: Any) -> str:
     value = compiler.process(element.clauses, **kw)
-    return f"CASE WHEN {value} RLIKE {_text(_ISO_TIME)} THEN try_cast({value} AS TIMESTAMP) END"
+    # A cast takes much more for a time: 2026, and words.
+    return f"CASE WHEN {value} RLIKE {_text(ISO_TIME + chr(92) + 'z')} THEN try_cast({value} AS TIMESTAMP) END"
 
 
 @compiles(is_not_finite, *NAMES)
@@ -56,7 +52,8 @@ def _is_not_finite(element: Any, compiler: Any, **kw: Any) -> str:
 @compiles(number_or_null, *NAMES)
 def _number_or_null(element: Any, compiler: Any, **kw: Any) -> str:
     value = compiler.process(element.clauses, **kw)
-    return f"CASE WHEN {value} RLIKE {_text(_NUMBER)} THEN try_cast({value} AS DOUBLE) END"
+    spells = f"length({value}) <= {LONGEST_NUMBER} AND {value} RLIKE {_text(NUMBER)}"
+    return f"CASE WHEN {spells} THEN try_cast({value} AS DOUBLE) END"
 
 
 @compiles(number_text, *NAMES)
@@ -66,10 +63,11 @@ def _number_text(element: Any, compiler: Any, **kw: Any) -> str:
     # From 10 million on and below a thousandth a cast writes 1.25E7 and 1.0E-5: the first as a decimal without its
     # padding, the second as 1e-05, which is how the other engines write it. Both have 17 digits at most.
     plain = f"rtrim('0', CAST(CAST(CAST({double} AS STRING) AS DECIMAL(38, 22)) AS STRING))"
-    short = f"regexp_replace(lower(CAST({double} AS STRING)), '[.]0e', 'e')"
+    short = f"regexp_replace(replace(lower(CAST({double} AS STRING)), 'infinity', 'inf'), '[.]0e', 'e')"
     spelt = f"regexp_replace(regexp_replace({short}, 'e([0-9])', 'e+$1'), 'e-([0-9])$', 'e-0$1')"
+    # The size first: to round what is larger down is an error.
     return (
-        f"CASE WHEN {value} = floor({value}) AND abs({value}) < 9e18D THEN CAST(CAST({value} AS BIGINT) AS STRING)"
+        f"CASE WHEN abs({value}) < 9e18D AND {value} = floor({value}) THEN CAST(CAST({value} AS BIGINT) AS STRING)"
         f" WHEN abs({double}) >= 1e-4D AND abs({double}) < 9e15D THEN {plain} ELSE {spelt} END"
     )
 

@@ -16,6 +16,7 @@ from checks.dialect import (
     clipped,
     count_if,
     epoch_micros,
+    folded,
     is_not_finite,
     matches_whole,
     number_or_null,
@@ -88,6 +89,27 @@ TEXTS: dict[str, datetime | None] = {
     "now": None,
     "epoch": None,
     "infinity": None,
+    # What only some engines would take for a time.
+    "2026-03-03 24:00:00": None,
+    "2026-03-03 1:10:00": None,
+    "2026-03-03  12:00:00": None,
+    "2026-03-03T12:00Z": None,
+    "2026-03-03T12:00:00z": None,
+    "2026-03-03T12:00:00.Z": None,
+    "2026-03-03 12:00:00 +02:00": None,
+    "2026-03-03 12:00:00+16:00": None,
+    "2026-03-03 12:00:00+02:00:30": None,
+    "2026-03-03 12:00:00 Europe/Berlin": None,
+    "2026-03-03 (BC) 12:00:00": None,
+    "2026-03-03T": None,
+    "2026-03-03 12:00:0055": None,
+    "2026-03-03 12:00:00+0230Z": None,
+    "2026-03-03\n": None,
+    "2026-03-03 12:00:00\t": None,
+    "0000-01-01": None,
+    "0000-01-01 00:00:00": None,
+    "2000-02-29": datetime(2000, 2, 29),
+    "1900-02-29": None,
     "2460000.5": None,
     "1772539200": None,
     "12:00": None,
@@ -143,6 +165,18 @@ NUMBERS: dict[str, float | None] = {
     "1e3": 1000.0,
     "1E+005": 100_000.0,
     "-2.5e-3": -0.0025,
+    "\t5\r\n": 5.0,
+    "1e-300": 1e-300,
+    "-1.5E+0300": -1.5e300,
+    "0." + "1" * 198: 1 / 9,
+    "0." + "1" * 199: None,
+    # Of an endless number and of nothing some engines make an error, of blanks and signs others a number.
+    "1e-400": None,
+    "15e300": None,
+    "5\u2003": None,
+    "\u00a05": None,
+    "+-1": None,
+    "\u0663": None,
     "": None,
     " ": None,
     "nan": None,
@@ -188,10 +222,19 @@ def test_not_a_number(ask: Ask, session: Session) -> None:
 @pytest.mark.parametrize(
     ("number", "expected"),
     [(7.0, "7"), (-7.0, "-7"), (0.0, "0"), (-0.0, "0"), (9007199254740991.0, "9007199254740991"), (0.5, "0.5"),
-     (-12.25, "-12.25"), (None, None)],
+     (-12.25, "-12.25"), (1 / 3, "0.3333333333333333"), (0.1 + 0.2, "0.30000000000000004"), (1e-7, "1e-07"),
+     (9e18, "9e+18"), (-1e20, "-1e+20"), (math.inf, "inf"), (-math.inf, "-inf"), (None, None)],
 )  # fmt: skip
-def test_a_whole_number_is_spelt_without_a_point(ask: Ask, number: float | None, expected: str | None) -> None:
+def test_a_number_is_spelt_alike_everywhere(ask: Ask, number: float | None, expected: str | None) -> None:
     assert ask(number_text(cast(literal(number, Double), Double))) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("NULL", "null"), ("  None ", "none"), ("\u00a0", "\u00a0"), ("\tnull", "\tnull"), ("", "")],
+)
+def test_case_and_spaces_do_not_count(ask: Ask, text: str, expected: str) -> None:
+    assert ask(folded(literal(text, Text))) == expected
 
 
 PATTERNS = [
@@ -207,6 +250,10 @@ PATTERNS = [
     (r"\d+", "123", True),
     ("it's 100% :ok", "it's 100% :ok", True),
     ("ü+", "üü", True),
+    # Letters and digits are those of ASCII.
+    (r"\w+", "ü", False),
+    (r"\d+", "\u0663", False),
+    (r"\s*", "\u00a0", False),
 ]
 
 
