@@ -215,6 +215,8 @@ class App:
 
     def _note(self, path: str, error: Exception | None) -> None:
         """Log when answers begin to fail and when that ends, not each time in between."""
+        # Of the names below one place there is no end.
+        path = path if path in self._routes else f"/{path.split('/')[1]}/"
         with self._lock:
             was_failing = path in self._failing
             (self._failing.discard if error is None else self._failing.add)(path)

@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from checks.check import Outcome, Verdict
 from checks.measure import Tally
 from checks.window import Window
-from monitor import happenings
+from monitor import evidence, happenings
 from monitor.app import App
 from monitor.clock import ManualClock
 from monitor.config import Config, ServerConfig
@@ -238,6 +238,22 @@ def test_an_unforeseen_failure_tells_the_log_and_not_the_reader(
     assert len(logged) == 1
     assert "request_failed" in logged[0]
     assert "hunter2" not in logged[0]
+
+
+def test_what_fails_under_every_name_is_logged_once(
+    stage: Stage, logged: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_store: Store, _name: str) -> None:
+        raise StateError("state sqlite:///state.db: cannot be read: disk I/O error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evidence, "find", fail)
+        assert [stage.ask(f"/evidence/{name}")[0] for name in ("a", "b", "c/d")] == [503] * 3
+    assert stage.ask("/evidence/e")[0] == 404
+    assert [line.split()[:2] for line in logged] == [
+        ["request_failed", "path=/evidence/"],
+        ["request_answered_again", "path=/evidence/"],
+    ]
 
 
 def test_many_at_once_get_the_same_answer(stage: Stage) -> None:
