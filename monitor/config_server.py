@@ -34,9 +34,13 @@ class AuthConfig(Section):
         if ":" in self.user:
             yield "user", "must have no colon, which ends a user's name in HTTP", "rename it"
         for name in ("password", "token"):
-            secret = getattr(self, name).get_secret_value()
-            if secret and len(secret) < FEWEST_CHARACTERS:
-                yield name, f"must have at least {FEWEST_CHARACTERS} characters", "make one: openssl rand -hex 16"
+            yield from ((name, *wrong) for wrong in too_short(getattr(self, name)))
+
+
+def too_short(secret: SecretStr) -> Iterator[tuple[str, str]]:
+    """Yield what a secret lacks that could be guessed, and what to do."""
+    if 0 < len(secret.get_secret_value()) < FEWEST_CHARACTERS:
+        yield f"must have at least {FEWEST_CHARACTERS} characters", "make one: openssl rand -hex 16"
 
 
 class ServerConfig(Section):

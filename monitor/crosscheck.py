@@ -30,6 +30,7 @@ from monitor.config import (
     column_name,
     described,
 )
+from monitor.config_server import too_short
 from monitor.document import AS_WRITTEN, Problem, Where
 from monitor.durations import duration_text
 from monitor.engines import DIALECTS
@@ -371,10 +372,12 @@ def _place(config: Config, dataset: str, check: str, *names: str) -> Where:
     return ("checks", check)
 
 
-def _auth(config: Config) -> Iterator[Problem]:
+def _secrets(config: Config) -> Iterator[Problem]:
     for key, rule, todo in config.server.auth.problems() if config.server.auth is not None else ():
         other = ("server", "auth", "password" if key == "user" else "user")
         yield Problem(("server", "auth", key), rule, todo, rests_on=(other,))
+    for key, secret in (("key", config.evidence.key), ("token", config.evidence.token)):
+        yield from (Problem(("evidence", key), *wrong) for wrong in too_short(secret))
 
 
 RULES: tuple[Callable[[Config], Iterator[Problem]], ...] = (
@@ -393,5 +396,5 @@ RULES: tuple[Callable[[Config], Iterator[Problem]], ...] = (
     _bounds,
     _asked_for,
     _budget,
-    _auth,
+    _secrets,
 )
