@@ -174,7 +174,7 @@ class _Running:
 
 
 class _Watch:
-    """Ends what takes too long in a session, by one thread for all of it: to start one costs a tenth of a statement.
+    """Ends what takes too long in a session, by one thread for all of it: one more costs a tenth of a small statement.
 
     All may take as long, so what begins later ends later, and the thread need not be told that something began.
     """

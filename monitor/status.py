@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from alerts.slo import Slo
 from checks import CATALOGUE
 from checks.check import Check, Outcome, Verdict
+from checks.feature_drift import FeatureDrift
 from monitor.config import Config
 from monitor.records import Point, Run, SavedBaseline, dump
 from monitor.runner import Disabled, worst
@@ -96,7 +97,7 @@ URGENCY = (State.BAD, State.ERROR, State.OVERDUE, State.UNKNOWN, State.WAITING, 
 
 @dataclass(frozen=True)
 class Subject:
-    """What a check says about the dataset as a whole, or about one entity, feature or source."""
+    """What a check says about the dataset as a whole, or about one entity, feature, part or source."""
 
     kind: str
     name: str
@@ -266,6 +267,9 @@ def _worst_first(verdict: Verdict) -> tuple[bool, int, float, str]:
 
 def _subject(verdict: Verdict, trend: tuple[Point, ...] = ()) -> Subject:
     kind, name = next(reversed(verdict.subject.items()), ("", ""))
+    if kind == "feature" and verdict.check != FeatureDrift.id:
+        # Such as contract's schema: no feature of the data.
+        kind = "part"
     low, high = verdict.details.get("low"), verdict.details.get("high")
     return Subject(
         kind,

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import atexit
+import contextlib
 import itertools
 import os
 import re
 import shutil
 import tempfile
 import threading
+import time
+import weakref
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -41,10 +43,7 @@ LEAST_MEMORY_MB, MEMORY_MB_PER_THREAD = 170, 25
 # The buffers of JSON's scans count too.
 JSON_LEAST_MEMORY_MB, JSON_MEMORY_MB_PER_THREAD = 250, 70
 _JSON_LIMIT = "recwatch_json_memory_limit"
-_SPILLS = itertools.count()
-# Folders that nobody else can look into, by where they are.
-_PRIVATE: dict[str, str] = {}
-_MAKING = threading.Lock()
+_SPILL, ABANDONED_SECONDS = ".recwatch-spill-", 86_400.0
 _PARTITION = re.compile(r"/([^/=]+)=[^/]*(?=/)")
 
 
@@ -68,7 +67,7 @@ def _prepare(connection: sa.Connection, options: Mapping[str, Any]) -> None:
         "preserve_insertion_order": False,
         "memory_limit": given or f"{max(LEAST_MEMORY_MB, MEMORY_MB_PER_THREAD * threads)}MB",
         "threads": threads,
-        "temp_directory": _spills_to(),
+        "temp_directory": _SPILLED.place(connection),
     }
     connection.exec_driver_sql(";".join(f"SET {name} = {_quoted(value)}" for name, value in settings.items()))
 
@@ -80,24 +79,54 @@ def _cores() -> int:
         return int(connection.sql("SELECT current_setting('threads')").fetchall()[0][0])
 
 
-def _spills_to() -> str:
-    """Return a folder for what does not fit into memory; DuckDB makes it when it is needed, and removes it at the end.
+class _Spill:
+    """The folder of a process for what does not fit into memory; it is there while a connection is open.
 
-    One for each connection: two that spilled to the same files would read each other's rows.
+    The ids of users are in there, and DuckDB's own files and folders may be read by whoever gets at them.
     """
-    here = Path.cwd()
-    place = str(here) if os.access(here, os.W_OK) else tempfile.gettempdir()
-    with _MAKING:
-        # Whoever tidies up may have taken it away.
-        if not os.path.isdir(_PRIVATE.get(place, "")):
-            # What spills has the ids of users, and DuckDB's files may be read by whoever gets at them.
-            try:
-                _PRIVATE[place] = tempfile.mkdtemp(prefix=".recwatch-spill-", dir=place)
-            except OSError:
-                # On a full disk nothing can spill; what fits into memory is judged all the same.
-                return f"{place}/.recwatch-spill-nowhere/{next(_SPILLS)}"
-            atexit.register(shutil.rmtree, _PRIVATE[place], ignore_errors=True)
-        return f"{_PRIVATE[place]}/{next(_SPILLS)}"
+
+    def __init__(self) -> None:
+        # A connection may be collected wherever this thread makes an object, here too.
+        self._lock, self._numbers = threading.RLock(), itertools.count()
+        self._folder, self._users = "", 0
+
+    def place(self, connection: sa.Connection) -> str:
+        """Return a folder for a connection; DuckDB makes it when it is needed, and removes it at the end.
+
+        One for each: two that spilled to the same files would read each other's rows.
+        """
+        here = os.getcwd()
+        place = here if os.access(here, os.W_OK) else tempfile.gettempdir()
+        with self._lock:
+            self._users += 1
+            # Whoever tidies up may have taken it away.
+            if self._users == 1 or not os.path.isdir(self._folder):
+                _tidy(place)
+                try:
+                    self._folder = tempfile.mkdtemp(prefix=_SPILL, dir=place)
+                except OSError:
+                    # On a full disk nothing can spill; what fits into memory is judged all the same.
+                    self._folder = f"{place}/{_SPILL}nowhere"
+        weakref.finalize(connection.connection.dbapi_connection, self._leave)
+        return f"{self._folder}/{next(self._numbers)}"
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                shutil.rmtree(self._folder, ignore_errors=True)
+
+
+_SPILLED = _Spill()
+
+
+@cache
+def _tidy(place: str) -> None:
+    """Remove what killed processes left, the rows of others among it; no session lives as long."""
+    for folder in Path(place).glob(f"{_SPILL}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - folder.stat().st_mtime > ABANDONED_SECONDS:
+                shutil.rmtree(folder)
 
 
 def _quoted(value: object) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-import shutil
+import os
 import socket
 import sqlite3
 import sys
@@ -18,6 +18,7 @@ from sqlalchemy import URL, column, func, select, table, text
 
 from monitor.engine import Location
 from monitor.engines import connect
+from monitor.engines.duckdb import _Spill
 from monitor.errors import EngineError
 
 ENDLESS = {
@@ -174,6 +175,7 @@ def test_sessions_that_do_not_fit_into_memory_spill_apart_and_leave_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("monitor.engines.duckdb._SPILLED", _Spill())
     engine, found, spilt = connect("files", "duckdb:///:memory:", options={"memory_limit": "100MB"}), {}, set[str]()
     numbers = func.range(6_000_000).table_valued("range")
 
@@ -194,13 +196,7 @@ def test_sessions_that_do_not_fit_into_memory_spill_apart_and_leave_nothing(
     whole = sum(range(6_000_000))
     assert found == {factor: [(6_000_000, factor * whole)] for factor in (1, 3)}
     assert len(spilt) == 2
-    (private,) = tmp_path.iterdir()
-    assert list(private.iterdir()) == []
-    private.rmdir()
-    spilt.clear()
-    count(1)
-    assert spilt, "it is made anew"
-    shutil.rmtree(next(tmp_path.iterdir()))
+    assert list(tmp_path.iterdir()) == []
 
     def full(**_more: str) -> str:
         raise OSError(errno.ENOSPC, "no space left")
@@ -212,6 +208,19 @@ def test_sessions_that_do_not_fit_into_memory_spill_apart_and_leave_nothing(
         with pytest.raises(EngineError, match="spill-nowhere"):
             session.run(select(func.count(), func.sum(keys.c.k)).select_from(keys), 1)
     engine.close()
+
+
+def test_what_killed_processes_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("monitor.engines.duckdb._SPILLED", _Spill())
+    for name, age_seconds in (("killed", 100_000), ("living", 10)):
+        folder = tmp_path / f".recwatch-spill-{name}"
+        folder.mkdir()
+        (folder / "ids").touch()
+        os.utime(folder, (time.time() - age_seconds,) * 2)
+    with closing(connect("files", "duckdb:///:memory:")) as engine, engine.session():
+        assert len(list(tmp_path.iterdir())) == 2, "that of the living and our own"
+    assert [path.name for path in tmp_path.iterdir()] == [".recwatch-spill-living"]
 
 
 def test_as_many_sessions_as_the_configuration_allows_are_open_at_once(request: pytest.FixtureRequest) -> None:

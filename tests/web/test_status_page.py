@@ -174,6 +174,8 @@ def test_the_json_has_the_same_content(server: Server) -> None:
     worst = events["unknown_ids"]["subjects"][0]
     assert (worst["kind"], worst["name"], worst["state"], worst["limit"]) == ("entity", "user", "bad", 0.0121)
     assert len(worst["trend"]) == 60
+    kinds = {name: {subject["kind"] for subject in events[name]["subjects"]} for name in ("contract", "feature_drift")}
+    assert kinds == {"contract": {"", "part"}, "feature_drift": {"feature"}}, "the schema is no feature of the data"
     assert "hunter2" not in json.dumps(found)
 
 
