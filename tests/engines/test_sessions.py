@@ -72,7 +72,7 @@ def test_a_statement_that_takes_too_long_is_cancelled_in_the_engine(
 def test_each_statement_has_its_own_time(tmp_path: Path) -> None:
     engine = connect("shop", "duckdb:///:memory:", timeout_seconds=0.6)
     endless = select(column("n")).select_from(text(f"({ENDLESS['duckdb'].replace('count(*)', 'count(*) AS n')}) AS x"))
-    before = threading.active_count()
+    before = threading.enumerate()
     with engine.session() as session:
         # Together they take longer than one may.
         for _statement in range(4):
@@ -84,10 +84,9 @@ def test_each_statement_has_its_own_time(tmp_path: Path) -> None:
                 session.run(endless, 1)
             assert 0.6 <= time.monotonic() - started < 10
         assert session.run(select(func.abs(-3)), 1) == [(3,)]
-        watching = [thread for thread in threading.enumerate() if thread.name == "recwatch-watch"]
-    for thread in watching:
-        thread.join(5)
-    assert threading.active_count() == before, "with the session its watch ends"
+        (watch,) = set(threading.enumerate()) - set(before)
+    watch.join(5)
+    assert not watch.is_alive(), "with the session its watch ends"
     engine.close()
 
 
