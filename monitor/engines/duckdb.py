@@ -43,7 +43,7 @@ LEAST_MEMORY_MB, MEMORY_MB_PER_THREAD = 170, 25
 # The buffers of JSON's scans count too.
 JSON_LEAST_MEMORY_MB, JSON_MEMORY_MB_PER_THREAD = 250, 70
 _JSON_LIMIT = "recwatch_json_memory_limit"
-_SPILL, ABANDONED_SECONDS = ".recwatch-spill-", 86_400.0
+ABANDONED_SECONDS = 86_400.0
 _PARTITION = re.compile(r"/([^/=]+)=[^/]*(?=/)")
 
 
@@ -96,17 +96,13 @@ class _Spill:
         One for each: two that spilled to the same files would read each other's rows.
         """
         here = os.getcwd()
-        place = here if os.access(here, os.W_OK) else tempfile.gettempdir()
+        place = f"{here if os.access(here, os.W_OK) else tempfile.gettempdir()}/.recwatch-spill-{os.getuid()}"
         with self._lock:
             self._users += 1
             # Whoever tidies up may have taken it away.
             if self._users == 1 or not os.path.isdir(self._folder):
                 _tidy(place)
-                try:
-                    self._folder = tempfile.mkdtemp(prefix=_SPILL, dir=place)
-                except OSError:
-                    # On a full disk nothing can spill; what fits into memory is judged all the same.
-                    self._folder = f"{place}/{_SPILL}nowhere"
+                self._folder = _made(place)
         weakref.finalize(connection.connection.dbapi_connection, self._leave)
         return f"{self._folder}/{next(self._numbers)}"
 
@@ -115,15 +111,29 @@ class _Spill:
             self._users -= 1
             if not self._users:
                 shutil.rmtree(self._folder, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    # Unless others are in it.
+                    os.rmdir(os.path.dirname(self._folder))
 
 
 _SPILLED = _Spill()
 
 
+def _made(place: str) -> str:
+    """Return a new folder in a place for all processes: those that are killed again and again leave one behind."""
+    for _attempt in range(3):
+        # The place may be gone in between: who leaves it last takes it away.
+        with contextlib.suppress(OSError):
+            os.makedirs(place, exist_ok=True)
+            return tempfile.mkdtemp(dir=place)
+    # On a full disk nothing can spill; what fits into memory is judged all the same.
+    return f"{place}/nowhere"
+
+
 @cache
 def _tidy(place: str) -> None:
     """Remove what killed processes left, the rows of others among it; no session lives as long."""
-    for folder in Path(place).glob(f"{_SPILL}*"):
+    for folder in Path(place).glob("*"):
         with contextlib.suppress(OSError):
             if time.time() - folder.stat().st_mtime > ABANDONED_SECONDS:
                 shutil.rmtree(folder)
