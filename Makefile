@@ -34,7 +34,8 @@ format: $(VENV)/.developing
 LOCK = $(VENV)/tools/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 
 lock: $(VENV)/tools/bin/uv
-	$(LOCK) $(ARGS) pyproject.toml -o monitor/deploy/requirements.lock
+	# The DuckDB that SQLAlchemy's dialect for it asks for since this version, which is what tests run with.
+	echo 'duckdb-sqlalchemy>=1.5.6.5' | $(LOCK) $(ARGS) -c - pyproject.toml -o monitor/deploy/requirements.lock
 	echo 'hatchling>=1.27' | $(LOCK) $(ARGS) - -o monitor/deploy/build.lock
 
 audit: $(VENV)/tools/bin/pip-audit

@@ -57,8 +57,8 @@ def test_the_rest_stays(said: str) -> None:
 
 
 def test_a_column_that_changes_its_type_between_files_shows_no_value(tmp_path: Path) -> None:
-    duckdb.sql(f"COPY (SELECT 1 AS item) TO '{tmp_path}/a.parquet'")
-    duckdb.sql(f"COPY (SELECT 'canary' AS item) TO '{tmp_path}/b.parquet'")
+    for name, item in (("a", "1"), ("b", "'canary'")):
+        duckdb.connect().execute(f"COPY (SELECT {item} AS item) TO '{tmp_path}/{name}.parquet'")
     with closing(connect("files", "duckdb:///:memory:")) as engine, engine.session() as session:
         with pytest.raises(EngineError) as refused:
             session.run(sa.text(f"SELECT sum(item) FROM read_parquet('{tmp_path}/*.parquet')"), 1)

@@ -27,7 +27,7 @@ def of(field):
     return found
 
 def asked():
-    return duckdb.sql("SELECT count(*), sum(i % 7) FROM range(100000) r(i)").fetchone()
+    return duckdb.connect().execute("SELECT count(*), sum(i % 7) FROM range(100000) r(i)").fetchone()
 
 footprint.WORTH_IT_SECONDS = 0.0001
 resting, first = footprint.Footprint(), asked()
