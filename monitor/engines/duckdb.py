@@ -62,6 +62,7 @@ def _prepare(connection: sa.Connection, options: Mapping[str, Any]) -> None:
     if given is None and connection.engine.url.database in (None, "", ":memory:"):
         most = max(JSON_LEAST_MEMORY_MB, JSON_MEMORY_MB_PER_THREAD * threads)
         connection.info[_JSON_LIMIT] = f"SET memory_limit = '{most}MB'"
+    connection.info[views.THREADS] = threads
     settings = {
         "TimeZone": "UTC",
         "preserve_insertion_order": False,

@@ -16,6 +16,10 @@ from monitor.engines.bounds import Bounds, reads
 from monitor.engines.parquet import Index, Listed
 
 _OF_CONNECTION = "recwatch_views"
+# Where a connection notes how many threads it may have, and how many it has now.
+THREADS, _THREADS_NOW = "recwatch_threads", "recwatch_threads_now"
+# Over so little, more threads than one take a third more processor time and save next to no time.
+_LITTLE_BYTES = 1_000_000
 # A statement opens each file to learn its columns and again to read it. The footers of so few files are kept for the
 # run; all of them could be hundreds of MB, which no memory limit counts.
 _FEW_FILES = 100
@@ -43,6 +47,12 @@ class View:
     def held(self, shown: Sequence[str] | str | None) -> int:
         """Return how many files are read where the view holds these."""
         return len(self.listed.files) if isinstance(shown, str) else len(shown or ())
+
+    @property
+    def size(self) -> int:
+        """Bytes of the files that the view holds now."""
+        files = self.listed.files
+        return sum(files[path].mark[1] for path in (files if isinstance(self.shown, str) else self.shown or ()))
 
     def choose(self, connection: sa.Connection, wanted: Sequence[Bounds]) -> Sequence[str] | str:
         """Return what to show for bounds of which a row must fulfil one."""
@@ -83,11 +93,16 @@ def fetch(connection: sa.Connection, statement: Any, most: int) -> Sequence[Row]
         return connection.execute(statement).fetchmany(most)
     except sa.exc.DBAPIError as error:
         is_whole = all(view.shown == view.origin for view in views.values())
-        if is_whole or not isinstance(error.orig, duckdb.IOException):
+        if isinstance(error.orig, duckdb.OutOfMemoryException):
+            # One or two threads have a larger table each for every distinct count, however little there is to count.
+            if not _use_threads(connection, connection.info.get(THREADS, 1)):
+                raise
+        elif is_whole or not isinstance(error.orig, duckdb.IOException):
             raise
-    # A file is gone, as when many are merged into one: once more over whatever there is by now.
-    for name, view in views.items():
-        _make(connection, views, name, view.origin)
+        else:
+            # A file is gone, as when many are merged into one: once more over whatever there is by now.
+            for name, view in views.items():
+                _make(connection, views, name, view.origin)
     return connection.execute(statement).fetchmany(most)
 
 
@@ -105,6 +120,17 @@ def _show(connection: sa.Connection, views: dict[str, View], statement: Any) -> 
     for name, view in views.items():
         if wanted is None or name in wanted:
             _make(connection, views, name, view.choose(connection, [{}] if wanted is None else wanted[name]))
+    read = [views[name].size if name in views else _LITTLE_BYTES + 1 for name in wanted or ()]
+    _use_threads(connection, 1 if read and sum(read) <= _LITTLE_BYTES else connection.info.get(THREADS, 1))
+
+
+def _use_threads(connection: sa.Connection, threads: int) -> bool:
+    """Return whether the connection had another number of threads before."""
+    if threads == connection.info.get(_THREADS_NOW, connection.info.get(THREADS)):
+        return False
+    connection.exec_driver_sql(f"SET threads = {threads}")
+    connection.info[_THREADS_NOW] = threads
+    return True
 
 
 def _make(connection: sa.Connection, views: dict[str, View], name: str, shown: Sequence[str] | str) -> None:

@@ -359,6 +359,35 @@ def test_memory_grows_with_threads_and_for_json_unless_the_configuration_says_ho
         assert float(number) * {"MiB": 2**20, "GiB": 2**30}[unit] == pytest.approx(1e6 * limit_mb, rel=0.05)
 
 
+def test_little_is_read_by_one_thread_and_much_by_all(tmp_path: Path) -> None:
+    write(tmp_path / "events.parquet", 0)
+    write(tmp_path / "many.parquet", 0, "i AS item, {at} AS at, uuid() AS id", rows=200_000)
+    with closing(connect("files", "duckdb:///:memory:", options={"threads": 4})) as engine, engine.session() as session:
+        events = opened(session, f"{tmp_path}/events.parquet").table
+        many = dataset_table("many", session.open(Location("many", files=f"{tmp_path}/many.parquet")))
+        threads = func.min(func.current_setting("threads"))
+        beside = select(func.count()).select_from(many).scalar_subquery()
+        assert session.run(select(threads).select_from(events), 1) == [(1,)]
+        assert session.run(select(threads).select_from(many), 1) == [(4,)]
+        assert session.run(select(threads).select_from(events), 1) == [(1,)]
+        assert session.run(select(threads, beside).select_from(events), 1) == [(4, 200_000)]
+        # SQL in words may read anything.
+        assert session.run(select(func.current_setting("threads")).select_from(text("many LIMIT 1")), 1) == [(4,)]
+
+
+def test_many_distinct_counts_of_little_fit_into_the_default_memory(tmp_path: Path) -> None:
+    """With one thread each takes 2 MB, whatever there is to count."""
+    columns = ", ".join(f"i % {at + 2} AS c{at}" for at in range(100))
+    write(tmp_path / "events.parquet", 0, columns, rows=60)
+    with closing(connect("files", "duckdb:///:memory:")) as engine, engine.session() as session:
+        table = dataset_table("events", session.open(Location("events", files=f"{tmp_path}/events.parquet")))
+        ((threads, *counted),) = session.run(
+            select(func.min(func.current_setting("threads")), *(func.count(column.distinct()) for column in table.c)), 1
+        )
+        assert counted == [min(60, at + 2) for at in range(100)]
+        assert threads > 1
+
+
 def test_many_small_compressed_files_are_read_within_the_default_memory(engine: Engine, tmp_path: Path) -> None:
     """The buffers of CSV are 32 MB each by default, and each file has its own."""
     for day in range(12):
