@@ -27,12 +27,12 @@ from checks.measure import Listing, Measure, Row
 from checks.rows import PRIVATE_ROLES, Rows
 from checks.suspects import SHOWN_ROLES, Suspects, segments
 from checks.window import micros, moment
-from monitor import log, schema
+from monitor import log, queries, schema
 from monitor.clock import Clock
 from monitor.engine import Session
 from monitor.errors import RecwatchError
 from monitor.explain import readable
-from monitor.records import Judged, dump
+from monitor.records import Judged, dump, when
 from monitor.reporter import Reporter
 from monitor.resolve import Resolver
 from monitor.runner import Runner, Task, said
@@ -101,8 +101,8 @@ class Collector:
         # The bad ones first; what is normal is looked at once a day, to hold the bad against.
         for verdict in sorted(due, key=lambda one: one.outcome is Outcome.GOOD)[:MOST_SUBJECTS]:
             try:
-                newest, now = latest(self._store, verdict, verdict.outcome), self._clock.now()
-                is_due = newest is None or now - newest.at >= waits[verdict.outcome]
+                newest, now = self._newest(verdict), self._clock.now()
+                is_due = newest is None or now - newest >= waits[verdict.outcome]
                 if is_due and (verdict.outcome is Outcome.BAD or self._has_time(now)):
                     ids.append(self._keep(verdict, self._collected(verdict), now))
                     if verdict.outcome is Outcome.BAD and verdict.check == FeatureDrift.id and self._config.reports:
@@ -112,6 +112,15 @@ class Collector:
             except Exception as error:
                 log.error("evidence_failed", check=verdict.check, dataset=verdict.dataset, error=said(error))
         return ids
+
+    def _newest(self, verdict: Verdict) -> datetime | None:
+        """Return when evidence about the subject of a verdict that ended so was last collected."""
+        about = {
+            "pipeline": self._store.pipeline, "dataset": verdict.dataset, "check_id": verdict.check,
+            "subject": dump(verdict.subject), "outcome": verdict.outcome.value,
+        }  # fmt: skip
+        with self._store.reading() as connection:
+            return when(connection.execute(queries.NEWEST_EVIDENCE, queries.key(about)).scalar())
 
     def _has_time(self, now: datetime) -> bool:
         """Return whether to look at what is normal now: a start must not set off a scan for every subject at once."""
@@ -236,12 +245,12 @@ def _compiled(session: Session, parts: Sequence[Measure | Listing]) -> list[str]
 # -- reading ---------------------------------------------------------------------------------
 
 
-def latest(store: Store, verdict: Verdict, outcome: Outcome = Outcome.BAD) -> Evidence | None:
-    """Return the newest evidence about the subject of a verdict that ended so."""
+def latest(store: Store, verdict: Verdict) -> Evidence | None:
+    """Return the newest evidence about the subject of a verdict from when it was bad."""
     table = schema.evidence
     about = and_(
         table.c.dataset == verdict.dataset, table.c.check_id == verdict.check,
-        table.c.subject == dump(verdict.subject), table.c.outcome == outcome.value,
+        table.c.subject == dump(verdict.subject), table.c.outcome == Outcome.BAD.value,
     )  # fmt: skip
     return next(_load(store, about, 1), None)
 

@@ -136,3 +136,6 @@ WRITE_LATEST_POINT = upsert(
     since_us="slo_latest.since_us",
 )
 SPEND = upsert(schema.slo_hours, good="slo_hours.good + excluded.good", bad="slo_hours.bad + excluded.bad")
+NEWEST_EVIDENCE = select(sa.func.max(schema.evidence.c.at_us)).where(
+    has_key(schema.evidence, *CHECK, "subject", "outcome")
+)
