@@ -89,9 +89,8 @@ def _scan(rows: Rows, measures: Mapping[int, Measure]) -> Scan:
                 columns[spelt] = len(found) + 1
                 found.append(aggregate)
             places[at][name] = columns[spelt]
-    statement = _grouped_once(rows, measures.values(), found)
-    if all(aggregate.merge is not Merge.NEVER for aggregate in found):
-        statement = _grouped_twice(rows, measures.values(), found)
+    can_be_merged = all(aggregate.merge is not Merge.NEVER for aggregate in found)
+    statement = (_grouped_twice if can_be_merged else _grouped_once)(rows, measures.values(), found)
     merges = {
         at: {name: aggregate.merge for name, aggregate in measure.aggregates.items()}
         for at, measure in measures.items()
