@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr
 
 from checks.settings import seconds
-from monitor.config_types import Duration, Moment, Name, Section
+from monitor.config_types import Duration, Link, Moment, Name, Section
 
 SLO_NAME = "[a-z][a-z0-9_-]{0,94}"
 OpenRatio = Annotated[float, Field(gt=0, lt=1)]
@@ -40,7 +40,7 @@ class SloConfig(Section):
     on_unknown: Literal["ignore", "bad"] = Field("ignore", description="What a run that could not judge counts as.")
     team: str = Field("", max_length=64, description="Who owns it.")
     channels: tuple[str, ...] = Field((), description="Who is told; by default as notify says.")
-    runbook_url: str = Field("", description="A runbook of one's own.")
+    runbook_url: Link = Field("", description="A runbook of one's own.")
 
 
 class SlackChannel(Section):
@@ -124,8 +124,8 @@ class NotifyConfig(Section):
     keep_firing: Duration = Field(
         timedelta(minutes=5), ge=timedelta(0), description="How long an alert stays after its last sign."
     )
-    external_url: str = Field("", description="Where people reach the status page; links in messages start with it.")
-    dashboard_url: str = Field("", description="A dashboard; {pipeline} and {slo} are filled in.")
+    external_url: Link = Field("", description="Where people reach the status page; links in messages start with it.")
+    dashboard_url: Link = Field("", description="A dashboard; {pipeline} and {slo} are filled in.")
     heartbeat: HeartbeatConfig | None = None
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from monitor.durations import HINT, PATTERN, parse_duration
 from monitor.times import parse_time
@@ -27,6 +28,12 @@ def parse_moment(value: object) -> datetime:
         raise ValueError("must be a date or time; write 2026-01-31 or 2026-01-31T12:00:00Z") from None
 
 
+def _link(value: str) -> str:
+    if value and not re.match(r"https?://[^/\s]", value, re.IGNORECASE):
+        raise ValueError("must be an address that a browser opens; write one that begins with https://")
+    return value
+
+
 Duration = Annotated[
     timedelta,
     BeforeValidator(parse_duration),
@@ -38,6 +45,8 @@ Moment = Annotated[
     WithJsonSchema({"type": "string", "examples": ["2026-01-31", "2026-01-31T12:00:00Z"]}),
 ]
 Name = Annotated[str, Field(min_length=1)]
+# What becomes a link; empty where there is none.
+Link = Annotated[str, AfterValidator(_link)]
 
 
 class Section(BaseModel):

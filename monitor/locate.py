@@ -16,6 +16,7 @@ from monitor.durations import duration_text
 from monitor.wording import meant
 
 _EMPTY = "must not be empty"
+_PERCENT, _ZONE = re.compile(r"\s*(\d+\.?\d*)\s*%\s*"), re.compile("(?i)tz|(time_?)?zone")
 _SINGLE = ("int_", "float_", "bool_", "string_")
 # Kinds of schema errors, by how their names begin: the rule, and what to do.
 _WORDS = (
@@ -82,6 +83,8 @@ def _known_place(entry: Any, document: Document) -> Where:
 
 def _unknown_key(where: Where) -> Problem:
     names = list(_keys(where[:-1]))
+    if _ZONE.fullmatch(str(where[-1])):
+        return Problem(where, "unknown key", "remove it: all times are UTC, those of the data without a zone too")
     close = get_close_matches(str(where[-1]), names, 1, 0.6)
     if close:
         return Problem(where, "unknown key", f"did you mean {close[0]}?", meant=(*where[:-1], close[0]))
@@ -135,6 +138,8 @@ def _problem(entry: Any, where: Where, document: Document) -> Problem:
     if kind == "value_error":
         rule, _, todo = str(context["error"]).partition("; ")
         return Problem(where, rule, todo, value)
+    if kind == "float_parsing" and (percent := _PERCENT.fullmatch(str(value))):
+        return Problem(where, "must be a number", f"write {float(percent[1]) / 100:g} for {percent[0].strip()}", value)
     for name, (rule, todo) in _BOUNDS.items():
         if name in context:
             return _bound(where, value, f"{rule} {_number(context[name])}", (name, context[name], todo))
