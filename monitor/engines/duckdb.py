@@ -44,6 +44,7 @@ LEAST_MEMORY_MB, MEMORY_MB_PER_THREAD = 170, 25
 JSON_LEAST_MEMORY_MB, JSON_MEMORY_MB_PER_THREAD = 250, 70
 _JSON_LIMIT = "recwatch_json_memory_limit"
 ABANDONED_SECONDS = 86_400.0
+_WILD = frozenset("*?[]{}")
 _PARTITION = re.compile(r"/([^/=]+)=[^/]*(?=/)")
 
 
@@ -145,6 +146,34 @@ def _quoted(value: object) -> str:
 
 
 def _open(connection: sa.Connection, location: Location) -> dict[str, ColumnType]:
+    try:
+        return _opened(connection, location)
+    except sa.exc.DBAPIError as error:
+        if location.files is None or "No files found" not in str(error.orig):
+            raise
+        raise EngineError(f"{location.said}: {_lacking(location.files)}") from error
+
+
+def _lacking(files: str) -> str:
+    """Return what is not there of a path that no file matches, and where one would be.
+
+    Examples:
+        >>> _lacking("/no-such-folder/events/*.parquet")
+        'there is no no-such-folder in /'
+        >>> _lacking("s3://bucket/*.parquet")
+        'no file matches'
+    """
+    if "://" in files:
+        return "no file matches"
+    here, left = Path.cwd(), Path(files).parts
+    while left and os.path.exists(here / left[0]):
+        here, left = here / left[0], left[1:]
+    lacks = "/".join(left)
+    is_name = left and _WILD.isdisjoint(left[0])
+    return f"there is no {left[0]} in {here}" if is_name else f"no file in {here} matches {lacks}"
+
+
+def _opened(connection: sa.Connection, location: Location) -> dict[str, ColumnType]:
     name = _identifier(location.name)
     if location.rows is not None:
         return _hold(connection, name, location.rows)

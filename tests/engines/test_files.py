@@ -423,9 +423,25 @@ def test_one_row_dated_in_the_future_widens_its_own_file_alone(engine: Engine, t
     assert once(engine, f"{tmp_path}/*.parquet", (datetime(2099, 1, 1, tzinfo=UTC) - START) / HOUR) == 1
 
 
+@pytest.mark.parametrize("ending", ["parquet", "csv", "jsonl"])
+def test_what_is_not_there_of_a_path_is_said(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    (tmp_path / "events").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for files, lacking in {
+        f"{tmp_path}/evnts/*.{ending}": f"there is no evnts in {tmp_path}",
+        f"{tmp_path}/events/*/h*.{ending}": f"no file in {tmp_path}/events matches */h*.{ending}",
+        f"events/one.{ending}": f"there is no one.{ending} in {tmp_path}/events",
+    }.items():
+        with engine.session() as session, pytest.raises(EngineError) as found:
+            opened(session, files)
+        assert str(found.value) == f"files {files}: {lacking}"
+
+
 def test_an_empty_folder_and_a_broken_file_are_the_errors_of_the_engine(engine: Engine, tmp_path: Path) -> None:
     files = f"{tmp_path}/*.parquet"
-    with engine.session() as session, pytest.raises(EngineError, match="No files found that match the pattern"):
+    with engine.session() as session, pytest.raises(EngineError, match=r"no file in .* matches \*\.parquet"):
         opened(session, files)
     write(tmp_path / "0.parquet", 0)
     assert once(engine, files, 0) == 10
