@@ -30,6 +30,7 @@ from monitor.baselines import Builder
 from monitor.cli import main
 from monitor.clock import ManualClock
 from monitor.config import Config
+from monitor.database import Database
 from monitor.demo import free_port
 from monitor.records import Judged
 from monitor.resolve import build
@@ -72,6 +73,23 @@ def recwatch(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
         return Said(code, captured.out, captured.err)
 
     return run
+
+
+@pytest.fixture(autouse=True)
+def _states_are_closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Close what a test opens and leaves, which from Python 3.13 on is a warning wherever it is collected."""
+    opened: list[Database] = []
+    begin = Database.__init__
+
+    def noted(state: Database, *arguments: Any, **named: Any) -> None:
+        opened.append(state)
+        begin(state, *arguments, **named)
+
+    monkeypatch.setattr(Database, "__init__", noted)
+    yield
+    for state in opened:
+        if hasattr(state, "_engine"):
+            state.close()
 
 
 # -- a real PostgreSQL -----------------------------------------------------------------------------

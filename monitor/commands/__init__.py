@@ -15,7 +15,7 @@ from monitor.errors import ConfigError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from monitor.config import OnCallConfig
+    from monitor.config import Config, OnCallConfig
     from monitor.store import Store
 
 # Into a file or a pipe lines stay whole; COLUMNS overrides it.
@@ -64,6 +64,24 @@ def on_call(path: Path) -> Iterator[tuple[Store, OnCallConfig]]:
         click.echo(f"{problems[0]}{more}\n{path}: only pipeline and state are read until that is mended", err=True)
     with closing(Store(url, config.pipeline)) as store:
         yield store, config
+
+
+@contextmanager
+def state_so_far(config: Config) -> Iterator[Store | None]:
+    """Give the state, or None where there is none yet: who only looks leaves nothing behind.
+
+    Raises:
+        StateError: The state cannot be read.
+    """
+    from monitor.schema import exists
+    from monitor.store import Store
+
+    url = config.state.get_secret_value()
+    if not exists(url):
+        yield None
+        return
+    with closing(Store(url, config.pipeline)) as store:
+        yield store
 
 
 def is_many(paths: Sequence[Path]) -> bool:

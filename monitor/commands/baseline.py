@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -47,8 +47,7 @@ def build_command(path: Path, only: Sequence[str], start: datetime, end: datetim
     """
     if end <= start:
         raise click.UsageError(f"--to must be after --from, got {start:%Y-%m-%d} to {end:%Y-%m-%d}")
-    pipeline, store = _open(path, only)
-    with _progress() as on_progress:
+    with _open(path, only) as (pipeline, store), _progress() as on_progress:
         builder = Builder(Runner(pipeline, store, SystemClock()), store, on_progress)
         built = builder.build(Window(start, end), only, pinned=pin)
     for found in built:
@@ -64,22 +63,22 @@ def build_command(path: Path, only: Sequence[str], start: datetime, end: datetim
 @config_option
 def show_command(path: Path) -> None:
     """Show what baselines there are, from when, and how much history bands have."""
-    pipeline, store = _open(path, ())
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in ("check", "dataset", "reference over", "built (UTC)", "kept", "accepted windows"):
         table.add_column(name, header_style="dim", no_wrap=name == "check")
-    saved = {(found.dataset, found.check): found for found in store.saved_baselines()}
-    for dataset, checks in pipeline.checks.items():
-        for check in checks:
-            if not (check.has_reference or check.history):
-                continue
-            found = saved.get((dataset, check.id))
-            windows = str(store.accepted_windows(dataset, check.id)) if check.history else "-"
-            row = ("none" if check.has_reference else "-", "-", "-")
-            if found is not None:
-                kept = "pinned" if found.pinned else "renewed" if check.renews_reference else "until built again"
-                row = (str(found.window), f"{found.built_at:%Y-%m-%d %H:%M}", kept)
-            table.add_row(check.id, dataset, *row, windows)
+    with _open(path, ()) as (pipeline, store):
+        saved = {(found.dataset, found.check): found for found in store.saved_baselines()}
+        for dataset, checks in pipeline.checks.items():
+            for check in checks:
+                if not (check.has_reference or check.history):
+                    continue
+                found = saved.get((dataset, check.id))
+                windows = str(store.accepted_windows(dataset, check.id)) if check.history else "-"
+                row = ("none" if check.has_reference else "-", "-", "-")
+                if found is not None:
+                    kept = "pinned" if found.pinned else "renewed" if check.renews_reference else "until built again"
+                    row = (str(found.window), f"{found.built_at:%Y-%m-%d %H:%M}", kept)
+                table.add_row(check.id, dataset, *row, windows)
     Console().print(table)
 
 
@@ -89,9 +88,9 @@ def show_command(path: Path) -> None:
 @click.option("--unpin", is_flag=True, help="Let the daemon renew them again.")
 def pin_command(path: Path, only: Sequence[str], unpin: bool) -> None:
     """Keep references as they are, whatever the data does from now on."""
-    pipeline, store = _open(path, only)
-    verb, done = ("unpin", "unpinned") if unpin else ("pin", "pinned")
-    _each(pipeline, only, lambda dataset, check: store.pin_baseline(dataset, check, not unpin), (verb, done))
+    said = ("unpin", "unpinned") if unpin else ("pin", "pinned")
+    with _open(path, only) as (pipeline, store):
+        _each(pipeline, only, lambda dataset, check: store.pin_baseline(dataset, check, not unpin), said)
 
 
 @command.command("drop")
@@ -99,8 +98,8 @@ def pin_command(path: Path, only: Sequence[str], unpin: bool) -> None:
 @only_option
 def drop_command(path: Path, only: Sequence[str]) -> None:
     """Forget references, and the past windows that bands rest on."""
-    pipeline, store = _open(path, only)
-    _each(pipeline, only, store.drop_baseline, ("drop", "dropped"))
+    with _open(path, only) as (pipeline, store):
+        _each(pipeline, only, store.drop_baseline, ("drop", "dropped"))
 
 
 def _each(pipeline: Pipeline, only: Sequence[str], change: Callable[[str, str], bool], verb: tuple[str, str]) -> None:
@@ -112,14 +111,16 @@ def _each(pipeline: Pipeline, only: Sequence[str], change: Callable[[str, str], 
         raise click.ClickException(f"nothing to {verb[0]}; see recwatch baseline show")
 
 
-def _open(path: Path, only: Sequence[str]) -> tuple[Pipeline, Store]:
+@contextmanager
+def _open(path: Path, only: Sequence[str]) -> Iterator[tuple[Pipeline, Store]]:
     config = load(path)
-    pipeline = build(config)
-    known = sorted({check.id for checks in pipeline.checks.values() for check in checks})
-    for name in only:
-        if name not in known:
-            raise ConfigError([f"--only: no check {name} is enabled; use {', '.join(known)}"])
-    return pipeline, Store(config.state.get_secret_value(), config.pipeline)
+    with closing(build(config)) as pipeline:
+        known = sorted({check.id for checks in pipeline.checks.values() for check in checks})
+        for name in only:
+            if name not in known:
+                raise ConfigError([f"--only: no check {name} is enabled; use {', '.join(known)}"])
+        with closing(Store(config.state.get_secret_value(), config.pipeline)) as store:
+            yield pipeline, store
 
 
 @contextmanager

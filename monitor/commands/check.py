@@ -18,7 +18,7 @@ from checks.check import Outcome, Verdict
 from checks.rows import Rows
 from checks.window import MICROSECOND, Window, moment
 from monitor.clock import SystemClock
-from monitor.commands import config_option
+from monitor.commands import config_option, state_so_far
 from monitor.commands.table import show
 from monitor.errors import ConfigError, EngineError
 from monitor.load import load
@@ -26,8 +26,6 @@ from monitor.records import Judged
 from monitor.resolve import Pipeline, Resolver, build
 from monitor.runner import Runner
 from monitor.schedule import newest
-from monitor.schema import exists
-from monitor.store import Store
 from monitor.times import Time
 
 EXIT_BAD, EXIT_ERROR = 1, 3
@@ -65,9 +63,10 @@ def command(
     could not run.
     """
     when = _when(at, start, end, everything)
-    with closing(build(load(path))) as pipeline, progress() as on_step:
+    config = load(path)
+    with closing(build(config)) as pipeline, state_so_far(config) as store, progress() as on_step:
         _known(only, pipeline)
-        runner = Runner(pipeline, _existing_store(pipeline), SystemClock(), on_step)
+        runner = Runner(pipeline, store, SystemClock(), on_step)
         runner.remembers = False
         judged = [found for dataset in pipeline.checks for found in _run(runner, dataset, when, only)]
     verdicts = [verdict for found in judged for verdict in found.verdicts]
@@ -98,12 +97,6 @@ def _known(only: Sequence[str], pipeline: Pipeline) -> None:
     unknown = [name for name in only if name not in known]
     if unknown:
         raise ConfigError([f"--only: no check {unknown[0]} is enabled; use {', '.join(known)}"])
-
-
-def _existing_store(pipeline: Pipeline) -> Store | None:
-    """Return the state if there is one: a gate reads baselines and leaves nothing behind."""
-    config = pipeline.config
-    return Store(config.state.get_secret_value(), config.pipeline) if exists(config.state.get_secret_value()) else None
 
 
 def _run(runner: Runner, dataset: str, when: When, only: Sequence[str]) -> list[Judged]:

@@ -17,15 +17,13 @@ from rich.text import Text
 
 from checks import CATALOGUE
 from checks.check import Check
-from monitor.commands import config_option, screen
+from monitor.commands import config_option, screen, state_so_far
 from monitor.durations import duration_text
 from monitor.errors import ConfigError, RecwatchError
 from monitor.explain import Explained, Statement, settings, statements, words
 from monitor.load import load
 from monitor.resolve import Pipeline, build
 from monitor.schedule import newest
-from monitor.schema import exists
-from monitor.store import Store
 from monitor.times import Time
 from monitor.wording import meant
 
@@ -90,15 +88,9 @@ def _say_sql(console: Console, pipeline: Pipeline, dataset: str, asked: tuple[Ch
     every, window = duration_text(check.settings.every), duration_text(check.settings.window)
     title = f"\nSQL on {dataset}, every {every} over a window of {window}"
     console.print(Text(title, style="bold") + Text(f"; here {newest(check, at)}", style=""))
-    config = pipeline.config
-    url = config.state.get_secret_value()
     try:
-        store = Store(url, config.pipeline) if exists(url) else None
-        try:
+        with state_so_far(pipeline.config) as store:
             remarks, found = statements(pipeline, dataset, check, at, store)
-        finally:
-            if store is not None:
-                store.close()
     except RecwatchError as error:
         _say_none(console, [str(error)])
         return

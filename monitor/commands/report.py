@@ -12,14 +12,13 @@ import click
 from checks.feature_drift import FeatureDrift
 from checks.window import Window
 from monitor.clock import SystemClock
-from monitor.commands import config_option
+from monitor.commands import config_option, state_so_far
 from monitor.errors import ConfigError
 from monitor.load import load
 from monitor.report import SAMPLE_ROWS, Asked, ReportError, write
 from monitor.resolve import Pipeline, build
 from monitor.runner import Runner
 from monitor.schedule import newest
-from monitor.schema import exists
 from monitor.store import Store
 from monitor.times import Time
 
@@ -48,10 +47,8 @@ def command(
     if bool(rank) != bool(hits):
         raise click.UsageError("--rank and --hit come together")
     config = load(path)
-    with closing(build(config)) as pipeline:
+    with closing(build(config)) as pipeline, state_so_far(config) as store:
         name = _dataset(pipeline, dataset)
-        url = config.state.get_secret_value()
-        store = Store(url, config.pipeline) if exists(url) else None
         runner = Runner(pipeline, store, SystemClock())
         runner.remembers = False
         current = Window(start, end) if start and end else _newest(pipeline, name)
@@ -63,9 +60,6 @@ def command(
             scores = write(runner, Asked(name, current, reference, wanted, sample_rows, seed, rank, hits), out)
         except ReportError as error:
             raise click.ClickException(str(error)) from error
-        finally:
-            if store is not None:
-                store.close()
     for named, *more in scores:
         click.echo(f"{named}: {_said(*more)}")
     click.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, a sample of {current} against {reference}")

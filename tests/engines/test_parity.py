@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -90,7 +91,7 @@ def duckdb_place(frames: Mapping[str, pd.DataFrame], folder: Path) -> Place:
 
 
 def sqlite_place(frames: Mapping[str, pd.DataFrame], folder: Path) -> Place:
-    with sqlite3.connect(folder / "shop.sqlite") as connection:
+    with closing(sqlite3.connect(folder / "shop.sqlite")) as connection, connection:
         for table, frame in frames.items():
             frame.to_sql(table, connection, index=False)
     return Place({"shop": {"url": f"sqlite:///{folder}/shop.sqlite"}}, lambda table: {"table": table})

@@ -6,6 +6,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -201,7 +202,7 @@ def test_a_database_is_found_from_the_folder_of_the_file(
         "INSERT INTO \"User Events\" VALUES ('007', '1', '2026-03-03 12:00:00'), ('7', '1', '2026-03-03 12:00:01')",
     )
     connect: Any = sqlite3.connect if kind == "sqlite" else duckdb.connect
-    with connect(str(tmp_path / "lake/shop.db")) as connection:
+    with closing(connect(str(tmp_path / "lake/shop.db"))) as connection, connection:
         for statement in statements:
             connection.execute(statement)
     monkeypatch.chdir(tmp_path / "lake")
@@ -295,7 +296,7 @@ def test_json_lines_and_databases(recwatch: Recwatch, tmp_path: Path) -> None:
         {"userId": -n, "productId": f"p{n % 9}", "when": 1_772_539_200_000 + n, "app": "ios"} for n in range(1, 90)
     ]
     (tmp_path / "clicks.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    with sqlite3.connect(tmp_path / "shop.sqlite") as connection:
+    with closing(sqlite3.connect(tmp_path / "shop.sqlite")) as connection, connection:
         connection.execute("CREATE TABLE clicks (user_id INTEGER, product_id TEXT, at INTEGER)")
         connection.executemany(
             "INSERT INTO clicks VALUES (?, ?, ?)", [(row["userId"], row["productId"], row["when"]) for row in lines]
@@ -454,7 +455,7 @@ def test_what_cannot_be_read_is_said(
     (tmp_path / "plain.csv").write_text("a,b\n1,2\n")
     (tmp_path / "broken.parquet").write_text("hello")
     (tmp_path / "empty").mkdir()
-    with sqlite3.connect(tmp_path / "empty.sqlite") as connection:
+    with closing(sqlite3.connect(tmp_path / "empty.sqlite")) as connection, connection:
         connection.execute("PRAGMA user_version = 1")
     monkeypatch.chdir(tmp_path)
     said = recwatch("init", target, "-o", "out.yml")

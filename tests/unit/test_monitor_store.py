@@ -225,7 +225,7 @@ def test_two_writers_wait_for_each_other(store: Store, tmp_path: Path) -> None:
 
 
 def test_a_state_of_the_future_is_refused(store: Store, tmp_path: Path) -> None:
-    with sqlite3.connect(tmp_path / "state.db") as connection:
+    with closing(sqlite3.connect(tmp_path / "state.db")) as connection, connection:
         connection.execute("UPDATE meta SET value = '99' WHERE key = 'schema_version'")
     with pytest.raises(StateError, match=r"written by a newer recwatch \(schema 99\)"):
         Store(f"sqlite:///{tmp_path}/state.db", "shop")
@@ -294,7 +294,7 @@ def test_references_of_schema_2_still_serve(store: Store, tmp_path: Path) -> Non
     """References of feature_drift used to give a feature by its place, over all sources."""
     tally = Tally("events", window(0), listings={"bins": [(0, 1, 7), (1, None, 3), (1, 2, 5)]})
     store.save_baseline(SavedBaseline("events", "feature_drift", window(0), NOON, True, {"tone": {}, "age": {}}, tally))
-    with sqlite3.connect(tmp_path / "state.db") as connection:
+    with closing(sqlite3.connect(tmp_path / "state.db")) as connection, connection:
         connection.execute("UPDATE meta SET value = '2' WHERE key = 'schema_version'")
     again = Store(f"sqlite:///{tmp_path}/state.db", "shop")
     saved = again.saved_baseline("events", "feature_drift")

@@ -9,6 +9,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -291,7 +292,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, Wat
     )
     pipeline = build(config)
     store = Store(f"sqlite:///{folder}/state.db", "shop")
-    with sqlite3.connect(folder / "state.db") as connection:
+    with closing(sqlite3.connect(folder / "state.db")) as connection, connection:
         connection.executemany(f"INSERT INTO verdicts VALUES ({','.join('?' * 15)})", rows())
         recent = micros(NOW - timedelta(days=9))
         connection.execute(ROLL_UP.format(3600, recent))

@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -192,7 +193,7 @@ def test_a_lost_state_is_not_an_empty_page(server: Server, made: Any, monkeypatc
 
 def test_rendering_is_fast(made: Any, tmp_path: Path) -> None:
     """At most 50 ms for 24 checks with an hour of history: processor time, so that load counts little."""
-    with sqlite3.connect(tmp_path / "state.db") as connection:
+    with closing(sqlite3.connect(tmp_path / "state.db")) as connection, connection:
         for table in ("verdicts", "runs"):
             columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
             for name in ("more", "again"):
