@@ -138,7 +138,7 @@ def _problem(entry: Any, where: Where, document: Document) -> Problem:
     if kind == "value_error":
         rule, _, todo = str(context["error"]).partition("; ")
         return Problem(where, rule, todo, value)
-    if kind == "float_parsing" and (percent := _PERCENT.fullmatch(str(value))):
+    if kind == "float_parsing" and (percent := _PERCENT.fullmatch(str(value))) and float(percent[1]) <= 100:
         return Problem(where, "must be a number", f"write {float(percent[1]) / 100:g} for {percent[0].strip()}", value)
     for name, (rule, todo) in _BOUNDS.items():
         if name in context:

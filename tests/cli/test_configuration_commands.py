@@ -237,7 +237,7 @@ def test_doctor_looks_whether_the_data_has_what_is_named(recwatch: Run, tmp_path
         " not in the data; did you mean app?; column app (role event_time) holds no times"
     ) in done.out
     assert "dataset deep: column ctx.user (role user) is not in the data; a field within ctx is no column" in done.out
-    assert f"dataset none: engine files: files {tmp_path}/c.csv" in done.out
+    assert f"dataset none: files {tmp_path}/c.csv: there is no c.csv in {tmp_path}\n" in done.out
 
 
 def test_doctor_prints_the_size_of_the_state(recwatch: Run, config: Path) -> None:
