@@ -238,8 +238,15 @@ def _origin(connection: sa.Connection, location: Location, origin: str) -> str:
 
 
 def _without_point(name: str) -> str:
-    """Return an id of a column of floats, read as text, as it is spelt elsewhere: 7.0 is what becomes of 7 there."""
-    return f"CASE WHEN ends_with({name}, '.0') THEN {name}[:-3] ELSE {name} END AS {name}"
+    """Return an id of a column of floats, read as text, as it is spelt elsewhere: 7.0 and 7.00 are what becomes of 7.
+
+    An exponent stays: in CSV ``12e4`` may be a text that only looks like a number.
+    """
+    shorter = f"rtrim(rtrim({name}, '0'), '.')"
+    return (
+        f"CASE WHEN regexp_matches({name}, '^-0+[.]0+$') THEN '0'"
+        f" WHEN regexp_matches({name}, '^-?[0-9]+[.][0-9]+$') THEN {shorter} ELSE {name} END AS {name}"
+    )
 
 
 def _is_bent(declared: str) -> bool:

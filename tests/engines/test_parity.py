@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +220,22 @@ def test_ids_that_became_floats_are_known(name: str, benches: Any, table: Any) -
     bench.place.fill({"events": table(columns, rows), "users": known})
     found = user_verdict(bench, "unknown_ids")
     assert found.details["causes"] == {"missing": 1, "malformed": 0, "unknown": 1, "retired": 0}
+
+
+@pytest.mark.parametrize("name", ["parquet", "csv", "json", "duckdb", "sqlite", "postgresql"])
+@pytest.mark.parametrize(
+    ("kind", "ids"),
+    [("number", (0.0, -0.0, -1.0, 7.0, 7.25)), ("decimal", tuple(map(Decimal, ("0", "-1", "7", "7.25"))))],
+)
+def test_placeholders_that_became_floats_or_decimals_are_missing(
+    kind: str, ids: tuple[Any, ...], name: str, benches: Any, table: Any
+) -> None:
+    bench = benches(name)
+    rows = [(START.replace(tzinfo=None), who, "i") for who in ids]
+    events = table({"at": "timestamp", "who": kind, "what": "text"}, rows)
+    bench.place.fill({"events": events, "users": table({"who": "text"}, [("7",), ("7.25",)])})
+    found = user_verdict(bench, "unknown_ids")
+    assert found.details["causes"] == {"missing": len(ids) - 2, "malformed": 0, "unknown": 0, "retired": 0}
 
 
 @pytest.mark.parametrize("ids", [(-1, 0, 7), (7, 0, -1)])
