@@ -197,15 +197,17 @@ class Place:
         connection.execute("SET TimeZone = 'UTC'")
         for name, table in tables.items():
             types = _typed(table, "duckdb")
-            columns = ", ".join(f"{quoted(column)} {kind}" for column, kind in types.items())
+            spelt = ", ".join(f"{quoted(column)} {kind}" for column, kind in types.items())
             schema, _, bare = name.rpartition(".")
             if schema:
                 connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)}")
             path = f"{quoted(schema)}.{quoted(bare)}" if schema else quoted(bare)
-            connection.execute(f"CREATE OR REPLACE TABLE {path} ({columns})")
+            connection.execute(f"CREATE OR REPLACE TABLE {path} ({spelt})")
             if table.rows:
                 lists = ", ".join(f"unnest(CAST(? AS {kind}[]))" for kind in types.values())
-                values = [list(column) for column in zip(*table.rows, strict=True)]
+                # As a text: of NaN in a list the driver makes NULL.
+                columns = zip(*table.rows, strict=True)
+                values = [["nan" if value != value else value for value in column] for column in columns]
                 connection.execute(f"INSERT INTO {path} SELECT {lists}", values)
 
 
