@@ -31,7 +31,7 @@ from checks.clipped import clip
 from checks.dataset import Dataset, Kind, Role
 from checks.dialect import is_not_finite
 from checks.measure import MISSING, Aggregate, Counts, Listing, Measure, Tally
-from checks.rows import ALL_SOURCES, Rows
+from checks.rows import ALL_SOURCES, Rows, by_frequency
 from checks.settings import CheckSettings, Duration, Ratio, Setting, seconds
 from checks.suspects import Suspects
 from checks.window import MICROSECOND, micros
@@ -154,7 +154,8 @@ class Contract(Check[ContractSettings]):
         parts = []
         for role in sets:
             value, counted = cast(rows.column(role), Text).label("value"), func.count().label("n")
-            most = rows.select(value, counted).group_by(value).order_by(counted.desc(), value).limit(MOST_VALUES)
+            each = rows.select(value, counted).group_by(value).subquery().c
+            most = select(each.value, each.n).order_by(*by_frequency(each.value, each.n)).limit(MOST_VALUES)
             found = most.subquery()
             parts.append(select(literal(role.value, Text).label("role"), found.c.value, found.c.n))
         return Listing("values", rows, union_all(*parts), MOST_VALUES * len(parts))

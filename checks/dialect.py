@@ -269,6 +269,23 @@ def _matches_whole_sqlite(element: Any, compiler: Any, **kw: Any) -> str:
     return f"({value} REGEXP ('(?sa)^(?:' || {pattern} || ')\\Z'))"
 
 
+class binary_order(GenericFunction[str]):  # noqa: N801
+    """A text to sort by, in the order of its code points, whatever the language of the database."""
+
+    type = Text()
+    inherit_cache = True
+
+
+@compiles(binary_order)
+def _binary_order(element: Any, compiler: Any, **kw: Any) -> str:
+    return compiler.process(element.clauses, **kw)  # type: ignore[no-any-return]
+
+
+@compiles(binary_order, "postgresql")
+def _binary_order_postgresql(element: Any, compiler: Any, **kw: Any) -> str:
+    return f'({compiler.process(element.clauses, **kw)}) COLLATE "C"'
+
+
 class row_key(GenericFunction[int]):  # noqa: N801
     """A key of several columns: equal rows have equal keys, unequal rows all but never do.
 

@@ -11,7 +11,7 @@ from sqlalchemy import CTE, ColumnElement, Text, and_, case, column, func, liter
 from checks.baseline import Baseline
 from checks.check import Check, Sample, Verdict, percent, ratio_verdict
 from checks.dataset import Dataset, Role
-from checks.dialect import row_key
+from checks.dialect import binary_order, row_key
 from checks.measure import Aggregate, Listing, Measure, Tally
 from checks.rows import ALL_SOURCES, Rows
 from checks.settings import CheckSettings, Duration, Ratio, Setting, hours, minutes, seconds
@@ -100,7 +100,11 @@ class Duplicates(Check[DuplicatesSettings]):
         )
         same = [copies.c[part.name] for part in parts]
         first = func.min(copies.c.at).over(partition_by=same).label("first")
-        place = func.row_number().over(partition_by=same, order_by=(copies.c.at, copies.c.source)).label("place")
+        place = (
+            func.row_number()
+            .over(partition_by=same, order_by=(copies.c.at, binary_order(copies.c.source)))
+            .label("place")
+        )
         ranked = select(copies.c.source, copies.c.at, first, place).cte("_ranked")
         retry_lag = self.settings.retry_lag // MICROSECOND
         split = case(

@@ -29,7 +29,7 @@ from checks.check import Check, Outcome, Sample, Verdict
 from checks.dataset import ColumnType, Dataset, Kind, Role
 from checks.dialect import clipped, is_not_finite
 from checks.measure import Aggregate, Listing, Measure, Tally
-from checks.rows import ALL_SOURCES, Rows
+from checks.rows import ALL_SOURCES, Rows, by_frequency
 from checks.settings import CheckSettings, Duration, Ratio, Setting, hours
 from checks.suspects import Suspects
 
@@ -107,9 +107,10 @@ class FeatureDrift(Check[FeatureDriftSettings]):
                 listings.append(Listing(f"quantiles:{name}", rows, _quantiles(rows, name, self.settings.bins), 110))
                 listings.append(Listing(f"moments:{name}", rows, _moments(rows, name), 1))
             value, counted = spelt(rows.dataset, name).label("value"), func.count().label("n")
-            top = rows.select(value, counted).where(_finite(rows, name)).group_by(value)
-            most: Any = top.order_by(counted.desc(), value).limit(self.settings.categories + 1).subquery().c
-            kept = select(clipped(most.value), most.n).order_by(most.n.desc(), most.value)
+            each = rows.select(value, counted).where(_finite(rows, name)).group_by(value).subquery().c
+            top = select(each.value, each.n).order_by(*by_frequency(each.value, each.n))
+            most: Any = top.limit(self.settings.categories + 1).subquery().c
+            kept = select(clipped(most.value), most.n).order_by(*by_frequency(most.value, most.n))
             listings.append(Listing(f"values:{name}", rows, kept, self.settings.categories + 1))
         return listings
 

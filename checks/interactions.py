@@ -18,7 +18,7 @@ from checks.clipped import clip, comparable
 from checks.dataset import Role
 from checks.dialect import row_key
 from checks.measure import Listing, Tally
-from checks.rows import Rows
+from checks.rows import Rows, by_frequency
 from checks.window import Window
 
 NAME = "interactions"
@@ -63,7 +63,7 @@ def _counted(rows: Rows, role: Role, key: Any) -> Any:
 
 def _ranked(counted: Any) -> Any:
     """Return keys with their number of events and their rank, the rarest first."""
-    place = func.row_number().over(order_by=(counted.c.n, counted.c.key)).label("place")
+    place = func.row_number().over(order_by=counted.c.n).label("place")
     return select(counted.c.key, counted.c.n, place, func.count().over().label("size"))
 
 
@@ -113,7 +113,8 @@ def _items_part(rows: Rows, items: Any, look_back: timedelta) -> Any:
 
 
 def _top_part(items: Any) -> Any:
-    top = select(items.c.key, items.c.n).where(items.c.place > items.c.size - TOP_ITEMS).subquery()
+    first = select(items.c.key, items.c.n).order_by(*by_frequency(items.c.key, items.c.n)).limit(TOP_ITEMS)
+    top = first.subquery()
     return _part("top", top.c.n, key=top.c.key).select_from(top)
 
 

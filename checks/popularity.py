@@ -19,7 +19,7 @@ from checks.density import DensitySettings
 from checks.dialect import clipped
 from checks.interactions import interactions, part, ranked_items, top_items
 from checks.measure import Aggregate, Listing, Measure, Tally
-from checks.rows import Rows
+from checks.rows import Rows, by_frequency
 from checks.settings import CheckSettings, Duration, Ratio, Setting, hours
 from checks.suspects import Suspects
 
@@ -89,12 +89,13 @@ class Popularity(Check[PopularitySettings]):
 
     def learns(self, rows: Rows) -> Sequence[Measure | Listing]:
         """Return the ranking of the reference."""
-        item, counted, present = rows.column(Role.ITEM), func.count(), rows.present(Role.ITEM)
-        statement: Any = rows.select(item.label("item"), counted.label("n")).where(present).group_by(item)
-        statement = statement.order_by(counted.desc(), item).limit(self.settings.ranking_size)
+        item, present = rows.column(Role.ITEM), rows.present(Role.ITEM)
+        counted = rows.select(item.label("item"), func.count().label("n")).where(present).group_by(item).subquery().c
+        statement: Any = select(counted.item, counted.n).order_by(*by_frequency(counted.item, counted.n))
+        statement = statement.limit(self.settings.ranking_size)
         if rows.kind(Role.ITEM) is Kind.TEXT:
-            top = statement.subquery()
-            statement = select(clipped(top.c.item), top.c.n).order_by(top.c.n.desc(), top.c.item)
+            top = statement.subquery().c
+            statement = select(clipped(top.item), top.n).order_by(*by_frequency(top.item, top.n))
         total = Measure(rows, {"events": Aggregate.rows(column("has_item").is_(True))}, {"has_item": present})
         return (total, Listing("ranking", rows, statement, self.settings.ranking_size))
 

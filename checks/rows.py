@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 
 from checks.dataset import Dataset, Kind, Role, TimeUnit
-from checks.dialect import epoch_micros, is_not_finite, number_text, parsed_time
+from checks.dialect import binary_order, epoch_micros, is_not_finite, number_text, parsed_time
 from checks.window import Window, micros
 
 NO_SOURCE = "(none)"
@@ -226,6 +226,14 @@ class Rows:
         if self.kind(role) is Kind.TEXT:
             return and_(column.is_not(None), column != "")
         return column.is_not(None)
+
+
+def by_frequency(value: ColumnElement[Any], n: ColumnElement[int]) -> tuple[ColumnElement[Any], ...]:
+    """Return the order of values with their numbers of rows: the most frequent first, equals as their texts sort.
+
+    So integers that one engine reads as text are cut off at the same one everywhere.
+    """
+    return n.desc(), binary_order(cast(value, Text))
 
 
 def is_source(name: str) -> bool:

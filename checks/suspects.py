@@ -12,7 +12,7 @@ from checks.bins import spelt
 from checks.dataset import Kind, Role
 from checks.dialect import row_key
 from checks.measure import Listing, Row
-from checks.rows import Catalogue, Rows
+from checks.rows import Catalogue, Rows, by_frequency
 
 # Values of a segment column that come back, those with the most bad rows first.
 MOST_VALUES = 20
@@ -66,7 +66,7 @@ class Suspects:
         bads, n = cast(func.sum(each.bad), BigInteger), func.count()
         people = (func.count(distinct(each.person)), n - func.count(each.person))
         grouped = select(each.value, n, bads, *people).group_by(each.value)
-        return grouped.order_by(bads.desc(), n.desc(), each.value).limit(MOST_VALUES)
+        return grouped.order_by(bads.desc(), *by_frequency(each.value, n)).limit(MOST_VALUES)
 
     def sample(self, columns: Sequence[str], most: int) -> Listing:
         """Return the listing of a few of the rows, each cell as text.

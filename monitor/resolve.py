@@ -12,7 +12,7 @@ from sqlalchemy import Double, Text, and_, case, cast, func, select
 from alerts.slo import Slo
 from checks import CATALOGUE, Check
 from checks.dataset import ColumnType, Dataset, Kind, Role, TimeUnit, dataset_table
-from checks.rows import GROUPS, ID_ROLES, LONGEST_SOURCE, Rows
+from checks.rows import GROUPS, ID_ROLES, LONGEST_SOURCE, Rows, by_frequency
 from checks.window import Window
 from monitor.config import EMBEDDED, Config, DatasetConfig, TimeColumn, column_name
 from monitor.engine import Engine, Location, Session
@@ -216,6 +216,6 @@ def largest_sources(session: Session, dataset: Dataset, window: Window, most: in
     rows = Rows(dataset, window)
     source, counted = cast(rows.column(Role.SOURCE), Text), func.count()
     named = and_(source.is_not(None), func.length(source) <= LONGEST_SOURCE, source.not_in(GROUPS))
-    statement = rows.select(source).where(named).group_by(source)
-    statement = statement.order_by(counted.desc(), source).limit(most)
+    each = rows.select(source.label("source"), counted.label("n")).where(named).group_by(source).subquery().c
+    statement = select(each.source).order_by(*by_frequency(each.source, each.n)).limit(most)
     return tuple(str(row[0]) for row in session.run(statement, most, f"sources of {dataset.name}"))

@@ -121,7 +121,8 @@ def spark_place(frames: Mapping[str, pd.DataFrame], folder: Path, url: str) -> P
 
 
 ON_SPARK = pytest.param("spark", marks=[pytest.mark.slow])
-PLACES = ("parquet", "csv", "json", "duckdb", "sqlite", "postgresql", ON_SPARK)
+EVERYWHERE = ("parquet", "csv", "json", "duckdb", "sqlite", "postgresql")
+PLACES = (*EVERYWHERE, ON_SPARK)
 
 
 def place(name: str, frames: Mapping[str, pd.DataFrame], folder: Path, request: pytest.FixtureRequest) -> Place:
@@ -209,7 +210,7 @@ def user_verdict(bench: Any, check: str) -> Any:
     return bench.verdicts(datasets, window, checks={check: {"min_rows": 1}}, only=[check])[0]
 
 
-@pytest.mark.parametrize("name", ["parquet", "csv", "json", "duckdb", "sqlite", "postgresql"])
+@pytest.mark.parametrize("name", EVERYWHERE)
 def test_ids_that_became_floats_are_known(name: str, benches: Any, table: Any) -> None:
     """A column of integers with a null in it becomes one of floats in many a program."""
     at = START.replace(tzinfo=None)
@@ -222,7 +223,7 @@ def test_ids_that_became_floats_are_known(name: str, benches: Any, table: Any) -
     assert found.details["causes"] == {"missing": 1, "malformed": 0, "unknown": 1, "retired": 0}
 
 
-@pytest.mark.parametrize("name", ["parquet", "csv", "json", "duckdb", "sqlite", "postgresql"])
+@pytest.mark.parametrize("name", EVERYWHERE)
 @pytest.mark.parametrize(
     ("kind", "ids"),
     [("number", (0.0, -0.0, -1.0, 7.0, 7.25)), ("decimal", tuple(map(Decimal, ("0", "-1", "7", "7.25"))))],
@@ -246,6 +247,27 @@ def test_the_widest_integers_are_different_users(ids: tuple[int, ...], benches: 
     lines = [f'{{"at": {int(START.timestamp())}, "who": {who}, "what": "i"}}\n' for who in ids]
     (bench.folder / "events.json").write_text("".join(lines))
     assert user_verdict(bench, "density").details["users"] == 3
+
+
+@pytest.mark.parametrize("name", EVERYWHERE)
+@pytest.mark.parametrize("kind", ["integer", "text"])
+def test_of_equally_popular_items_the_same_are_ranked(kind: str, name: str, benches: Any, table: Any) -> None:
+    """Integers are texts in JSON, and the language of a database may sort ``a`` before ``B``."""
+    items: list[Any] = list(range(-3, 17)) if kind == "integer" else list("aBcDeFgHiJkLmNoPqRTs")
+    ranked = sorted(items, key=str)[:10]
+    spelt = 'TEXT COLLATE "en-x-icu"' if (kind, name) == ("text", "postgresql") else kind
+    rows = [(START.replace(tzinfo=None), item) for item in items * 30]
+    rows += [(START.replace(tzinfo=None) + MINUTE, item) for item in (items[-1], ranked[-1]) for _ in range(300)]
+    bench = benches(name)
+    bench.place.fill({"events": table({"at": "timestamp", "what": spelt}, rows)})
+    datasets = {"events": {"roles": {"event_time": "at", "item": "what"}}}
+    verdict = bench.verdicts(
+        datasets, Window(START + MINUTE, START + 2 * MINUTE), only=["popularity"],
+        checks={"popularity": {"ranking_size": 10, "every": "1m", "window": "1m"}},
+        learn=lambda builder: builder.build(Window(START, START + MINUTE)),
+    )[0]  # fmt: skip
+    moved = {item for item, _change in verdict.details["movers"]}
+    assert moved == {str(item) for item in (items[-1], ranked[-1], *ranked[:8])}
 
 
 def near(left: Any, right: Any) -> bool:
