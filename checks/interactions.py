@@ -135,8 +135,9 @@ def _catalogue_size(rows: Rows, link: str, role: Role) -> Any:
     known = rows.dataset.linked(link)
     if known is None or role not in known.roles:
         return null()
-    ids = Rows(known, rows.window).column(role)
-    return select(func.count(distinct(ids))).select_from(known.table).scalar_subquery()
+    catalogue = Rows(known, rows.window)
+    ids = select(func.count(distinct(catalogue.column(role)))).select_from(known.table)
+    return ids.where(catalogue.present(role)).scalar_subquery()
 
 
 def _in_catalogue(rows: Rows, items: Any) -> Any:

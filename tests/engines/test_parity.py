@@ -239,6 +239,17 @@ def test_placeholders_that_became_floats_or_decimals_are_missing(
     assert found.details["causes"] == {"missing": len(ids) - 2, "malformed": 0, "unknown": 0, "retired": 0}
 
 
+@pytest.mark.parametrize("name", EVERYWHERE)
+def test_an_empty_id_is_no_entry_of_the_catalogue(name: str, benches: Any, table: Any) -> None:
+    """In CSV it is NULL."""
+    bench = benches(name)
+    events = table({"at": "timestamp", "who": "text", "what": "text"}, [(START.replace(tzinfo=None), "a", "i")])
+    bench.place.fill(
+        {"events": events, "users": table({"who": "text", "n": "integer"}, [("a", 1), ("", 2), (None, 3)])}
+    )
+    assert user_verdict(bench, "density").details["catalogue_users"] == 1
+
+
 @pytest.mark.parametrize("ids", [(-1, 0, 7), (7, 0, -1)])
 def test_the_widest_integers_are_different_users(ids: tuple[int, ...], benches: Any, table: Any) -> None:
     """In JSON integers are as wide as they need be where some are negative."""
