@@ -86,6 +86,9 @@ def _features() -> Iterator[Probe]:
     yield Probe("ln", select(func.ln(cast(literal(1.0, Double), Double))), (0.0,))
     word = cast(literal(" Ab ü ", Text), Text)
     yield Probe("lower, trim, length", select(func.lower(func.trim(word)), func.length(word)), ("ab ü", 6))
+    pairs = (("a", "A"), ("a", "a "), ("a", "ä"), ("a", "a"))
+    equal: list[Any] = [cast(literal(left, Text), Text) == cast(literal(right, Text), Text) for left, right in pairs]
+    yield Probe("texts equal by every letter", select(*equal), (False, False, False, True))
     yield Probe("WITH and aggregates", select(func.count(), func.count(n), func.sum(n), func.max(k)), (4, 3, 6, "b"))
     yield Probe("exact distinct counts", select(func.count(k.distinct())), (2,))
     yield Probe("counting by condition", select(count_if(n > 1), count_if(k == "a")), (2, 2))

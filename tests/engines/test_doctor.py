@@ -149,6 +149,7 @@ def test_another_dialect_connects_and_is_told_what_it_lacks(mariadb: str, monkey
     for what in ("parsed_time, in UTC", "is_not_finite", "number_or_null", "number_text", "matches_whole", "row_key"):
         assert results[what] == "failed", found[what]
     assert "does not exist" in found["row_key"].said
+    assert results["texts equal by every letter"] == "wrong"
     assert results["stopping a long statement"] == "failed"
 
 
