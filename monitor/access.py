@@ -6,9 +6,9 @@ import base64
 import binascii
 import hmac
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 from monitor.config_server import AuthConfig, ServerConfig
 
@@ -32,8 +32,9 @@ class Denied(NamedTuple):
 
 
 def denied(
-    server: ServerConfig, token: str, path: str, environ: Mapping[str, Any], is_evidence: bool = False
-) -> Denied | None:
+    server: ServerConfig, token: str, path: str, environ: Mapping[str, Any], known: Sequence[str] = (),
+    is_evidence: bool = False,
+) -> Denied | None:  # fmt: skip
     """Return why a request is refused, or None if it may pass.
 
     Where ``server.auth`` is set, it opens everything. ``evidence.token`` opens evidence alone. Without either, all but
@@ -44,11 +45,17 @@ def denied(
         token: What opens evidence; empty if nothing does.
         path: What is asked for.
         environ: Of WSGI.
+        known: Addresses by which people reach the server through a proxy.
         is_evidence: Whether it is about rows of the data, or changes what is told about them.
     """
     auth = server.auth
     if path in OPEN or (auth is not None and _opens(auth, environ)):
         return None
+    if auth is None and is_loopback(server.host) and _is_astray(environ, known):
+        says = (
+            "the name in Host is not this machine's; set notify.external_url to where people reach it, or server.auth"
+        )
+        return Denied("403 Forbidden", says)
     if is_evidence and token:
         if any(_same(shown, token) for shown in (_bearer(environ), *_in_query(environ))):
             return None
@@ -60,6 +67,22 @@ def denied(
         says = "the server is not on loopback; set evidence.token or server.auth to show evidence"
         return Denied("403 Forbidden", says)
     return None
+
+
+def _is_astray(environ: Mapping[str, Any], known: Sequence[str]) -> bool:
+    """Return whether a browser was led here: a site whose name suddenly means this machine may read what is open."""
+    asked = environ.get("HTTP_HOST")
+    if not asked:
+        return False
+    host = _host(f"//{asked}")
+    return not (is_loopback(host) or host.endswith(".localhost") or host in map(_host, filter(None, known)))
+
+
+def _host(address: str) -> str:
+    try:
+        return urlsplit(address).hostname or ""
+    except ValueError:
+        return ""
 
 
 def _opens(auth: AuthConfig, environ: Mapping[str, Any]) -> bool:

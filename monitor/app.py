@@ -140,7 +140,8 @@ class App:
         path = environ.get("PATH_INFO") or "/"
         is_evidence = path.startswith(EVIDENCE) or path == HAPPENINGS
         config = self.watched().config
-        refused = denied(config.server, config.evidence.token.get_secret_value(), path, environ, is_evidence)
+        token, known = config.evidence.token.get_secret_value(), (config.notify.external_url,)
+        refused = denied(config.server, token, path, environ, known, is_evidence)
         if refused is not None:
             return Answer.refused(refused)
         route = self._routes.get(path) or self._found_below(path)

@@ -57,7 +57,8 @@ class FleetApp:
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request; part of WSGI."""
         path = environ.get("PATH_INFO") or "/"
-        refused = denied(self._fleet.server, "", path, environ)
+        known = [member.daemon.live.config.notify.external_url for member in list(self._fleet.members.values())]
+        refused = denied(self._fleet.server, "", path, environ, known)
         # Evidence may have a token of its own, which its pipeline knows: it is asked, and nothing else is told.
         if refused is not None and EVIDENCE not in path and not path.endswith(HAPPENINGS):
             found: Answer | WSGI = Answer.refused(refused)

@@ -28,12 +28,13 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     """Return a function that serves a configuration's status page."""
     opened: list[Any] = []
 
-    def served(**server: Any) -> Server:
+    def served(external_url: str = "", **server: Any) -> Server:
         config = Config.model_validate(
             {
                 "pipeline": "shop",
                 "datasets": {"events": {"files": "x.csv", "roles": {"event_time": "at"}}},
                 "channels": {"pager": {"type": "console"}},
+                "notify": {"external_url": external_url},
                 "server": {"port": 0, **server},
             }
         )

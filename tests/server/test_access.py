@@ -96,6 +96,43 @@ datasets: {events: {files: x.csv, roles: {event_time: at}}}
 """
 
 
+@pytest.mark.parametrize(
+    ("host", "is_ours"),
+    [
+        ("127.0.0.1:{port}", True),
+        ("localhost:{port}", True),
+        ("LOCALHOST", True),
+        ("shop.localhost", True),
+        ("[::1]:{port}", True),
+        ("recwatch.example.com", True),
+        ("recwatch.example.com:8443", True),
+        ("rebound.example.net:{port}", False),
+        ("127.0.0.1.example.net", False),
+        ("localhost.example.net", False),
+        ("[::1", False),
+        ("0.0.0.0:{port}", False),
+    ],
+)
+def test_a_site_whose_name_means_this_machine_reads_nothing(serve: Any, host: str, is_ours: bool) -> None:
+    server = serve(external_url="https://Recwatch.example.com/")
+    shown = {"Host": host.format(port=server.port)}
+    for path in ("/", "/metrics", "/api/status", "/evidence/1"):
+        status, _headers, body = ask(server, path, **shown)
+        assert (status == 403) == (not is_ours), body
+        assert is_ours or "set notify.external_url" in body
+    event = {"Content-Type": "application/json", **shown}
+    assert (ask(server, "/api/events", "POST", **event)[0] == 403) == (not is_ours)
+    assert ask(server, "/healthz", **shown)[0] == 200, "a probe is told nothing that is worth it"
+
+
+def test_with_a_password_or_beyond_loopback_any_name_will_do(serve: Any) -> None:
+    elsewhere = {"Host": "recwatch.monitoring.svc"}
+    assert ask(serve(host="0.0.0.0"), "/metrics", **elsewhere)[0] == 200
+    closed = serve(auth={"token": "tok-canary"})
+    assert ask(closed, "/metrics", **elsewhere)[0] == 401
+    assert ask(closed, "/metrics", Authorization="Bearer tok-canary", **elsewhere)[0] == 200
+
+
 def said(tmp_path: Path, server: str) -> list[str]:
     path = tmp_path / "recwatch.yml"
     path.write_text(f"{SHOP}server: {server}\n")
