@@ -72,7 +72,7 @@ def is_well(server: Server) -> bool:
 @pytest.mark.parametrize("path", PATHS, ids=range(len(PATHS)))
 def test_paths_lead_nowhere_else(serve: Any, path: str) -> None:
     server = serve()
-    said = raw(server, b"GET " + path.encode() + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    said = raw(server, b"GET " + path.encode() + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
     assert status(said) in (400, 404)
     assert b"root:" not in said
     assert b"[project]" not in said
@@ -82,7 +82,7 @@ def test_paths_lead_nowhere_else(serve: Any, path: str) -> None:
 def test_queries_of_all_kinds_are_answered(serve: Any, path: str) -> None:
     server = serve()
     for query in QUERIES:
-        said = raw(server, f"GET {path}?{query} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        said = raw(server, f"GET {path}?{query} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
         assert status(said) in (200, 400, 404), query
         assert b"<script>alert" not in said
 
@@ -91,27 +91,27 @@ MALFORMED: dict[str, tuple[bytes, tuple[int | None, ...]]] = {
     "nothing": (b"", (None,)),
     "empty lines": (b"\r\n" * 1_000, (None,)),
     "no version": (b"GET /\r\n\r\n", (200, 400)),
-    "strange version": (b"GET / HTTP/9.9\r\nHost: x\r\n\r\n", (200, 400, 505)),
+    "strange version": (b"GET / HTTP/9.9\r\nHost: localhost\r\n\r\n", (200, 400, 505)),
     "no path": (b"GET  HTTP/1.1\r\n\r\n", (400, 404)),
-    "lower case method": (b"get / HTTP/1.1\r\nHost: x\r\n\r\n", (400, 405)),
+    "lower case method": (b"get / HTTP/1.1\r\nHost: localhost\r\n\r\n", (400, 405)),
     "binary": (bytes(range(256)) + b"\r\n\r\n", (400, None)),
     "binary in header": (b"GET / HTTP/1.1\r\nX: \x00\x01\xff\r\nConnection: close\r\n\r\n", (200, 400)),
     "header without colon": (b"GET / HTTP/1.1\r\nnonsense\r\n\r\n", (400,)),
     "space before colon": (b"GET / HTTP/1.1\r\nHost : x\r\n\r\n", (400,)),
-    "bare line feeds": (b"GET / HTTP/1.1\nHost: x\n\n", (200, 400, None)),
+    "bare line feeds": (b"GET / HTTP/1.1\nHost: localhost\n\n", (200, 400, None)),
     "folded header": (b"GET / HTTP/1.1\r\nX: a\r\n b\r\nConnection: close\r\n\r\n", (200, 400)),
     "many headers": (b"GET / HTTP/1.1\r\n" + b"X: a\r\n" * 5_000 + b"\r\n", (400, 431)),
     "huge header": (b"GET / HTTP/1.1\r\nX: " + b"a" * 1_000_000, (431, None)),
-    "negative length": (b"POST /api/events HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", (400,)),
-    "length of letters": (b"POST /api/events HTTP/1.1\r\nHost: x\r\nContent-Length: abc\r\n\r\n", (400,)),
+    "negative length": (b"POST /api/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n", (400,)),
+    "length of letters": (b"POST /api/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: abc\r\n\r\n", (400,)),
     "two lengths": (b"POST /api/events HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n{}", (400,)),
     "length and chunks": (
-        b"POST /api/events HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST /api/events HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         (400, 415, 200),
     ),
-    "huge length": (b"POST /api/events HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n", (413,)),
+    "huge length": (b"POST /api/events HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n", (413,)),
     "chunks of garbage": (
-        b"POST /api/events HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nx\r\n0\r\n\r\n",
+        b"POST /api/events HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nx\r\n0\r\n\r\n",
         (400,),
     ),
     "a huge chunk": (
@@ -119,11 +119,11 @@ MALFORMED: dict[str, tuple[bytes, tuple[int | None, ...]]] = {
         (400, 413, None),
     ),
     "unknown encoding": (b"POST / HTTP/1.1\r\nTransfer-Encoding: rot13\r\n\r\n", (400, 501)),
-    "body cut off": (b"POST /api/events HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{", (None, 400)),
-    "trace": (b"TRACE / HTTP/1.1\r\nHost: x\r\nX-Secret: canary\r\nConnection: close\r\n\r\n", (405,)),
-    "options": (b"OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", (400, 404, 405)),
-    "connect": (b"CONNECT example.org:443 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", (400, 404, 405)),
-    "whole address": (b"GET http://example.org/healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", (200, 404)),
+    "body cut off": (b"POST /api/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{", (None, 400)),
+    "trace": (b"TRACE / HTTP/1.1\r\nHost: localhost\r\nX-Secret: canary\r\nConnection: close\r\n\r\n", (405,)),
+    "options": (b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", (400, 404, 405)),
+    "connect": (b"CONNECT example.org:443 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", (400, 404, 405)),
+    "whole address": (b"GET http://example.org/healthz HTTP/1.1\r\nConnection: close\r\n\r\n", (200, 404)),
     "underscore": (b"GET / HTTP/1.1\r\nContent_Length: 5\r\nConnection: close\r\n\r\n", (200, 400)),
 }  # fmt: skip
 
@@ -140,14 +140,14 @@ def test_what_is_no_request_is_refused_and_the_server_stays_well(serve: Any, nam
 
 
 def test_pipelined_requests_are_answered_in_order(serve: Any) -> None:
-    pair = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /nowhere HTTP/1.1\r\nHost: x\r\n%b\r\n"
+    pair = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET /nowhere HTTP/1.1\r\nHost: localhost\r\n%b\r\n"
     said = raw(serve(), pair % b"" * 19 + pair % b"Connection: close\r\n", half_closed=False)
     found = [int(code) for code in re.findall(rb"HTTP/1\.1 (\d+) ", said)]
     assert found == [200, 404] * 20
 
 
 def test_a_header_of_the_request_gets_into_no_answer(serve: Any) -> None:
-    said = raw(serve(), b"GET /%0d%0aX-Injected:%201 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    said = raw(serve(), b"GET /%0d%0aX-Injected:%201 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
     assert status(said) == 404
     assert b"\r\nX-Injected" not in said
 
@@ -159,7 +159,7 @@ def test_what_is_posted_as_an_event_may_be_anything(serve: Any) -> None:
               b'{"text": "' + b"x" * 20_000 + b'"}')  # fmt: skip
     for path in ("/api/events", "/alertmanager/pager"):
         for body in bodies:
-            head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nConnection: close\r\n"
+            head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n"
             said = raw(server, head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body)
             assert status(said) in (200, 400), (path, body[:40], said)
     assert is_well(server)
@@ -185,7 +185,12 @@ def holding(server: Server, count: int, sent: bytes) -> Iterator[list[socket.soc
 
 @pytest.mark.parametrize(
     "sent",
-    [b"", b"GET /", b"GET / HTTP/1.1\r\nHost: x\r\nX: ", b"POST /api/events HTTP/1.1\r\nContent-Length: 9\r\n\r\n{"],
+    [
+        b"",
+        b"GET /",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ",
+        b"POST /api/events HTTP/1.1\r\nContent-Length: 9\r\n\r\n{",
+    ],
     ids=["silent", "half a line", "half a header", "half a body"],
 )
 def test_clients_that_hold_connections_keep_no_scrape_waiting(serve: Any, sent: bytes) -> None:
@@ -216,7 +221,7 @@ def test_a_request_that_is_never_finished_is_ended(serve: Any, monkeypatch: pyte
 
 def test_few_bodies_are_held_in_memory_at_once(serve: Any) -> None:
     server = serve()
-    head = b"POST /alertmanager/pager HTTP/1.1\r\nHost: x\r\nContent-Length: 1900000\r\n\r\n" + b"x" * 50_000
+    head = b"POST /alertmanager/pager HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1900000\r\n\r\n" + b"x" * 50_000
     with holding(server, 5 * connections.MOST_UPLOADS, head) as held:
         deadline = time.monotonic() + 10
         open_ = held
@@ -238,7 +243,7 @@ def _is_closed(connection: socket.socket) -> bool:
 
 def test_a_client_that_does_not_read_keeps_nobody_waiting(serve: Any) -> None:
     server = serve()
-    with holding(server, 40, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 30):
+    with holding(server, 40, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n" * 30):
         assert is_well(server)
 
 

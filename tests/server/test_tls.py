@@ -70,7 +70,7 @@ def test_tls_1_2_is_the_least(serve: Any, certify: Any, version: str, works: boo
 def test_plain_http_and_noise_are_hung_up_on(serve: Any, certify: Any) -> None:
     tls = certify("first")
     server = serve(tls=tls)
-    for sent in (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"\x16\x03\x01\xff\xff" + b"\x00" * 300, b"\x00" * 50):
+    for sent in (b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", b"\x16\x03\x01\xff\xff" + b"\x00" * 300, b"\x00" * 50):
         with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
             connection.sendall(sent)
             with contextlib.suppress(ConnectionResetError):
@@ -103,7 +103,7 @@ def test_several_requests_in_one_record_are_all_answered(serve: Any, certify: An
     server = serve(tls=tls)
     raw = socket.create_connection(("127.0.0.1", server.port), timeout=10)
     with trusting(tls).wrap_socket(raw, server_hostname="127.0.0.1") as connection:
-        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" * 5)
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n" * 5)
         said = b""
         while said.count(b"ok\n") < 5:
             more = connection.recv(4096)
