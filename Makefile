@@ -33,8 +33,8 @@ format: $(VENV)/.developing
 # No name of an index and no date is written, so that the same versions give the same bytes anywhere.
 LOCK = $(VENV)/tools/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 
+# From that version on SQLAlchemy's dialect for DuckDB bounds it to what the tests run with.
 lock: $(VENV)/tools/bin/uv
-	# The DuckDB that SQLAlchemy's dialect for it asks for since this version, which is what tests run with.
 	echo 'duckdb-sqlalchemy>=1.5.6.5' | $(LOCK) $(ARGS) -c - pyproject.toml -o monitor/deploy/requirements.lock
 	echo 'hatchling>=1.27' | $(LOCK) $(ARGS) - -o monitor/deploy/build.lock
 

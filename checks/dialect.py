@@ -276,11 +276,6 @@ class binary_order(GenericFunction[str]):  # noqa: N801
     inherit_cache = True
 
 
-@compiles(binary_order)
-def _binary_order(element: Any, compiler: Any, **kw: Any) -> str:
-    return compiler.process(element.clauses, **kw)  # type: ignore[no-any-return]
-
-
 @compiles(binary_order, "postgresql")
 def _binary_order_postgresql(element: Any, compiler: Any, **kw: Any) -> str:
     return f'({compiler.process(element.clauses, **kw)}) COLLATE "C"'
@@ -332,8 +327,9 @@ class clipped(GenericFunction[str]):  # noqa: N801
     inherit_cache = True
 
 
+@compiles(binary_order)
 @compiles(clipped)
-def _clipped(element: Any, compiler: Any, **kw: Any) -> str:
+def _as_it_is(element: Any, compiler: Any, **kw: Any) -> str:
     return compiler.process(element.clauses, **kw)  # type: ignore[no-any-return]
 
 

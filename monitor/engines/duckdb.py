@@ -44,7 +44,6 @@ LEAST_MEMORY_MB, MEMORY_MB_PER_THREAD = 170, 25
 JSON_LEAST_MEMORY_MB, JSON_MEMORY_MB_PER_THREAD = 250, 70
 _JSON_LIMIT = "recwatch_json_memory_limit"
 ABANDONED_SECONDS = 86_400.0
-_WILD = frozenset("*?[]{}")
 _PARTITION = re.compile(r"/([^/=]+)=[^/]*(?=/)")
 
 
@@ -159,18 +158,14 @@ def _lacking(files: str) -> str:
 
     Examples:
         >>> _lacking("/no-such-folder/events/*.parquet")
-        'there is no no-such-folder in /'
+        'there is no no-such-folder/events/*.parquet in /'
         >>> _lacking("s3://bucket/*.parquet")
         'no file matches'
     """
-    if "://" in files:
-        return "no file matches"
-    here, left = Path.cwd(), Path(files).parts
+    here, left = Path.cwd(), () if "://" in files else Path(files).parts
     while left and os.path.exists(here / left[0]):
         here, left = here / left[0], left[1:]
-    lacks = "/".join(left)
-    is_name = left and _WILD.isdisjoint(left[0])
-    return f"there is no {left[0]} in {here}" if is_name else f"no file in {here} matches {lacks}"
+    return f"there is no {'/'.join(left)} in {here}" if left else "no file matches"
 
 
 def _opened(connection: sa.Connection, location: Location) -> dict[str, ColumnType]:
