@@ -13,7 +13,7 @@ from sqlalchemy import Connection, and_, select
 
 from alerts.slo import Kind, Slo
 from checks.check import Outcome, Verdict
-from checks.window import Window, micros, moment
+from checks.window import MICROSECOND, Window, micros, moment
 from monitor import queries, schema
 from monitor.records import SloPoint, load_verdict, when
 
@@ -54,7 +54,7 @@ class Spell:
 
     Args:
         worst: The verdict that was furthest from its limit.
-        span: From the start of the first bad window to the end of the last one.
+        span: From the start of the first bad window, or slice of time, to the end of the last one.
     """
 
     worst: Verdict
@@ -71,7 +71,9 @@ def bad_since(store: Store, slo: Slo, since: datetime) -> Spell | None:
     )  # fmt: skip
     times = sa.func.abs(table.c.value / sa.func.nullif(table.c.bound, 0))
     strain = sa.case((times < 1, 1 / sa.func.nullif(times, 0)), else_=times)
-    spans = select(table.c.subject, sa.func.min(table.c.start_us), sa.func.max(table.c.end_us)).where(ours)
+    # A run that counts as a slice of time may look further back: freshness, an hour every 30 seconds.
+    start = table.c.end_us - slo.interval // MICROSECOND if slo.kind is Kind.SLICES else table.c.start_us
+    spans = select(table.c.subject, sa.func.min(start), sa.func.max(table.c.end_us)).where(ours)
     with store.reading() as connection:
         found = {
             subject: Window(moment(start), moment(end))

@@ -64,7 +64,8 @@ class Shop:
     ) -> None:
         """Commit one run of a check that ends now."""
         now = at or self.clock.now()
-        window = Window(now - MINUTE, now)
+        # Freshness looks further back than to its last run.
+        window = Window(now - (60 * MINUTE if check == "freshness" else MINUTE), now)
         about = {"entity": "user"} if check == "unknown_ids" else {}
         counts = {"good": 50 if what == "-" else 100, "total": 100} if check == "unknown_ids" else {}
         said = {"reason": "cannot connect"} if what == "!" else {}
