@@ -45,13 +45,14 @@ def config(folder: Path) -> Config:
     roles["event_id"] = roles.pop("event")
     same = ("event_type", "event_time", "ingested_at", "value", "source")
     clocks = {name: name for name in ("event_time", "ingested_at")}
+    ending = min((folder / "events").iterdir()).suffix
     return Config.model_validate(
         {
             "pipeline": "benchmark",
             "state": f"sqlite:///{folder}/state.db",
             "datasets": {
                 "events": {
-                    "files": f"{folder}/events/*.parquet",
+                    "files": f"{folder}/events/*{ending}",
                     "roles": {**roles, **{name: name for name in same}},
                     "features": ["value", "device", "app_version", "position"],
                     **{link: link for link in ("users", "items", "sent", "rejected")},

@@ -12,7 +12,7 @@ from sqlalchemy.sql import operators
 from sqlalchemy.sql.elements import BinaryExpression, BooleanClauseList, Grouping
 from sqlalchemy.sql.selectable import FromClause, Join
 
-from checks.dialect import epoch_micros
+from checks.dialect import epoch_micros, parsed_time
 from checks.window import micros
 
 _AT_LEAST, _AT_MOST = (operators.ge, operators.gt), (operators.le, operators.lt)
@@ -108,6 +108,8 @@ def _bounds(statement: Select[Any], table: TableClause) -> Bounds:
         column, is_time = condition.left, False
         if isinstance(column, epoch_micros):
             column, is_time = next(iter(column.clauses)), True
+            if isinstance(column, parsed_time):
+                column = next(iter(column.clauses))
         if not isinstance(column, ColumnClause) or column.table is not table:
             continue
         bound = _bound(condition.operator, condition.right.effective_value, is_time)

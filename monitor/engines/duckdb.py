@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import re
 import shutil
 import tempfile
 import threading
@@ -20,9 +19,10 @@ import duckdb
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
-from checks.dataset import ColumnType, Kind
+from checks.dataset import ColumnType
 from monitor.engine import Dialect, Location, kind_of
 from monitor.engines import views
+from monitor.engines.text_files import whole
 from monitor.errors import EngineError
 
 # Each thread of each scan holds twice the largest object; by default that is 32 MB, and some statements have six scans.
@@ -41,10 +41,9 @@ FEWEST_THREADS = 3
 # Each thread has tables of its own that do not spill.
 LEAST_MEMORY_MB, MEMORY_MB_PER_THREAD = 170, 25
 # The buffers of JSON's scans count too.
-JSON_LEAST_MEMORY_MB, JSON_MEMORY_MB_PER_THREAD = 250, 70
+JSON_LEAST_MEMORY_MB, JSON_MEMORY_MB_PER_THREAD = 300, 80
 _JSON_LIMIT = "recwatch_json_memory_limit"
 ABANDONED_SECONDS = 86_400.0
-_PARTITION = re.compile(r"/([^/=]+)=[^/]*(?=/)")
 
 
 def _create(url: str, options: Mapping[str, Any]) -> sa.Engine:
@@ -174,13 +173,13 @@ def _opened(connection: sa.Connection, location: Location) -> dict[str, ColumnTy
         return _hold(connection, name, location.rows)
     if location.files is not None:
         # A view of this connection only; the file's columns are read anew by every run.
-        read = reader(location.files)
-        origin = _origin(connection, location, read)
-        if read.startswith("read_json") and _JSON_LIMIT in connection.info:
+        template = reader(location.files)
+        if template.startswith("read_json") and _JSON_LIMIT in connection.info:
             connection.exec_driver_sql(connection.info[_JSON_LIMIT])
-        listed = views.indexed(connection, location, origin) if origin.startswith("read_parquet") else None
+        listed = views.indexed(connection, location, template)
         if listed is not None:
             return dict(listed.columns)
+        origin = whole(connection, location, template)
     else:
         # In full: names know no case, so a view named items would otherwise stand before the table Items.
         here = connection.exec_driver_sql("SELECT current_database(), current_schema()").fetchone() or ("", "")
@@ -203,58 +202,13 @@ def _identifier(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _origin(connection: sa.Connection, location: Location, origin: str) -> str:
-    """Return what to select from for files; in CSV and JSON, ids are read as the text they are, in JSON times, too.
-
-    The types of CSV and JSON are guessed from the first 20,480 rows. What comes later is bent to fit:
-    of ids, 007 becomes 7, 20 digits become the nearest floating point number, and a UUID loses its case
-    (duckdb/duckdb issues 25824 and 22750). In JSON a time has the format of the first ones, and one of a whole
-    second, without the fraction that these have, is an error of the whole file.
-    """
-    if origin.startswith("read_parquet") or (origin.startswith("read_csv") and not location.ids):
-        return origin
-    types = {row[0]: row[1] for row in connection.exec_driver_sql(f"DESCRIBE SELECT * FROM {origin}").fetchall()}
-    # A column that is part of the path is not in the files: to give it a type is an error of DuckDB's own.
-    first = connection.exec_driver_sql(f"SELECT file FROM glob({_quoted(location.files)}) LIMIT 1").fetchone()
-    parted = set(_PARTITION.findall(first[0])) if first else set()
-    kept = [name for name in location.ids if name in types and name not in parted]
-    if origin.startswith("read_csv"):
-        spelt = ", ".join(f"{_quoted(name)}: 'VARCHAR'" for name in kept)
-        extra = f"types = {{{spelt}}}, " if kept else ""
-    else:
-        times = [name for name in types if kind_of(types[name]) in (Kind.TIMESTAMP, Kind.DATE)]
-        told = {name: "VARCHAR" if name in (*kept, *times) else types[name] for name in types if name not in parted}
-        spelt = ", ".join(f"{_quoted(name)}: {_quoted(declared)}" for name, declared in told.items())
-        is_needed = any(_is_bent(types[name]) for name in (*kept, *times))
-        extra = f"columns = {{{spelt}}}, " if is_needed else ""
-    told_types = f"{extra}union_by_name".join(origin.rsplit("union_by_name", 1))
-    floats = [_without_point(_identifier(name)) for name in kept if kind_of(types[name]) is Kind.NUMBER]
-    return f"(SELECT * REPLACE ({', '.join(floats)}) FROM {told_types})" if floats else told_types
-
-
-def _without_point(name: str) -> str:
-    """Return an id of a column of floats, read as text, as it is spelt elsewhere: 7.0 and 7.00 are what becomes of 7.
-
-    An exponent stays: in CSV ``12e4`` may be a text that only looks like a number.
-    """
-    shorter = f"rtrim(rtrim({name}, '0'), '.')"
-    return (
-        f"CASE WHEN regexp_matches({name}, '^-0+[.]0+$') THEN '0'"
-        f" WHEN regexp_matches({name}, '^-?[0-9]+[.][0-9]+$') THEN {shorter} ELSE {name} END AS {name}"
-    )
-
-
-def _is_bent(declared: str) -> bool:
-    return declared != "VARCHAR" and kind_of(declared) is not Kind.INTEGER
-
-
 def _described(connection: sa.Connection, name: str) -> dict[str, ColumnType]:
     rows = connection.exec_driver_sql(f"DESCRIBE {name}").fetchall()
     return {row[0]: ColumnType(kind_of(row[1]), row[1]) for row in rows}
 
 
 def reader(files: str) -> str:
-    """Return the table function that reads a glob of files, by their ending.
+    """Return the table function that reads files, by their ending; which files takes the place of ``{files}``.
 
     Raises:
         EngineError: The ending says nothing about the format.
@@ -264,7 +218,7 @@ def reader(files: str) -> str:
         path = path.removesuffix(ending)
     for ending, template in READERS.items():
         if path.endswith(ending):
-            return template.format(files=_quoted(files))
+            return template
     known = ", ".join(READERS)
     raise EngineError(f"files {files}: the ending says no format; use one of {known}")
 

@@ -9,10 +9,12 @@ from importlib import metadata
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import DOMAIN
 from sqlalchemy.engine import URL, make_url
 
-from monitor.engine import Dialect
-from monitor.engines.tables import open_table
+from checks.dataset import ColumnType
+from monitor.engine import Dialect, Location, kind_of
+from monitor.errors import EngineError
 
 # Packages name a module here whose import compiles the functions of checks/dialect.py for a dialect.
 ENTRY_POINTS = "recwatch.dialects"
@@ -45,3 +47,27 @@ def _cancel(driver: Any) -> None:
     stop = getattr(driver, "cancel", None) or getattr(driver, "interrupt", None)
     if stop is not None:
         stop()
+
+
+def open_table(connection: sa.Connection, location: Location) -> dict[str, ColumnType]:
+    """Return the columns of a table or view.
+
+    Raises:
+        EngineError: There is no such table, or the location is a set of files.
+    """
+    if location.table is None:
+        raise EngineError(f"{location.said}: this engine reads tables; name one with table")
+    try:
+        columns = sa.inspect(connection).get_columns(location.table, schema=location.schema)
+    except sa.exc.NoSuchTableError as error:
+        raise EngineError(f"{location.said} does not exist") from error
+    found = {}
+    for column in columns:
+        kind = column["type"]
+        # A domain is what it is made of. An enumeration has a name of its own, such as print_kind, which tells nothing.
+        kind = kind.data_type if isinstance(kind, DOMAIN) else kind
+        declared = kind.compile(connection.dialect) if not isinstance(kind, sa.types.NullType) else "OTHER"
+        if isinstance(kind, sa.Enum):
+            declared = f"ENUM {kind.name}"
+        found[column["name"]] = ColumnType(kind_of(declared), declared)
+    return found

@@ -17,8 +17,8 @@ from sqlalchemy.engine import make_url
 
 from checks.dataset import ColumnType
 from monitor.engine import Dialect, Location
+from monitor.engines.generic import open_table
 from monitor.engines.spark_sql import spelt
-from monitor.engines.tables import open_table
 from monitor.errors import EngineError
 
 CONNECT_SECONDS = 10

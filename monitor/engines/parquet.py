@@ -24,7 +24,8 @@ from monitor.engines.bounds import Bound, Bounds
 
 # Paths in one statement; what a thousand of some columns have to tell does not fit into the default memory.
 _AT_ONCE = 250
-_PARTITION = re.compile(r"/([^/=]+)=[^/=]*(?=/)")
+NOT_PARTED = ", hive_partitioning = false"
+PARTITION = re.compile(r"/([^/=]+)=[^/=]*(?=/)")
 _TIMES = re.compile(r"TIMESTAMP|DATE$")
 _INTEGERS = re.compile(r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?$")
 _WILD = frozenset("*?[]{}\\")
@@ -78,15 +79,24 @@ class Listed:
         # Of files of one shape the engine need open just the first to learn the columns.
         are_alike = len({id(self.files[path].shape) for path in paths}) == 1
         by_name = "" if are_alike else ", union_by_name = true"
-        return f"read_parquet({_spelt(paths)}{by_name}{self.options})"
+        return f"read_parquet({spelt(paths)}{by_name}{self.options})"
 
     @cached_property
     def samples(self) -> list[str]:
-        """Return the first file of each shape, so that columns and their types are those of all files."""
+        """Return the first file of each shape."""
         first: dict[int, str] = {}
         for path, file in self.files.items():
             first.setdefault(id(file.shape), path)
         return list(first.values())
+
+    @property
+    def needed(self) -> Sequence[str]:
+        """The files that are read whatever is wanted, so that columns and their types are those of all files."""
+        return self.samples
+
+    def family(self, declared: str) -> str | None:
+        """Return what the ranges of a column of a type hold; None where they hold nothing."""
+        return family_of(declared)
 
 
 class Index:
@@ -117,15 +127,16 @@ class Index:
             new = [path for path, mark in marks.items() if path not in self._files or self._files[path].mark != mark]
             if not new and self._listed is not None and marks.keys() == self._listed.files.keys():
                 return self._listed
-            shapes = dict(self._shapes_of(connection, new))
+            shapes = dict(self._shapes_of(connection, {path: marks[path] for path in new}))
             if len(shapes) < len(new):
                 return None
             read = {path: File(marks[path], shapes[path]) for path in new}
             for path, column, span in self._ranges(connection, read, self._asked):
                 read[path].ranges[column] = span
-            self._files = {path: read.get(path) or self._files[path] for path in marks}
-            self._listed = self._described(connection)
-            return self._listed
+            files = {path: read.get(path) or self._files[path] for path in marks}
+            listed = self._described(connection, files)
+            self._files, self._listed = files, listed
+            return listed
 
     def chosen(self, connection: sa.Connection, listed: Listed, wanted: Sequence[Bounds]) -> list[str] | None:
         """Return the files that may hold a row within any of the bounds; None stands for all of them.
@@ -135,7 +146,7 @@ class Index:
         """
         if not all(wanted):
             return None
-        kept = self._kept(connection, listed, wanted) | set(listed.samples)
+        kept = self._kept(connection, listed, wanted) | set(listed.needed)
         return [path for path in listed.files if path in kept]
 
     def columns(self, connection: sa.Connection, listed: Listed, wanted: Sequence[Bounds]) -> OwnColumns | None:
@@ -172,13 +183,13 @@ class Index:
         """Yield path and column where a column has values that are not null, or may have."""
         if not columns:
             return
-        names = ", ".join(_quoted(name) for name in sorted(columns))
-        for some in _chunks(paths):
+        names = ", ".join(quoted(name) for name in sorted(columns))
+        for some in chunks(paths):
             # The parts of a nested column have its name first. A column of the null type has no statistics.
-            empty = f"SELECT file_name, lower(name) FROM parquet_schema({_spelt(some)}) WHERE logical_type LIKE 'Null%'"
+            empty = f"SELECT file_name, lower(name) FROM parquet_schema({spelt(some)}) WHERE logical_type LIKE 'Null%'"
             statement = (
                 "SELECT file_name, split_part(lower(path_in_schema), ', ', 1) AS name"
-                f" FROM parquet_metadata({_spelt(some)}) WHERE name IN ({names}) AND (file_name, name) NOT IN ({empty})"
+                f" FROM parquet_metadata({spelt(some)}) WHERE name IN ({names}) AND (file_name, name) NOT IN ({empty})"
                 " GROUP BY ALL HAVING sum(num_values - coalesce(stats_null_count, 0)) > 0"
             )
             yield from ((path, column) for path, column in connection.exec_driver_sql(statement).fetchall())
@@ -192,7 +203,7 @@ class Index:
                 self._asked |= missing
         kept = set[str]()
         for bounds in {tuple(sorted(bounds.items())): bounds for bounds in wanted}.values():
-            kept |= _holding(listed, bounds)
+            kept |= holding(listed, bounds)
         return kept
 
     def _marks(self, connection: sa.Connection) -> dict[str, Mark] | None:
@@ -215,18 +226,18 @@ class Index:
         # A folder stands for what is in it.
         if _WILD.isdisjoint(self._pattern) and os.path.isfile(self._pattern):
             return [self._pattern]
-        found = connection.exec_driver_sql(f"SELECT file FROM glob({_quoted(self._pattern)})").fetchall()
+        found = connection.exec_driver_sql(f"SELECT file FROM glob({quoted(self._pattern)})").fetchall()
         return [path for (path,) in found]
 
-    def _shapes_of(self, connection: sa.Connection, paths: Sequence[str]) -> Iterator[tuple[str, Shape]]:
+    def _shapes_of(self, connection: sa.Connection, marks: Mapping[str, Mark]) -> Iterator[tuple[str, Shape]]:
         """Yield each path with its shape; equal shapes are one object."""
-        spelt = "list((name, duckdb_type, type, num_children, repetition_type) ORDER BY column_id)::VARCHAR"
-        for some in _chunks(paths):
-            statement = f"SELECT file_name, {spelt} FROM parquet_schema({_spelt(some)}) GROUP BY file_name"
+        told = "list((name, duckdb_type, type, num_children, repetition_type) ORDER BY column_id)::VARCHAR"
+        for some in chunks(list(marks)):
+            statement = f"SELECT file_name, {told} FROM parquet_schema({spelt(some)}) GROUP BY file_name"
             for path, words in connection.exec_driver_sql(statement).fetchall():
                 if words not in self._shapes:
-                    described = _described(connection, f"read_parquet({_spelt([path])}, hive_partitioning = false)")
-                    self._shapes[words] = Shape({name.lower(): declared for name, declared in described})
+                    columns = described(connection, f"read_parquet({spelt([path])}{NOT_PARTED})")
+                    self._shapes[words] = Shape({name.lower(): declared for name, declared in columns})
                 yield path, self._shapes[words]
 
     def _ranges(
@@ -235,43 +246,46 @@ class Index:
         """Yield path, column and range, for the columns whose ranges can be told."""
         if not columns:
             return
-        names = ", ".join(_quoted(name) for name in sorted(columns))
-        for some in _chunks(list(files)):
+        names = ", ".join(quoted(name) for name in sorted(columns))
+        for some in chunks(list(files)):
             statement = (
                 f"SELECT file_name, lower(path_in_schema), count(*), {_EXTREMES}"
-                f" FROM parquet_metadata({_spelt(some)}) WHERE lower(path_in_schema) IN ({names}) GROUP BY ALL"
+                f" FROM parquet_metadata({spelt(some)}) WHERE lower(path_in_schema) IN ({names}) GROUP BY ALL"
             )
             for path, column, groups, *extremes in connection.exec_driver_sql(statement).fetchall():
-                family = _family(files[path].shape.types.get(column, ""))
+                family = family_of(files[path].shape.types.get(column, ""))
                 yield path, column, _range(family, groups, extremes)
 
-    def _described(self, connection: sa.Connection) -> Listed | None:
+    def _described(self, connection: sa.Connection, files: dict[str, File]) -> Listed | None:
         """Return all files with their columns, or None where a part of them would not be read as all are."""
-        paths = list(self._files)
+        paths = list(files)
         options, parted = self._partitions(connection, paths)
-        shapes = {id(file.shape) for file in self._files.values()}
+        shapes = {id(file.shape) for file in files.values()}
         old = self._listed
         if old is not None and old.options == options and shapes == {id(file.shape) for file in old.files.values()}:
-            return Listed(dict(self._files), old.columns, options, parted)
-        listed = Listed(dict(self._files), {}, options, parted)
-        whole = _described(connection, f"read_parquet({_quoted(self._pattern)}, union_by_name = true)")
-        if whole != _described(connection, listed.origin(listed.samples)):
+            return Listed(dict(files), old.columns, options, parted)
+        listed = Listed(dict(files), {}, options, parted)
+        whole = described(connection, f"read_parquet({quoted(self._pattern)}, union_by_name = true)")
+        if whole != described(connection, listed.origin(listed.samples)):
             return None
         columns = {name: ColumnType(kind_of(declared), declared) for name, declared in whole}
         return Listed(listed.files, columns, options, parted)
 
     def _partitions(self, connection: sa.Connection, paths: Sequence[str]) -> tuple[str, frozenset[str]]:
         """Return how the paths are read as columns: their types are guessed from the values in all paths."""
-        keys = [tuple(_PARTITION.findall(f"/{path}")) for path in paths]
+        keys = [tuple(PARTITION.findall(f"/{path}")) for path in paths]
         if not keys[0] or any(set(some) != set(keys[0]) for some in keys):
-            return ", hive_partitioning = false", frozenset()
+            return NOT_PARTED, frozenset()
         # Only the first file is opened for that.
-        types = dict(_described(connection, f"read_parquet({_spelt(paths)}, hive_partitioning = true)"))
-        pinned = ", ".join(f"{_quoted(key)}: {_quoted(types[key])}" for key in dict.fromkeys(keys[0]) if key in types)
+        types = dict(described(connection, self._parted(paths)))
+        pinned = ", ".join(f"{quoted(key)}: {quoted(types[key])}" for key in dict.fromkeys(keys[0]) if key in types)
         return f", hive_partitioning = true, hive_types = {{{pinned}}}", frozenset(key.lower() for key in keys[0])
 
+    def _parted(self, paths: Sequence[str]) -> str:
+        return f"read_parquet({spelt(paths)}, hive_partitioning = true)"
 
-def _holding(listed: Listed, bounds: Bounds) -> set[str]:
+
+def holding(listed: Listed, bounds: Bounds) -> set[str]:
     """Return the files that may hold a row within all of some bounds."""
     shapes = [listed.files[path].shape for path in listed.samples]
     files: Mapping[str, File] = listed.files
@@ -298,15 +312,16 @@ def _holding(listed: Listed, bounds: Bounds) -> set[str]:
 
 def _tells(listed: Listed, shape: Shape, name: str, bound: Bound) -> bool:
     """Return whether the range of a column can be held against a bound."""
-    family = _family(shape.types[name.lower()])
-    if bound.is_time != (family == "time") or family != _family(listed.columns[name].declared):
+    family = listed.family(shape.types[name.lower()])
+    if bound.is_time != (family == "time") or family != listed.family(listed.columns[name].declared):
         return False
     # NaN is greater than all numbers and no part of the statistics.
     return family != "double" or bound.high is not None
 
 
 @cache
-def _family(declared: str) -> str | None:
+def family_of(declared: str) -> str | None:
+    """Return the family of a type whose values the ranges of a column hold; None where they hold none."""
     return next((family for pattern, family in _FAMILIES if pattern.match(declared)), None)
 
 
@@ -330,18 +345,22 @@ def _range(family: str | None, groups: int, extremes: Sequence[Any]) -> Range | 
     return (low, high) if told == groups else None
 
 
-def _described(connection: sa.Connection, origin: str) -> list[tuple[str, str]]:
+def described(connection: sa.Connection, origin: str) -> list[tuple[str, str]]:
+    """Return the columns of what can be selected from, each with its type."""
     return [(row[0], row[1]) for row in connection.exec_driver_sql(f"DESCRIBE SELECT * FROM {origin}").fetchall()]
 
 
-def _chunks(paths: Sequence[str]) -> Iterator[Sequence[str]]:
+def chunks(paths: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Yield as many paths as are asked about at once."""
     for at in range(0, len(paths), _AT_ONCE):
         yield paths[at : at + _AT_ONCE]
 
 
-def _spelt(paths: Sequence[str]) -> str:
-    return f"[{', '.join(map(_quoted, paths))}]"
+def spelt(paths: Sequence[str]) -> str:
+    """Return paths as a list in SQL."""
+    return f"[{', '.join(map(quoted, paths))}]"
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """Return a text as a literal in SQL."""
     return "'" + text.replace("'", "''") + "'"

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
 from monitor.engine import Dialect
-from monitor.engines.tables import open_table
+from monitor.engines.generic import open_table
 
 # How long a server may take to answer what takes it no time: a greeting, a ping, a setting.
 ANSWERS_WITHIN_SECONDS = 10.0

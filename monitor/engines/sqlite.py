@@ -12,7 +12,7 @@ from sqlalchemy.pool import NullPool
 
 from checks.clipped import clip
 from monitor.engine import Dialect
-from monitor.engines.tables import open_table
+from monitor.engines.generic import open_table
 
 
 def _create(url: str, options: Mapping[str, Any]) -> sa.Engine:

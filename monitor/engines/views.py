@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -14,6 +15,7 @@ from checks.measure import Row
 from monitor.engine import Location, OwnColumns
 from monitor.engines.bounds import Bounds, reads
 from monitor.engines.parquet import Index, Listed
+from monitor.engines.text_files import TextIndex, whole
 
 _OF_CONNECTION = "recwatch_views"
 # Where a connection notes how many threads it may have, and how many it has now.
@@ -31,18 +33,23 @@ class View:
     """A dataset of files on one connection.
 
     Args:
-        origin: The table function over all files.
+        whole: Makes the table function over all files, whatever there is by now.
         index: What is known of the files.
         listed: The files as they were when the dataset was opened.
         shown: The files that the view holds now: paths, or the table function over all; None before there is one.
         chosen: What was chosen for the bounds that were asked for so far.
     """
 
-    origin: str
+    whole: Callable[[], str]
     index: Index
     listed: Listed
     shown: Sequence[str] | str | None = None
     chosen: dict[str, Sequence[str] | str] = field(default_factory=dict)
+
+    @cached_property
+    def origin(self) -> str:
+        """The table function over all files."""
+        return self.whole()
 
     def held(self, shown: Sequence[str] | str | None) -> int:
         """Return how many files are read where the view holds these."""
@@ -63,8 +70,8 @@ class View:
         return self.chosen[key]
 
 
-def indexed(connection: sa.Connection, location: Location, origin: str) -> Listed | None:
-    """Note a dataset of Parquet files, whose view is made by the statement that needs it.
+def indexed(connection: sa.Connection, location: Location, template: str) -> Listed | None:
+    """Note a dataset of files, whose view is made by the statement that needs it.
 
     Returns:
         Its files; None where these have to be read as one, by a view of the caller's.
@@ -72,7 +79,13 @@ def indexed(connection: sa.Connection, location: Location, origin: str) -> Liste
     views: dict[str, View] = connection.info.setdefault(_OF_CONNECTION, {})
     views.pop(location.name, None)
     pattern = str(location.files)
-    index = _INDEXES.setdefault(connection.engine, {}).setdefault(pattern, Index(pattern))
+    indexes = _INDEXES.setdefault(connection.engine, {})
+    # Ids are read as text, so that who names others reads the same files otherwise.
+    key = str((pattern, location.ids))
+    if key not in indexes:
+        is_parquet = template.startswith("read_parquet")
+        indexes.setdefault(key, Index(pattern) if is_parquet else TextIndex(pattern, template, location.ids))
+    index = indexes[key]
     try:
         listed = index.refresh(connection)
     except sa.exc.DBAPIError as error:
@@ -81,7 +94,7 @@ def indexed(connection: sa.Connection, location: Location, origin: str) -> Liste
         # A file that is broken, or gone by now: what is wrong is said by the engine, of all of them.
         return None
     if listed is not None:
-        views[location.name] = View(origin, index, listed)
+        views[location.name] = View(lambda: whole(connection, location, template), index, listed)
     return listed
 
 
@@ -92,12 +105,13 @@ def fetch(connection: sa.Connection, statement: Any, most: int) -> Sequence[Row]
         _show(connection, views, statement)
         return connection.execute(statement).fetchmany(most)
     except sa.exc.DBAPIError as error:
-        is_whole = all(view.shown == view.origin for view in views.values())
         if isinstance(error.orig, duckdb.OutOfMemoryException):
             # One or two threads have a larger table each for every distinct count, however little there is to count.
             if not _use_threads(connection, connection.info.get(THREADS, 1)):
                 raise
-        elif is_whole or not isinstance(error.orig, duckdb.IOException):
+        elif not isinstance(error.orig, duckdb.IOException) or all(
+            view.shown == view.origin for view in views.values()
+        ):
             raise
         else:
             # A file is gone, as when many are merged into one: once more over whatever there is by now.
