@@ -16,7 +16,9 @@ from monitor.durations import duration_text
 from monitor.wording import meant
 
 _EMPTY = "must not be empty"
-_PERCENT, _ZONE = re.compile(r"\s*(\d+\.?\d*)\s*%\s*"), re.compile("(?i)tz|(time_?)?zone")
+# A number as people write it elsewhere: with a decimal comma, as a percentage, or both.
+_ELSEWHERE = re.compile(r"(\d+|\d*[.,]\d+)\s*(%|percent)?")
+_ZONE = re.compile("(?i)tz|((time)?zone|utc)(offset)?")
 _SINGLE = ("int_", "float_", "bool_", "string_")
 # Kinds of schema errors, by how their names begin: the rule, and what to do.
 _WORDS = (
@@ -83,7 +85,7 @@ def _known_place(entry: Any, document: Document) -> Where:
 
 def _unknown_key(where: Where) -> Problem:
     names = list(_keys(where[:-1]))
-    if _ZONE.fullmatch(str(where[-1])):
+    if _ZONE.fullmatch(re.sub("[-_ ]", "", str(where[-1]))):
         return Problem(where, "unknown key", "remove it: all times are UTC, those of the data without a zone too")
     close = get_close_matches(str(where[-1]), names, 1, 0.6)
     if close:
@@ -138,8 +140,8 @@ def _problem(entry: Any, where: Where, document: Document) -> Problem:
     if kind == "value_error":
         rule, _, todo = str(context["error"]).partition("; ")
         return Problem(where, rule, todo, value)
-    if kind == "float_parsing" and (percent := _PERCENT.fullmatch(str(value))) and float(percent[1]) <= 100:
-        return Problem(where, "must be a number", f"write {float(percent[1]) / 100:g} for {percent[0].strip()}", value)
+    if kind == "float_parsing" and (todo := _number_meant(str(value).strip())):
+        return Problem(where, "must be a number", todo, value)
     for name, (rule, todo) in _BOUNDS.items():
         if name in context:
             return _bound(where, value, f"{rule} {_number(context[name])}", (name, context[name], todo))
@@ -154,6 +156,15 @@ def _problem(entry: Any, where: Where, document: Document) -> Problem:
             return Problem(where, rule, todo, UNSAID if rule == _EMPTY else value)
     # A kind of error that no setting has today: the schema's own words, without any value.
     return Problem(where, str(entry["msg"])[:1].lower() + str(entry["msg"])[1:], "change it", value)
+
+
+def _number_meant(text: str) -> str:
+    """Return how a number is written here; empty where none was meant."""
+    found = _ELSEWHERE.fullmatch(text)
+    if found is None:
+        return ""
+    number = float(found[1].replace(",", ".")) / (100 if found[2] else 1)
+    return f"write {number:g} for {text}" if number <= 1 or not found[2] else ""
 
 
 def _tags(where: Where) -> list[str]:
