@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from pydantic import Field, SecretStr, create_model, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, create_model, model_validator
 from pydantic.json_schema import GenerateJsonSchema
 
 from checks import CATALOGUE
@@ -16,7 +16,7 @@ from checks.settings import CheckSettings, Setting, seconds
 from monitor.config_alerting import PLAIN_CHANNEL_FIELDS, AlertingConfig
 from monitor.config_server import ServerConfig
 from monitor.config_streams import Reading, StreamConfig, may_be_secret, with_roles
-from monitor.config_types import Duration, Moment, Name, Section
+from monitor.config_types import Duration, Moment, Name, Section, parse_number
 from monitor.durations import duration_text
 
 EMBEDDED = "files"
@@ -96,6 +96,8 @@ def _field(annotation: Any) -> tuple[Any, dict[str, Any]]:
         return Moment, constraint
     if get_origin(annotation) is not None and timedelta in get_args(annotation):
         return dict[str, Duration], constraint
+    if {int, float} & {annotation, *get_args(annotation)}:
+        return Annotated[annotation, BeforeValidator(parse_number)], constraint
     return annotation, constraint
 
 

@@ -28,6 +28,17 @@ def parse_moment(value: object) -> datetime:
         raise ValueError("must be a date or time; write 2026-01-31 or 2026-01-31T12:00:00Z") from None
 
 
+def parse_number(value: object) -> object:
+    """Return what may be a number; true and false are refused, which would be limits of 1 and 0.
+
+    Raises:
+        ValueError: It is a truth value.
+    """
+    if isinstance(value, bool):
+        raise ValueError("must be a number; write one, or enabled: false to switch the check off")
+    return value
+
+
 def _link(value: str) -> str:
     if value and not re.match(r"https?://[^/\s]", value, re.IGNORECASE):
         raise ValueError("must be an address that a browser opens; write one that begins with https://")
