@@ -35,7 +35,7 @@ REACH = timedelta(hours=1)
 CALM_WINDOWS = 5
 # What began so many windows before an alarm, or fewer, may have caused it.
 SHORTLY_WINDOWS = 3
-# How many times as often as usual the rows of a segment are bad, at least, to name it.
+# How many times its share of all rows a segment has of the bad ones, at least, to name it.
 LEAST_LIFT = 1.2
 # Of the timeline, in a message.
 MOST_TOLD = 4
@@ -246,7 +246,7 @@ def _segment(cause: Cause | None, piece: Evidence | None, bad: Sequence[Verdict]
     if top is not None:
         return (
             f"{top['column']} {top['value']}: {100 * top['share']:.3g} % of them,"
-            f" {top['lift']:.3g} times as often as usual"
+            f" {top['lift']:.3g} times its share of all rows"
         )
     about = cause.deviation.verdict
     sources = [

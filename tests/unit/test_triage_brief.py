@@ -88,7 +88,9 @@ def test_a_segment_is_named_that_chance_does_not_make(
         body = json.dumps({"segments": [asdict(segment)]})
         at = micros(NOON + 2 * MINUTE)
         connection.execute(schema.evidence.insert().values(**row, id="x", outcome="bad", at_us=at, body=body))
-    assert ("Segment: app 8.2" in told(store, "unknown_ids", 4)) == is_named
+    said = told(store, "unknown_ids", 4)
+    assert ("Segment: app 8.2" in said) == is_named
+    assert ("times its share of all rows" in said) == is_named
 
 
 def test_what_was_over_is_not_the_cause(store: Store) -> None:

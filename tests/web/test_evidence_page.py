@@ -16,6 +16,8 @@ from checks.window import micros
 from monitor import schema
 from monitor.access import denied
 from monitor.config_server import ServerConfig
+from monitor.evidence import Evidence
+from monitor.evidence_page import EvidencePage
 from monitor.server import Server
 from tests.web.conftest import CONTRASTS, HOSTILE_SOURCE, NOW
 
@@ -65,6 +67,22 @@ def test_it_reads_well(scheme: str, width: int, open_page: Open, url: str) -> No
     assert first.split("\t")[:4] == ["source", HOSTILE_SOURCE, "40", "31"]
     assert min(ratio for _text, ratio in page.evaluate(CONTRASTS)) >= 4.5
     assert page.locator("img, script").count() == 0, "data is text"
+
+
+@pytest.mark.parametrize(
+    ("check", "name", "says"),
+    [("contract", "schema", "part schema"), ("duplicates", "semantic", "part semantic"),
+     ("feature_drift", "price", "feature price")],
+)  # fmt: skip
+def test_only_a_column_whose_drift_is_watched_is_called_a_feature(check: str, name: str, says: str) -> None:
+    body = {**BODY, "check": check, "subject": {"feature": name}}
+    page = EvidencePage().render(Evidence(NAME, "events", check, {"feature": name}, NOW, body))
+    assert f"of events, {says}</bdi></h1>" in page
+
+
+def test_how_often_a_segment_is_bad_is_held_against_all_rows() -> None:
+    page = EvidencePage().render(Evidence(NAME, "events", "unknown_ids", {}, NOW, BODY))
+    assert "<th>to its share of all rows</th>" in page, "usual is what past windows were"
 
 
 def test_it_is_there_as_json_and_gone_when_it_is_gone(url: str) -> None:
