@@ -19,6 +19,8 @@ _EMPTY = "must not be empty"
 # A number as people write it elsewhere: with a decimal comma, as a percentage, or both.
 _ELSEWHERE = re.compile(r"(\d+|\d*[.,]\d+)\s*(%|percent)?")
 _ZONE = re.compile("(?i)tz|((time)?zone|utc)(offset)?")
+# A key that is less alike than this was meant otherwise: target is no misspelt dataset.
+_ALIKE = 0.65
 _SINGLE = ("int_", "float_", "bool_", "string_")
 # Kinds of schema errors, by how their names begin: the rule, and what to do.
 _WORDS = (
@@ -60,7 +62,7 @@ def problems_of(error: ValidationError, document: Document) -> list[Problem]:
             rule = "must be the name of a column, or a mapping with column and unit"
             found[where] = Problem(where, rule, "write the column's name", entry["input"])
         elif entry["type"] == "extra_forbidden":
-            found[where] = _unknown_key(where)
+            found[where] = _unknown_key(where, entry["loc"])
         else:
             found[where] = _problem(entry, where, document)
     meant = {problem.meant for problem in found.values()}
@@ -83,20 +85,20 @@ def _known_place(entry: Any, document: Document) -> Where:
     return (*kept, last) if (*kept, last) in document.places or entry["type"] == "missing" else kept
 
 
-def _unknown_key(where: Where) -> Problem:
-    names = list(_keys(where[:-1]))
+def _unknown_key(where: Where, location: Where) -> Problem:
+    names = _keys(location[:-1])
     if _ZONE.fullmatch(re.sub("[-_ ]", "", str(where[-1]))):
         return Problem(where, "unknown key", "remove it: all times are UTC, those of the data without a zone too")
-    close = get_close_matches(str(where[-1]), names, 1, 0.6)
+    close = get_close_matches(str(where[-1]), names, 1, _ALIKE)
     if close:
         return Problem(where, "unknown key", f"did you mean {close[0]}?", meant=(*where[:-1], close[0]))
     return Problem(where, "unknown key", f"use one of {', '.join(sorted(names))}")
 
 
-def _keys(where: Where) -> list[str]:
-    """Return the keys that may stand at a place."""
+def _keys(location: Where) -> list[str]:
+    """Return the keys that may stand at a place, which is told with the types that pydantic puts into it."""
     annotation: Any = Config
-    for part in where:
+    for part in location:
         annotation = _inside(annotation, part)
     return list(
         {field.alias or name: None for model in _models(annotation) for name, field in model.model_fields.items()}
@@ -107,7 +109,9 @@ def _inside(annotation: Any, part: str | int) -> Any:
     """Return the type of what stands under a key."""
     models = _models(annotation)
     if models and isinstance(part, str):
-        return next((model.model_fields[part].annotation for model in models if part in model.model_fields), None)
+        fields = [model.model_fields[part].annotation for model in models if part in model.model_fields]
+        # Of several types an error names the one that was chosen.
+        return next(iter(fields or [model for model in models if part in (model.__name__, _tag(model))]), None)
     if get_origin(annotation) is dict:
         return get_args(annotation)[1]
     return get_args(annotation)[0] if get_origin(annotation) is tuple and isinstance(part, int) else None
@@ -153,6 +157,8 @@ def _problem(entry: Any, where: Where, document: Document) -> Problem:
         if kind.startswith(start):
             if isinstance(value, list | dict) and start.startswith(_SINGLE):
                 todo = "write a single value"
+            elif isinstance(value, dict):
+                todo = "begin each entry with -"
             return Problem(where, rule, todo, UNSAID if rule == _EMPTY else value)
     # A kind of error that no setting has today: the schema's own words, without any value.
     return Problem(where, str(entry["msg"])[:1].lower() + str(entry["msg"])[1:], "change it", value)
@@ -172,7 +178,12 @@ def _tags(where: Where) -> list[str]:
     annotation: Any = Config
     for part in where:
         annotation = _inside(annotation, part)
-    return [get_args(model.model_fields["type"].annotation)[0] for model in _models(annotation)]
+    return [_tag(model) for model in _models(annotation)]
+
+
+def _tag(model: type[BaseModel]) -> str:
+    """Return the type that a section of several is for; empty where there are not several."""
+    return str(get_args(model.model_fields["type"].annotation)[0]) if "type" in model.model_fields else ""
 
 
 def _choice(where: Where, value: str, names: list[str]) -> Problem:
@@ -181,7 +192,7 @@ def _choice(where: Where, value: str, names: list[str]) -> Problem:
 
 def _bound(where: Where, value: Any, rule: str, broken: tuple[str, Any, str]) -> Problem:
     kind, bound, todo = broken
-    if kind == "le" and bound == 1 and isinstance(value, int | float) and 1 < value <= 100:
+    if kind in ("le", "lt") and bound == 1 and isinstance(value, int | float) and 1 < value <= 100:
         todo = f"write {value / 100:g}, a ratio, if that is a percentage"
     return Problem(where, rule, todo, value)
 
