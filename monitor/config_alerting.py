@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr
 
 from checks.settings import seconds
-from monitor.config_types import Duration, Link, Moment, Name, Section
+from monitor.config_types import Address, Duration, Link, Moment, Name, SecretAddress, Section
 
 SLO_NAME = "[a-z][a-z0-9_-]{0,94}"
 OpenRatio = Annotated[float, Field(gt=0, lt=1)]
@@ -49,8 +49,8 @@ class SlackChannel(Section):
     type: Literal["slack"]
     token: SecretStr = Field(SecretStr(""), description="The bot's token; with it messages are edited in place.")
     channel: str = Field("", description="Id or name of the channel; needed with a token.")
-    webhook_url: SecretStr = Field(SecretStr(""), description="Address of an incoming webhook, instead of a token.")
-    api_url: str = Field("https://slack.com/api/", description="Where Slack's API is.")
+    webhook_url: SecretAddress = Field(SecretStr(""), description="Address of an incoming webhook, instead of a token.")
+    api_url: Address = Field("https://slack.com/api/", description="Where Slack's API is.")
 
 
 class PagerDutyChannel(Section):
@@ -58,14 +58,14 @@ class PagerDutyChannel(Section):
 
     type: Literal["pagerduty"]
     routing_key: SecretStr = Field(description="Integration key of the service's Events API v2.")
-    api_url: str = Field("https://events.pagerduty.com", description="Where PagerDuty's Events API is.")
+    api_url: Address = Field("https://events.pagerduty.com", description="Where PagerDuty's Events API is.")
 
 
 class WebhookChannel(Section):
     """Any address that takes JSON."""
 
     type: Literal["webhook"]
-    url: SecretStr
+    url: SecretAddress
     secret: SecretStr = Field(SecretStr(""), description="Key that requests are signed with.")
 
 
@@ -86,7 +86,7 @@ class AlertmanagerChannel(Section):
     """One or more Alertmanagers of a cluster, which then notify by their own routes."""
 
     type: Literal["alertmanager"]
-    urls: tuple[Name, ...] = Field(min_length=1)
+    urls: tuple[Address, ...] = Field(min_length=1)
 
 
 class ConsoleChannel(Section):
@@ -108,7 +108,7 @@ ChannelConfig = Annotated[
 class HeartbeatConfig(Section):
     """A dead man's switch that is told regularly that alerts are evaluated."""
 
-    url: SecretStr = Field(description="Address that is requested.")
+    url: SecretAddress = Field(description="Address that is requested.")
     every: Duration = Field(timedelta(minutes=1), ge=seconds(1), description="How often.")
 
 

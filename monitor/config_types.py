@@ -6,10 +6,12 @@ import re
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, WithJsonSchema
 
 from monitor.durations import HINT, PATTERN, parse_duration
 from monitor.times import parse_time
+
+_ADDRESS = re.compile(r"https?://[^/\s]", re.IGNORECASE)
 
 
 def parse_moment(value: object) -> datetime:
@@ -40,8 +42,15 @@ def parse_number(value: object) -> object:
 
 
 def _link(value: str) -> str:
-    if value and not re.match(r"https?://[^/\s]", value, re.IGNORECASE):
+    if value and not _ADDRESS.match(value):
         raise ValueError("must be an address that a browser opens; write one that begins with https://")
+    return value
+
+
+def _address(value: SecretStr | str) -> SecretStr | str:
+    text = value.get_secret_value() if isinstance(value, SecretStr) else value
+    if not _ADDRESS.match(text):
+        raise ValueError("must be an address of the web; write one that begins with https:// or http://")
     return value
 
 
@@ -58,6 +67,9 @@ Moment = Annotated[
 Name = Annotated[str, Field(min_length=1)]
 # What becomes a link; empty where there is none.
 Link = Annotated[str, AfterValidator(_link)]
+# What is asked over HTTP, and may hold a secret.
+Address = Annotated[str, AfterValidator(_address)]
+SecretAddress = Annotated[SecretStr, AfterValidator(_address)]
 
 
 class Section(BaseModel):

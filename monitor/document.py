@@ -114,7 +114,7 @@ class Document:
             return "a list"
         if may_hold_secret(where) or any(within(secret, where) for secret in self.secrets):
             return "***"
-        if value is None:
+        if value is None or value == "":
             return "nothing"
         text = value if isinstance(value, str) else self.texts.get(where, str(value))
         if _SECRET_URL.search(text):
