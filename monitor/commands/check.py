@@ -15,6 +15,7 @@ import click
 from sqlalchemy import func, select
 
 from checks.check import Outcome, Verdict
+from checks.ingestion import Ingestion
 from checks.rows import Rows
 from checks.window import MICROSECOND, Window, moment
 from monitor.clock import SystemClock
@@ -112,7 +113,11 @@ def _run(runner: Runner, dataset: str, when: When, only: Sequence[str]) -> list[
 
 
 def whole_span(pipeline: Pipeline, name: str) -> Window | None:
-    """Return the window from the first to just after the last row of a dataset; None if it is empty."""
+    """Return the window from the first to just after the last row of a dataset; None if it is empty.
+
+    Where it is known what was sent, it begins as a window of ``ingestion`` does: that count stands at the
+    beginning of its time, before the first of the events that it counts.
+    """
     with ExitStack() as stack:
         resolver = Resolver(pipeline, stack)
         dataset = resolver.dataset(name)
@@ -121,8 +126,11 @@ def whole_span(pipeline: Pipeline, name: str) -> Window | None:
         at: Any = Rows(dataset, Window(moment(0), moment(1))).micros(dataset.clock)
         statement = select(func.min(at), func.max(at)).select_from(dataset.table)
         first, last = resolver.session(name).run(statement, 1, f"span of {name}")[0]
+    is_counted = pipeline.config.datasets[name].sent is not None
+    steps = [check.settings.every // MICROSECOND for check in pipeline.checks[name] if check.id == Ingestion.id]
+    step = steps[0] if is_counted and steps else 1
     try:
-        return None if first is None else Window(moment(int(first)), moment(int(last)) + MICROSECOND)
+        return None if first is None else Window(moment(int(first) // step * step), moment(int(last)) + MICROSECOND)
     except OverflowError:
         said = f"column {dataset.roles[dataset.clock]} has times outside the years 1 to 9999, so --all has no window"
         raise ConfigError([f"datasets.{name}: {said}; use --from and --to"]) from None

@@ -127,6 +127,22 @@ def test_all_judges_everything_there_is(recwatch: Recwatch, config: str) -> None
     assert whole["total"] > 20_000
 
 
+def test_all_counts_what_was_sent_in_the_minute_of_the_first_event(recwatch: Recwatch, tmp_path: Path) -> None:
+    rows = [f"2026-03-03 12:{minute:02}:{second:02}" for minute in range(3) for second in range(7, 57)]
+    (tmp_path / "events.csv").write_text("at\n" + "\n".join(rows) + "\n")
+    (tmp_path / "sent.csv").write_text("minute,n\n" + "".join(f"2026-03-03 12:{at:02}:00,50\n" for at in range(3)))
+    config = tmp_path / "recwatch.yml"
+    config.write_text(
+        f"state: sqlite:///{tmp_path}/state.db\ndatasets:\n"
+        f"  events: {{files: {tmp_path}/events.csv, roles: {{event_time: at}}, sent: sends}}\n"
+        f"  sends: {{files: {tmp_path}/sent.csv, roles: {{event_time: minute, value: n}}}}\n"
+    )
+    said = recwatch("check", "-c", str(config), "--json", "--all", "--only", "ingestion")
+    whole = json.loads(said.out.splitlines()[0])
+    assert whole["window"]["start"] == START.isoformat()
+    assert (whole["good"], whole["total"], whole["details"]["surplus"]) == (150, 150, 0)
+
+
 def test_all_of_times_that_are_none_is_refused_with_a_way_out(recwatch: Recwatch, tmp_path: Path) -> None:
     (tmp_path / "events.csv").write_text(f"at,user\n1770000000,ann\n{2**62},bob\n")
     config = tmp_path / "recwatch.yml"
