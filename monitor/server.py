@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import threading
 import time
@@ -143,6 +144,8 @@ def _bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         listening.close()
         advice = "stop what is there, or set server.port (0 takes a free one)"
+        if error.errno == errno.EADDRNOTAVAIL:
+            advice = "set server.host to an address of this machine"
         raise ConfigError([f"{where}: cannot be served: {error.strerror}; {advice}"]) from error
     return listening
 

@@ -309,8 +309,12 @@ def test_a_taken_port_is_said_with_what_to_do() -> None:
 
 
 def test_an_address_of_another_machine_is_said_too() -> None:
-    with pytest.raises(ConfigError, match=r"server: 192\.0\.2\.1:0: cannot be served: Cannot assign requested address"):
+    with pytest.raises(ConfigError) as refused:
         Server(ServerConfig(host="192.0.2.1", port=0), nothing)
+    assert str(refused.value) == (
+        "server: 192.0.2.1:0: cannot be served: Cannot assign requested address;"
+        " set server.host to an address of this machine"
+    )
     with pytest.raises(ConfigError, match=r"no such address: .*; set server\.host to one of this machine"):
         Server(ServerConfig(host="no such host", port=0), nothing)
 
