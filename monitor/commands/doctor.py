@@ -6,7 +6,7 @@ import importlib
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
 from importlib import metadata
@@ -18,6 +18,7 @@ from sqlalchemy import func, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from checks.contract import Contract
 from checks.dataset import Dataset, Kind, Role
 from checks.rows import ID_ROLES, Rows
 from checks.window import EPOCH, MICROSECOND, Window
@@ -176,7 +177,8 @@ def _look_at(pipeline: Pipeline, name: str) -> list[str]:
         resolver = Resolver(pipeline, stack)
         dataset, session = resolver.dataset(name), resolver.session(name)
         wrong = [dataset.no_column(column, f"role {role}") for role, column in dataset.lost.items()]
-        wrong += [dataset.no_column(column, "features") for column in dataset.features if column not in dataset.columns]
+        for what, columns in _named(pipeline.config, name):
+            wrong += [dataset.no_column(column, what) for column in columns if column not in dataset.columns]
         for role in TIME_ROLES:
             if role in dataset.roles and not _has_times(session, dataset, role):
                 wrong.append(f"column {dataset.roles[role]} (role {role}) holds no times")
@@ -189,6 +191,22 @@ def _look_at(pipeline: Pipeline, name: str) -> list[str]:
         " lose digits there: several become one; keep them as integers or text"
         for role, column in inexact.items()
     ]
+
+
+def _named(config: Config, name: str) -> Iterator[tuple[str, Collection[str]]]:
+    """Yield what else names columns of a dataset, and which."""
+    dataset, sections = config.datasets[name], [config.datasets[name].checks]
+    yield "features", dataset.features
+    yield "text of changes", [changes.text for changes in config.changes if changes.dataset == name]
+    if config.watched() == [name]:
+        # Of several, each may lack columns that others have.
+        sections.append(config.checks)
+        yield "evidence.segments", config.evidence.segments
+        yield "evidence.columns", config.evidence.columns
+    for contract in (getattr(section, Contract.id) for section in sections):
+        if contract is not None:
+            yield "ranges of contract", contract.ranges or ()
+            yield "required by contract", contract.required or ()
 
 
 def _has_inexact_ids(session: Session, dataset: Dataset, name: str) -> bool:

@@ -240,6 +240,29 @@ def test_doctor_looks_whether_the_data_has_what_is_named(recwatch: Run, tmp_path
     assert f"dataset none: files {tmp_path}/c.csv: there is no c.csv in {tmp_path}\n" in done.out
 
 
+def test_doctor_looks_for_the_columns_that_checks_evidence_and_changes_name(recwatch: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("user_id,app,price,ts\nann,ios,1.5,2026-03-03 12:00:00\n")
+    path = tmp_path / "recwatch.yml"
+    one = f"files: {tmp_path}/a.csv, roles: {{user: user_id, event_time: ts}}"
+    rest = (
+        "checks: {contract: {ranges: {prize: [0, 9]}}}\nevidence: {segments: [app, application], columns: [price]}\n"
+        "changes: [{dataset: releases, text: version}]\n"
+    )
+    own = "checks: {contract: {required: [user_idd]}}"
+    path.write_text(f"datasets:\n  events: {{{one}, {own}}}\n  releases: {{{one}}}\n{rest}")
+    done = recwatch("doctor", "-c", str(path))
+    assert done.code == 3
+    assert (
+        "dataset events: column application (evidence.segments) is not in the data; column user_idd (required by"
+        " contract) is not in the data; did you mean user_id?; column prize (ranges of contract) is not in the data;"
+        " did you mean price?\n"
+    ) in done.out
+    assert "dataset releases: column version (text of changes) is not in the data\n" in done.out
+    several = f"datasets:\n  events: {{{one}}}\n  others: {{{one}}}\n{rest.partition('changes')[0]}"
+    path.write_text(several)
+    assert recwatch("doctor", "-c", str(path)).code == 0, "each may lack what the other has"
+
+
 def test_doctor_prints_the_size_of_the_state(recwatch: Run, config: Path) -> None:
     Store(f"sqlite:///{config.parent}/recwatch-state.db", "shop").close()
     done = recwatch("doctor", "-c", str(config))
