@@ -6,6 +6,7 @@ written; minimum counts and the gate on young histories are ours alone.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -39,17 +40,23 @@ def documents(slos: Sequence[Slo], service: str) -> Iterator[dict[str, Any]]:
 
 
 def name_of(text: str) -> str:
-    """Return a name as OpenSLO takes it: letters, digits and hyphens.
+    """Return a name as OpenSLO takes it: letters, digits and hyphens; of a longer one its beginning and a hash.
 
     Examples:
         >>> name_of("events-unknown_ids-user")
         'events-unknown-ids-user'
     """
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:LONGEST_NAME].strip("-") or "recwatch"
+    name = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "recwatch"
+    if len(name) <= LONGEST_NAME:
+        return name
+    # What differs at the end only, such as users and items, stays apart.
+    ending = f"-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return name[: LONGEST_NAME - len(ending)].rstrip("-") + ending
 
 
 def _document(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
-    metadata = {"name": name_of(name), "displayName": name}
+    shown = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}\N{HORIZONTAL ELLIPSIS}"
+    metadata = {"name": name_of(name), "displayName": shown}
     return {"apiVersion": VERSION, "kind": kind, "metadata": metadata, "spec": spec}
 
 

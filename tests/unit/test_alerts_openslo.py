@@ -32,6 +32,18 @@ def test_every_document_is_whole() -> None:
         assert len(document["spec"]["description"]) <= 1050
 
 
+def test_long_names_fit_and_stay_apart() -> None:
+    slos = [replace(slo, name=f"{'long' * 15}-{slo.name}-{part}") for slo in SLOS for part in ("user", "item")]
+    found = list(openslo.documents(slos, "x" * 64))
+    names = [(document["kind"], document["metadata"]["name"]) for document in found]
+    assert len(set(names)) == len(names) == 1 + len(slos) + 2 * sum(len(slo.active) for slo in slos)
+    for document in found:
+        assert re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", document["metadata"]["name"])
+        assert len(document["metadata"]["displayName"]) <= 63
+        policies = document["spec"].get("alertPolicies", ())
+        assert {("AlertPolicy", policy) for policy in policies} <= set(names)
+
+
 def test_objectives_say_what_they_count() -> None:
     found = [document for document in yaml.safe_load_all(openslo.rendered(SLOS, "shop")) if document["kind"] == "SLO"]
     slices, events = (document["spec"] for document in found)
