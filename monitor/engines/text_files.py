@@ -239,7 +239,7 @@ class TextIndex(Index):
 
     def _merge(self, connection: sa.Connection, varied: Mapping[str, Mapping[str, Sequence[str]]]) -> dict[str, str]:
         """Return one type for columns that have several, in small letters."""
-        # A nested part without a value has this type too, so that the first file of a type may not stand for the others.
+        # A nested part without a value has this type too: the first file of a type may not stand for the others.
         nested = {
             name: "JSON" for name, types in varied.items() if any("JSON" in each and each != "JSON" for each in types)
         }
