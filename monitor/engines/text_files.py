@@ -6,6 +6,7 @@ each file is guessed once, and read once for each time column that a statement b
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
@@ -36,6 +37,7 @@ from monitor.engines.parquet import (
 # may, the next run goes on.
 _AT_ONCE = 20
 _SAMPLE_ROWS = 20_480
+_NUMBERED = re.compile(r"_[0-9]+$")
 _PATH = "recwatch_path"
 # The type of a column without any value, which is also that of some with values.
 _OF_NOTHING = {"read_csv": "VARCHAR", "read_json": "JSON"}
@@ -180,7 +182,7 @@ class TextIndex(Index):
         found = {name: found for name, found in self._types(connection).items() if name.lower() not in parted}
         floats = {name.lower() for name in self._ids if kind_of(found.get(name, "")) is Kind.NUMBER}
         types = as_text(self._template, found, self._ids)
-        if not types:
+        if not types or (self._function == "read_json" and self._differ_by_case()):
             return None
         if parted:
             one = described(connection, over(self._template, paths[:1], options))
@@ -195,6 +197,13 @@ class TextIndex(Index):
         # The types are told, so that the files need not be opened to learn them.
         template = self._template.replace("union_by_name = true, ", "")
         return TextListed(dict(files), columns, options, parted, template, frozenset(floats))
+
+    def _differ_by_case(self) -> bool:
+        """Return whether keys of JSON differ by case alone: one of them has another name as a column, such as id_1."""
+        names = {name for guess in self._guesses.values() for name in guess.types}
+        small = {name.lower() for name in names}
+        bases = {_NUMBERED.sub("", name) for name in names} - names
+        return len(small) < len(names) or any(base.lower() in small for base in bases)
 
     def _shape(self, guess: Guess, types: Mapping[str, str], parted: frozenset[str]) -> Shape:
         """Return the columns of a file, of JSON those of all; equal shapes are one object."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import os
 import random
@@ -186,6 +187,26 @@ def test_csv_tells_which_files_lack_a_column_and_json_does_not(engine: Engine, t
         write(tmp_path / f"1.{form}", 1)
     assert [lacks("csv", hour) for hour in (0, 1)] == [False, True]
     assert [lacks("json", hour) for hour in (0, 1)] == [None, None], "a row may lack what others of its file have"
+
+
+@pytest.mark.parametrize("rows", [[{"A": 1}, {"a": 2}], [{"A": 1, "a": 2}, {"A": 3}], [{"a": 1, "a_1": 2}, {"a": 3}]])
+def test_keys_of_json_that_differ_by_case_alone_are_columns_of_their_own(
+    engine: Engine, tmp_path: Path, rows: list[dict[str, int]]
+) -> None:
+    for number, row in enumerate(rows):
+        told = {"user": "u", "item": "i", "at": at(0, number)}
+        (tmp_path / f"{number}.json").write_text(json.dumps({**told, **row}) + "\n")
+    assert both(engine, f"{tmp_path}/*.json", [(0, 1)])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_files_may_be_packed_and_have_any_names(engine: Engine, tmp_path: Path, form: str) -> None:
+    for hour, name in enumerate(["it's", "50% ; --", "a\nb", "é"]):
+        write(tmp_path / f"{name}.{form}", hour, **{'a "b", c :d {e}': str})
+        with gzip.open(tmp_path / f"{name}.{form}.gz", "wb") as packed:
+            packed.write((tmp_path / f"{name}.{form}").read_bytes())
+    for ending in (form, f"{form}.gz"):
+        assert both(engine, f"{tmp_path}/*.{ending}", [(0, 1), (2, 0.5), (0, 9)])
 
 
 LAYOUTS = {
