@@ -31,7 +31,7 @@ from monitor.engines.parquet import (
     holding,
     quoted,
     spelt,
-)  # fmt: skip
+)
 
 # Files whose ranges are learnt by one statement. What was learnt stays: where all of it takes longer than a statement
 # may, the next run goes on.
@@ -169,7 +169,7 @@ class TextIndex(Index):
         # A single file is read whatever it holds.
         if isinstance(listed, TextListed) and len(listed.files) > 1:
             with self._lock:
-                _look(connection, listed, {name.lower() for bounds in wanted for name in bounds})
+                _note_ranges(connection, listed, {name.lower() for bounds in wanted for name in bounds})
         return {path for bounds in wanted for path in holding(listed, bounds)}
 
     def _parted(self, paths: Sequence[str]) -> str:
@@ -271,7 +271,7 @@ def _sniffed(connection: sa.Connection, path: str) -> tuple[dict[str, str], str]
     return {column["name"]: column["type"] for column in columns}, f", {', '.join(layout)}"
 
 
-def _look(connection: sa.Connection, listed: TextListed, columns: set[str]) -> None:
+def _note_ranges(connection: sa.Connection, listed: TextListed, columns: set[str]) -> None:
     """Note the ranges of columns in the files of which they are not known."""
     asked = {}
     for name, column in listed.columns.items():
