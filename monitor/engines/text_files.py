@@ -147,6 +147,11 @@ class TextIndex(Index):
         """Return the columns of the files that may hold a row within any of the bounds; in JSON any may lack."""
         return None if self._function == "read_json" else super().columns(connection, listed, wanted)
 
+    def chosen(self, connection: sa.Connection, listed: Listed, wanted: Sequence[Bounds]) -> list[str]:
+        """Return the files that may hold a row within any of the bounds; where all are read, they are read as told."""
+        found = super().chosen(connection, listed, wanted)
+        return list(listed.files) if found is None else found
+
     def _shapes_of(self, connection: sa.Connection, marks: Mapping[str, Mark]) -> Iterator[tuple[str, Shape]]:
         for path, mark in marks.items():
             known = self._guesses.get(path)

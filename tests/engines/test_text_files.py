@@ -121,6 +121,18 @@ def test_a_file_is_looked_at_once_and_again_when_it_changed(
 
 
 @pytest.mark.parametrize("form", FORMS)
+def test_what_reads_all_files_does_not_look_for_their_types_again(
+    engine: Engine, tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for hour in range(3):
+        write(tmp_path / f"{hour}.{form}", hour)
+    monkeypatch.setattr("monitor.engines.views.whole", lambda *_given: pytest.fail("all were looked at again"))
+    with engine.session() as session:
+        events = opened(session, f"{tmp_path}/*.{form}")
+        assert session.run(select(func.count()).select_from(events.table), 1) == [(30,)]
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_what_was_learnt_of_some_files_stays_where_all_take_longer_than_a_statement_may(
     engine: Engine, tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
