@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from http.client import HTTPResponse
+from socket import socket
 from typing import Any
 from urllib.parse import quote, unquote
 
 import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.util import parse_url
 
 from alerts.notifier import DeliveryError
@@ -23,6 +28,57 @@ PASSING = (408, 425, 429)
 MOST_READ, LONGEST_ANSWER = 10_000, 300
 # Shorter parts of an address are words, such as api.
 SHORTEST_SECRET = 4
+
+
+class _Incoming(io.RawIOBase):
+    """What comes over a connection within its time limit; a socket by itself has as long for every single read."""
+
+    def __init__(self, raw: io.RawIOBase, sock: socket) -> None:
+        self._raw, self._sock, self._limit = raw, sock, sock.gettimeout() or TIMEOUT_SECONDS
+        self._ends = time.monotonic() + self._limit
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._ends - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        self._sock.settimeout(left)
+        try:
+            return self._raw.readinto(buffer)
+        finally:
+            # The connection may be used again.
+            self._sock.settimeout(self._limit)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class TimedResponse(HTTPResponse):
+    """A response that has the time limit of its connection for status, headers and body together."""
+
+    def __init__(self, sock: socket, *more: Any, **named: Any) -> None:
+        super().__init__(sock, *more, **named)
+        self.fp = io.BufferedReader(_Incoming(self.fp.detach(), sock))
+
+
+class _Pool(urllib3.HTTPConnectionPool):
+    class ConnectionCls(HTTPConnection):
+        response_class = TimedResponse
+
+
+class _SecurePool(urllib3.HTTPSConnectionPool):
+    class ConnectionCls(HTTPSConnection):
+        response_class = TimedResponse
+
+
+def pools(timeout_seconds: float) -> urllib3.PoolManager:
+    """Return connections on which an exchange has one time limit, however slowly its parts come, and is tried once."""
+    manager = urllib3.PoolManager(timeout=urllib3.Timeout(total=timeout_seconds), retries=False)
+    manager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+    return manager
 
 
 @dataclass(frozen=True)
@@ -39,7 +95,7 @@ class Client:
     def __init__(self, name: str, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
         self.name = name
         # Trying again is the queue's task, which remembers it across a restart.
-        self._pool = urllib3.PoolManager(timeout=timeout_seconds, retries=False)
+        self._pool = pools(timeout_seconds)
 
     def post(self, url: str, body: Any, headers: Mapping[str, str] | None = None) -> Answer:
         """Post a value as JSON and return the answer to a request that was accepted.

@@ -6,16 +6,16 @@ import hashlib
 import logging
 import re
 from collections.abc import Mapping
-from http.client import HTTPException
+from http.client import HTTPException, HTTPResponse
 from typing import Any, ClassVar
-from urllib.request import HTTPRedirectHandler, HTTPSHandler, ProxyHandler, Request, build_opener
+from urllib.request import HTTPHandler, HTTPRedirectHandler, HTTPSHandler, ProxyHandler, Request, build_opener
 
 from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError, SlackClientError
 from slack_sdk.webhook import WebhookClient, WebhookResponse
 
 from alerts.http import PASSING as PASSING_STATUS
-from alerts.http import retry_after_seconds
+from alerts.http import TIMEOUT_SECONDS, TimedResponse, retry_after_seconds
 from alerts.message import Alert, Severity, State
 from alerts.notifier import DeliveryError, Memory
 from alerts.slack_blocks import blocks, fallback, reply, triage
@@ -82,7 +82,7 @@ class Slack:
 
     def __init__(
         self, name: str, *, token: str = "", channel: str = "", webhook_url: str = "",
-        base_url: str = "https://slack.com/api/", timeout_seconds: float = 10.0,
+        base_url: str = "https://slack.com/api/", timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> None:  # fmt: skip
         if bool(token and channel) == bool(webhook_url):
             raise ValueError(f"slack {name}: must have either token and channel, or webhook_url; set one of them")
@@ -260,6 +260,14 @@ class _NoRedirects(HTTPRedirectHandler):
         """Make a redirect the error that its status says; part of urllib."""
 
 
+class _Timed(HTTPHandler, HTTPSHandler):
+    """Bounds a whole answer: urllib, which the library uses, bounds each read of it."""
+
+    def do_open(self, http_class: Any, req: Request, **settings: Any) -> HTTPResponse:
+        timed: Any = type("Timed", (http_class,), {"response_class": TimedResponse})
+        return super().do_open(timed, req, **settings)
+
+
 class _Bot(WebClient):
     def _perform_urllib_http_request_internal(self, url: str, req: Request) -> dict[str, Any]:
         status, body, headers = _answer(self, req)
@@ -275,7 +283,7 @@ class _Hook(WebhookClient):
 def _answer(client: WebClient | WebhookClient, request: Request) -> tuple[int, str, Any]:
     if request.type not in ("http", "https"):
         raise ValueError("Slack is reached by HTTP alone")
-    handlers = [_NoRedirects(), HTTPSHandler(context=client.ssl)]
+    handlers = [_NoRedirects(), _Timed(context=client.ssl)]
     if client.proxy:
         handlers.append(ProxyHandler({"http": client.proxy, "https": client.proxy}))
     with build_opener(*handlers).open(request, timeout=client.timeout) as answer:

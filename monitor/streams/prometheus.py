@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 import urllib3
 from urllib3.util import parse_url
 
+from alerts.http import pools
 from checks.window import MICROSECOND, Window, micros
 from monitor.config_streams import StreamConfig
 from monitor.errors import EngineError
@@ -34,7 +35,7 @@ class Prometheus:
     def __init__(self, name: str, config: StreamConfig) -> None:
         self.name = name
         self._config = config
-        self._pool = urllib3.PoolManager(timeout=config.timeout.total_seconds(), retries=False)
+        self._pool = pools(config.timeout.total_seconds())
 
     def read(self, reading: str, span: Window) -> list[Row]:
         """Return the rows of a span.

@@ -1,0 +1,79 @@
+"""Servers that never fall silent and never end either: whoever asks them is free again when the time is over."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator
+from socketserver import BaseRequestHandler, ThreadingTCPServer
+
+import pytest
+
+from alerts.http import Client
+from alerts.notifier import DeliveryError
+from alerts.slack import Slack
+from monitor.config_streams import StreamConfig
+from monitor.errors import EngineError
+from monitor.streams.prometheus import Prometheus
+
+BEGINNING = b"HTTP/1.1 200 OK\r\n"
+# What comes at once, and what then comes again and again, a byte at a time.
+DRIPS = {
+    "status": (b"HTTP/1.1 200 ", b"O"),
+    "headers": (BEGINNING, b"X-Header: x\r\n"),
+    "body": (BEGINNING + b"Content-Length: 9000\r\n\r\n", b" "),
+    "body without an end": (BEGINNING + b"\r\n", b" "),
+    "chunks": (BEGINNING + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+}
+LIMIT_SECONDS = 1.0
+
+
+@pytest.fixture(params=DRIPS)
+def dripping(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Return the address of a server that sends a byte every 50 ms, for 5 s."""
+    at_once, again = DRIPS[request.param]
+
+    class Dripping(BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(65_536)
+            ends = time.monotonic() + 5
+            with contextlib.suppress(OSError):
+                self.request.sendall(at_once)
+                for byte in itertools.cycle(again):
+                    if time.monotonic() > ends:
+                        return
+                    self.request.sendall(bytes([byte]))
+                    time.sleep(0.05)
+
+    with ThreadingTCPServer(("127.0.0.1", 0), Dripping) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def test_a_message_to_a_server_that_drips_fails_in_time(dripping: str) -> None:
+    client = Client("hook", LIMIT_SECONDS)
+    _fails_in_time(lambda: client.post(dripping, {}), DeliveryError, "hook: not reached")
+
+
+def test_a_message_to_a_slack_that_drips_fails_in_time(dripping: str) -> None:
+    bot = Slack("team", token="xoxb", channel="C01", base_url=f"{dripping}/api/", timeout_seconds=LIMIT_SECONDS)
+    _fails_in_time(lambda: bot._call("chat_postMessage", channel="C01", text="x"), DeliveryError, "team: not reached")
+
+
+def test_a_query_to_a_prometheus_that_drips_fails_in_time(dripping: str) -> None:
+    stream = Prometheus(
+        "gateway", StreamConfig.model_validate({"prometheus": dripping, "query": "up", "timeout": "1s"})
+    )
+    with contextlib.closing(stream):
+        _fails_in_time(stream.probe, EngineError, "Prometheus is not reached")
+
+
+def _fails_in_time(asks: Callable[[], object], error: type[Exception], says: str) -> None:
+    started = time.monotonic()
+    with pytest.raises(error, match=says):
+        asks()
+    assert LIMIT_SECONDS - 0.1 < time.monotonic() - started < 2 * LIMIT_SECONDS
