@@ -74,11 +74,12 @@ def _is_astray(environ: Mapping[str, Any], known: Sequence[str]) -> bool:
     asked = environ.get("HTTP_HOST")
     if not asked:
         return False
-    host = _host(f"//{asked}")
-    return not (is_loopback(host) or host.endswith(".localhost") or host in map(_host, filter(None, known)))
+    host = host_of(f"//{asked}")
+    return not (is_loopback(host) or host.endswith(".localhost") or host in map(host_of, filter(None, known)))
 
 
-def _host(address: str) -> str:
+def host_of(address: str) -> str:
+    """Return the host of an address; empty where it has none."""
     try:
         return urlsplit(address).hostname or ""
     except ValueError:

@@ -7,8 +7,16 @@ from collections.abc import Iterator, Sequence
 
 from alerts.burn import PRESETS
 from alerts.slo import DEFAULTS, NEVER_PAGE, Kind, Slo
+from monitor.access import host_of, is_loopback
 from monitor.config import Config
-from monitor.config_alerting import SLO_NAME, MailChannel, MaintenanceConfig, SlackChannel
+from monitor.config_alerting import (
+    SLO_NAME,
+    ChannelConfig,
+    MailChannel,
+    MaintenanceConfig,
+    PagerDutyChannel,
+    SlackChannel,
+)
 from monitor.document import Problem, Where
 from monitor.durations import duration_text
 from monitor.resolve import enabled_checks
@@ -108,12 +116,23 @@ def channels(config: Config) -> Iterator[Problem]:
                 yield Problem(where, "must have either token or webhook_url", todo, rests_on=rests_on)
             elif token and not channel.channel:
                 yield Problem(where, "has a token, and needs to know where to write", "add channel")
-        if isinstance(channel, MailChannel) and channel.security == "none" and channel.password.get_secret_value():
-            yield Problem((*where, "security"), "would send the password in the clear", "write starttls or tls")
+        yield from _in_the_clear(where, channel)
     for severity in ("pages", "tickets"):
         for at, name in enumerate(getattr(config.notify, severity) or ()):
             if name not in config.channels:
                 yield named(("notify", severity, at), "channel", name, list(config.channels))
+
+
+def _in_the_clear(where: Where, channel: ChannelConfig) -> Iterator[Problem]:
+    if isinstance(channel, MailChannel):
+        if channel.security == "none" and channel.password.get_secret_value():
+            yield Problem((*where, "security"), "would send the password in the clear", "write starttls or tls")
+    elif isinstance(channel, SlackChannel | PagerDutyChannel):
+        sends = "token" if isinstance(channel, SlackChannel) else "routing_key"
+        is_safe = channel.api_url.lower().startswith("https://") or is_loopback(host_of(channel.api_url))
+        if getattr(channel, sends).get_secret_value() and not is_safe:
+            todo = "write https://, or go through a proxy on 127.0.0.1"
+            yield Problem((*where, "api_url"), f"would send the {sends} in the clear", todo)
 
 
 def heartbeat(config: Config) -> Iterator[Problem]:

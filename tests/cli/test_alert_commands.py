@@ -185,11 +185,11 @@ def test_a_state_that_can_only_be_read_is_read(
     config: str, recwatch: Recwatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     play(config, "+" * 30 + "-" * 15)
-    state = Path(config).with_name("state.db")
+    state, text = Path(config).with_name("state.db"), Path(config).read_text()
     for url in (f"sqlite:///file:{state}?mode=ro&uri=true", "sqlite:///state.db"):
         # Whoever runs the tests may write everywhere, so the second is told to be in a folder of others.
         monkeypatch.setattr(os, "access", lambda _path, mode: mode != os.W_OK)
-        Path(config).write_text(CONFIG.replace("sqlite:///state.db", url))
+        Path(config).write_text(text.replace("sqlite:///state.db", url))
         assert "events-freshness" in recwatch("alerts", "-c", config).out
         assert "Most likely: stalled feed" in recwatch("triage", "-c", config).out
         assert recwatch("silence", "list", "-c", config).code == 0
