@@ -30,17 +30,23 @@ MOST_READ, LONGEST_ANSWER = 10_000, 300
 SHORTEST_SECRET = 4
 
 
-class _Incoming(io.RawIOBase):
+class Incoming(io.RawIOBase):
     """What comes over a connection within its time limit; a socket by itself has as long for every single read."""
 
     def __init__(self, raw: io.RawIOBase, sock: socket) -> None:
         self._raw, self._sock, self._limit = raw, sock, sock.gettimeout() or TIMEOUT_SECONDS
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin the time of an answer."""
         self._ends = time.monotonic() + self._limit
 
     def readable(self) -> bool:
+        """Return true; part of io."""
         return True
 
     def readinto(self, buffer: Any) -> int | None:
+        """Read what has come, waiting no longer than what is left of the time."""
         left = self._ends - time.monotonic()
         if left <= 0:
             raise TimeoutError("timed out")
@@ -52,6 +58,7 @@ class _Incoming(io.RawIOBase):
             self._sock.settimeout(self._limit)
 
     def close(self) -> None:
+        """Close what is read; part of io."""
         self._raw.close()
         super().close()
 
@@ -61,7 +68,7 @@ class TimedResponse(HTTPResponse):
 
     def __init__(self, sock: socket, *more: Any, **named: Any) -> None:
         super().__init__(sock, *more, **named)
-        self.fp = io.BufferedReader(_Incoming(self.fp.detach(), sock))
+        self.fp = io.BufferedReader(Incoming(self.fp.detach(), sock))
 
 
 class _Pool(urllib3.HTTPConnectionPool):

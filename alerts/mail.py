@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import smtplib
 import ssl
@@ -13,6 +14,7 @@ from email.message import EmailMessage
 from html import escape
 from typing import ClassVar
 
+from alerts.http import Incoming
 from alerts.message import Alert
 from alerts.notifier import DeliveryError, Memory
 from alerts.wording import cut, mark, printable, text
@@ -22,6 +24,23 @@ ACCEPTED, FIRST_PASSING, CLOSING, FIRST_PERMANENT = 250, 400, 421, 500
 # How often some recipients are tried while others have the mail: for about 20 minutes, longer than greylisting lasts.
 MOST_TRIES = 12
 MOST_NAMED = 3
+
+
+class _Timed(smtplib.SMTP):
+    """Bounds each reply as a whole: the library bounds each read of it, so that one that drips has no end."""
+
+    def getreply(self) -> tuple[int, bytes]:
+        """Return the next reply; the library opens the file that it reads anew after STARTTLS."""
+        if self.file is None and self.sock is not None:
+            self._incoming = Incoming(self.sock.makefile("rb").detach(), self.sock)
+            self.file = io.BufferedReader(self._incoming)
+        else:
+            self._incoming.begin()
+        return super().getreply()
+
+
+class _TimedOverTls(_Timed, smtplib.SMTP_SSL):
+    pass
 
 
 class Mail:
@@ -101,9 +120,9 @@ class Mail:
         host, port = self._where
         if self._security == "tls":
             context = ssl.create_default_context()
-            server: smtplib.SMTP = smtplib.SMTP_SSL(host, port, timeout=self._timeout_seconds, context=context)
+            server: smtplib.SMTP = _TimedOverTls(host, port, timeout=self._timeout_seconds, context=context)
         else:
-            server = smtplib.SMTP(host, port, timeout=self._timeout_seconds)
+            server = _Timed(host, port, timeout=self._timeout_seconds)
         try:
             if self._security == "starttls":
                 server.starttls(context=ssl.create_default_context())

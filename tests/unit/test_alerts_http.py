@@ -7,11 +7,13 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
+from smtplib import SMTPServerDisconnected
 from socketserver import BaseRequestHandler, ThreadingTCPServer
 
 import pytest
 
 from alerts.http import Client
+from alerts.mail import Mail
 from alerts.notifier import DeliveryError
 from alerts.slack import Slack
 from monitor.config_streams import StreamConfig
@@ -32,12 +34,19 @@ LIMIT_SECONDS = 1.0
 
 @pytest.fixture(params=DRIPS)
 def dripping(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Return the address of a server that sends a byte every 50 ms, for 5 s."""
-    at_once, again = DRIPS[request.param]
+    """Return the address of a server that drips when it was asked something."""
+    with _served(*DRIPS[request.param]) as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def _served(at_once: bytes, again: bytes, speaks_first: bool = False) -> Iterator[int]:
+    """Serve what sends a byte every 50 ms, for 5 s."""
 
     class Dripping(BaseRequestHandler):
         def handle(self) -> None:
-            self.request.recv(65_536)
+            if not speaks_first:
+                self.request.recv(65_536)
             ends = time.monotonic() + 5
             with contextlib.suppress(OSError):
                 self.request.sendall(at_once)
@@ -50,7 +59,7 @@ def dripping(request: pytest.FixtureRequest) -> Iterator[str]:
     with ThreadingTCPServer(("127.0.0.1", 0), Dripping) as server:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
+        yield server.server_address[1]
         server.shutdown()
 
 
@@ -70,6 +79,16 @@ def test_a_query_to_a_prometheus_that_drips_fails_in_time(dripping: str) -> None
     )
     with contextlib.closing(stream):
         _fails_in_time(stream.probe, EngineError, "Prometheus is not reached")
+
+
+@pytest.mark.parametrize("greeting", [(b"220 ", b"x"), (b"220-mail\r\n", b"220-x\r\n")])
+def test_a_mail_to_a_server_that_drips_fails_in_time(greeting: tuple[bytes, bytes]) -> None:
+    with _served(*greeting, speaks_first=True) as port:
+        mail = Mail(
+            "team", host="127.0.0.1", port=port, sender="a@example.com", recipients=["b@example.com"],
+            security="none", timeout_seconds=LIMIT_SECONDS,
+        )  # fmt: skip
+        _fails_in_time(mail._connected, SMTPServerDisconnected, "timed out")
 
 
 def _fails_in_time(asks: Callable[[], object], error: type[Exception], says: str) -> None:
