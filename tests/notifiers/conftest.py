@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import socketserver
+import ssl
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -276,19 +279,37 @@ class MailServer:
     """An SMTP server that keeps what it is sent, and to whom.
 
     ``answers`` replaces the answer to the next command that begins with its key.
+
+    Args:
+        security: What it speaks: ``none``, ``starttls``, or ``tls``.
+        cert: Its certificate and key, where it speaks TLS.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, security: str = "none", cert: dict[str, str] | None = None) -> None:
+        self.logins: list[str] = []
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        if cert is not None:
+            context.load_cert_chain(cert["cert"], cert["key"])
         self.mails: list[bytes] = []
         self.recipients: list[list[str]] = []
         self.answers: dict[str, str] = {}
         outer = self
 
         class Handler(socketserver.StreamRequestHandler):
+            def setup(self) -> None:
+                if security == "tls":
+                    self.request = context.wrap_socket(self.request, server_side=True)
+                super().setup()
+
+            def finish(self) -> None:
+                with suppress(OSError):
+                    super().finish()
+                self.request.close()
+
             def handle(self) -> None:
                 self._say("220 ready")
                 recipients: list[str] = []
-                for raw in self.rfile:
+                while raw := self.rfile.readline():
                     line = raw.decode().upper()
                     command = line.split()[0] if line.split() else ""
                     key = next((key for key in outer.answers if line.startswith(key.upper())), None)
@@ -307,6 +328,16 @@ class MailServer:
                     elif command == "QUIT":
                         self._say("221 bye")
                         return
+                    elif command == "EHLO" and security != "none":
+                        is_safe = isinstance(self.request, ssl.SSLSocket)
+                        self._say("250-mail.example.org\r\n250 " + ("AUTH PLAIN" if is_safe else "STARTTLS"))
+                    elif command == "STARTTLS":
+                        self._say("220 go on")
+                        self.request = context.wrap_socket(self.request, server_side=True)
+                        super().setup()
+                    elif command == "AUTH":
+                        outer.logins.append(base64.b64decode(raw.split()[2]).decode())
+                        self._say("235 welcome")
                     else:
                         if command == "RCPT":
                             recipients.append(line.split("<")[1].split(">")[0].lower())
@@ -318,6 +349,9 @@ class MailServer:
         class Threaded(socketserver.ThreadingTCPServer):
             daemon_threads = True
             allow_reuse_address = True
+
+            def handle_error(self, *_of: Any) -> None:
+                """Say nothing of a client that does not trust the certificate."""
 
         self._server = Threaded(("127.0.0.1", 0), Handler)
         self.port = int(self._server.server_address[1])
@@ -338,6 +372,20 @@ def serve() -> Iterator[Serve]:
 
     def start(vendor: Callable[[Request], Reply]) -> Server:
         servers.append(Server(vendor))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture
+def serve_mail() -> Iterator[Callable[..., MailServer]]:
+    """Serves mail over TLS for the time of a test."""
+    servers: list[MailServer] = []
+
+    def start(security: str, cert: dict[str, str]) -> MailServer:
+        servers.append(MailServer(security, cert))
         return servers[-1]
 
     yield start

@@ -466,6 +466,25 @@ def test_a_wait_of_no_sense_is_none_for_ever(when: str, serve: Any, vendors: Any
         Webhook("hook", url=server.url).deliver(alert(), {})
 
 
+@pytest.mark.parametrize("security", ["tls", "starttls"])
+def test_a_mail_goes_over_tls_before_its_password_does(
+    alert: MakeAlert, certify: Any, serve_mail: Any, security: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cert = certify("mail.example.org")
+    server = serve_mail(security, cert)
+    mail = Mail(
+        "m", host="127.0.0.1", port=server.port, sender="r@example.org", recipients=["a@example.org"],
+        security=security, username="recwatch", password="secret",
+    )  # fmt: skip
+    with pytest.raises(DeliveryError, match="not reached"):
+        mail.deliver(alert(), {})
+    assert not server.logins, "nobody vouches for the certificate"
+    monkeypatch.setenv("SSL_CERT_FILE", cert["cert"])
+    mail.deliver(alert(), {})
+    assert server.logins == ["\0recwatch\0secret"]
+    assert server.recipients == [["a@example.org"]]
+
+
 def test_mails_about_an_incident_are_one_thread(mail_server: Any, alert: MakeAlert) -> None:
     notifier = Mail(
         "m", host="127.0.0.1", port=mail_server.port, sender="recwatch@example.org", recipients=["a@example.org"],

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,24 +47,3 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     yield served
     for one in opened:
         one.close()
-
-
-Certify = Callable[[str], dict[str, str]]
-
-
-@pytest.fixture
-def certify(tmp_path: Path) -> Certify:
-    """Return a function that makes a certificate for loopback, with its key, under a name of its own."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("openssl is not here, so no certificate can be made")
-
-    def made(name: str) -> dict[str, str]:
-        cert, key = str(tmp_path / "tls.crt"), str(tmp_path / "tls.key")
-        command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-                   "-keyout", key, "-out", cert, "-days", "2", "-subj", f"/CN={name}",
-                   "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]  # fmt: skip
-        subprocess.run(command, check=True, capture_output=True)
-        return {"cert": cert, "key": key}
-
-    return made
