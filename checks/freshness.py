@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 from sqlalchemy import BigInteger, Boolean, ColumnElement, Text, case, column, func, literal, or_, select
 
@@ -34,8 +34,7 @@ class FreshnessSettings(CheckSettings):
     settle: Annotated[
         Duration, Setting("How long after its end a window waits; not at all, since freshness is about the present.", 0)
     ] = seconds(0)
-    # One row is enough to tell the age, so this is nothing to set.
-    min_rows: ClassVar[int] = 1  # type: ignore[misc]
+    min_rows: Annotated[int, Setting("Unused: one row is enough to tell the age.", 1)] = 1
     max_age: Annotated[Duration, Setting("Greatest lag that is still fresh.", 1)] = minutes(5)
     max_age_by_source: Annotated[Mapping[str, Duration], Setting("Other limits for single sources.")] = field(
         default_factory=dict

@@ -98,7 +98,7 @@ def judged(case: Mapping[str, Any], check: str, bench: Any, made: Callable[..., 
             bench.place.fill(now)
 
     bench.place.fill(now)
-    own = {**({} if check == "freshness" else {"min_rows": 1}), **case.get("settings", {})}
+    own = {"min_rows": 1, **case.get("settings", {})}
     settings = {**case.get("checks", {}), check: own}
     found: list[Verdict] = bench.verdicts(
         case["datasets"], span(case["window"]), checks=settings, only=[check], learn=learn
