@@ -20,8 +20,9 @@ import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
 from checks.dataset import ColumnType
-from monitor.engine import Dialect, Location, kind_of
+from monitor.engine import Dialect, Location
 from monitor.engines import views
+from monitor.engines.parquet import columns_of, identifier, quoted
 from monitor.engines.text_files import whole
 from monitor.errors import EngineError
 
@@ -140,7 +141,7 @@ def _tidy(place: str) -> None:
 
 
 def _quoted(value: object) -> str:
-    return str(value) if isinstance(value, bool | int) else "'" + str(value).replace("'", "''") + "'"
+    return str(value) if isinstance(value, bool | int) else quoted(str(value))
 
 
 def _open(connection: sa.Connection, location: Location) -> dict[str, ColumnType]:
@@ -168,7 +169,7 @@ def _lacking(files: str) -> str:
 
 
 def _opened(connection: sa.Connection, location: Location) -> dict[str, ColumnType]:
-    name = _identifier(location.name)
+    name = identifier(location.name)
     if location.rows is not None:
         return _hold(connection, name, location.rows)
     if location.files is not None:
@@ -184,9 +185,9 @@ def _opened(connection: sa.Connection, location: Location) -> dict[str, ColumnTy
         # In full: names know no case, so a view named items would otherwise stand before the table Items.
         here = connection.exec_driver_sql("SELECT current_database(), current_schema()").fetchone() or ("", "")
         parts = (here[0], location.schema or here[1], str(location.table))
-        origin = ".".join(_identifier(part) for part in parts)
+        origin = ".".join(identifier(part) for part in parts)
     connection.exec_driver_sql(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT * FROM {origin}")
-    return _described(connection, name)
+    return columns_of(connection, name)
 
 
 def _hold(connection: sa.Connection, name: str, rows: Sequence[Sequence[Any]]) -> dict[str, ColumnType]:
@@ -195,16 +196,7 @@ def _hold(connection: sa.Connection, name: str, rows: Sequence[Sequence[Any]]) -
     if rows:
         columns = tuple(list(values) for values in zip(*rows, strict=True))
         connection.exec_driver_sql(f"INSERT INTO {name} SELECT unnest(?), unnest(?), unnest(?)", columns)
-    return _described(connection, name)
-
-
-def _identifier(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _described(connection: sa.Connection, name: str) -> dict[str, ColumnType]:
-    rows = connection.exec_driver_sql(f"DESCRIBE {name}").fetchall()
-    return {row[0]: ColumnType(kind_of(row[1]), row[1]) for row in rows}
+    return columns_of(connection, name)
 
 
 def reader(files: str) -> str:

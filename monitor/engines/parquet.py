@@ -38,9 +38,15 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Shape:
-    """The columns of a file: type by name in small letters, as names know no case."""
+    """The columns of a file: type by name in small letters, as names know no case.
+
+    Args:
+        types: The columns.
+        options: What the table function is told of such files, where it does not find that out by itself.
+    """
 
     types: Mapping[str, str]
+    options: str = ""
 
 
 @dataclass(slots=True)
@@ -350,6 +356,11 @@ def described(connection: sa.Connection, origin: str) -> list[tuple[str, str]]:
     return [(row[0], row[1]) for row in connection.exec_driver_sql(f"DESCRIBE SELECT * FROM {origin}").fetchall()]
 
 
+def columns_of(connection: sa.Connection, origin: str) -> dict[str, ColumnType]:
+    """Return the columns of what can be selected from."""
+    return {name: ColumnType(kind_of(declared), declared) for name, declared in described(connection, origin)}
+
+
 def chunks(paths: Sequence[str]) -> Iterator[Sequence[str]]:
     """Yield as many paths as are asked about at once."""
     for at in range(0, len(paths), _AT_ONCE):
@@ -359,6 +370,11 @@ def chunks(paths: Sequence[str]) -> Iterator[Sequence[str]]:
 def spelt(paths: Sequence[str]) -> str:
     """Return paths as a list in SQL."""
     return f"[{', '.join(map(quoted, paths))}]"
+
+
+def identifier(name: str) -> str:
+    """Return a name as SQL takes it, whatever is in it."""
+    return '"' + name.replace('"', '""') + '"'
 
 
 def quoted(text: str) -> str:

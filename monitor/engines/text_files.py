@@ -25,10 +25,12 @@ from monitor.engines.parquet import (
     Index,
     Listed,
     Mark,
+    Range,
     Shape,
     described,
     family_of,
     holding,
+    identifier,
     quoted,
     spelt,
 )
@@ -65,17 +67,6 @@ class Guess:
 
 
 @dataclass(frozen=True)
-class TextShape(Shape):
-    """The columns of a file, and how it is read.
-
-    Args:
-        options: Options of the table function: layout, and columns with the types that they are read as.
-    """
-
-    options: str
-
-
-@dataclass(frozen=True)
 class TextListed(Listed):
     """The files of a glob as they were found once; each column is read as the type that all files together give it.
 
@@ -102,27 +93,26 @@ class TextListed(Listed):
 
     def select(self, paths: Sequence[str], path: str = "") -> str:
         """Return the statement that reads some of the files, each row with its path if a name for that is given."""
-        shapes: dict[str, tuple[Shape, list[str]]] = {}
-        for some in paths:
-            shape = self.files[some].shape
-            shapes.setdefault(getattr(shape, "options", ""), (shape, []))[1].append(some)
+        alike: dict[int, list[str]] = {}
+        for each in paths:
+            alike.setdefault(id(self.files[each].shape), []).append(each)
         named = f", filename = {quoted(path)}" if path else ""
-        parts = [
-            f"SELECT {self._named(shape)}{f', {path}' if path else ''}"
-            f" FROM {over(self.template, some, self.options + options + named)}"
-            for options, (shape, some) in shapes.items()
-        ]
+        parts = []
+        for some in alike.values():
+            shape = self.files[some[0]].shape
+            origin = over(self.template, some, self.options + shape.options + named)
+            parts.append(f"SELECT {self._named(shape)}{f', {path}' if path else ''} FROM {origin}")
         return " UNION ALL ".join(parts) or f"SELECT {self._named(None)} WHERE false"
 
     def _named(self, shape: Shape | None) -> str:
         """Return all columns as they are selected from files of a shape."""
         found = []
         for name, column in self.columns.items():
-            key, identifier = name.lower(), _identifier(name)
+            key, spelt_name = name.lower(), identifier(name)
             if shape is None or not (key in shape.types or key in self.parted):
-                found.append(f"CAST(NULL AS {column.declared}) AS {identifier}")
+                found.append(f"CAST(NULL AS {column.declared}) AS {spelt_name}")
             else:
-                found.append(_without_point(identifier) if key in self.floats else identifier)
+                found.append(_without_point(spelt_name) if key in self.floats else spelt_name)
         return ", ".join(found)
 
 
@@ -220,7 +210,7 @@ class TextIndex(Index):
             own = {name: declared for name, declared in types.items() if name.lower() not in parted}
         options = f"{guess.layout}, {_told('columns', own)}"
         seen = {name.lower(): declared for name, declared in own.items() if name.lower() in told}
-        return self._shapes.setdefault(options, TextShape(seen, options))
+        return self._shapes.setdefault(options, Shape(seen, options))
 
     def _types(self, connection: sa.Connection) -> dict[str, str]:
         """Return the columns of all files with the types that DuckDB gives them together, not opening them again."""
@@ -245,7 +235,7 @@ class TextIndex(Index):
         guess = self._guesses[path]
         if name not in guess.filled:
             asked = [own for own in guess.types if own.lower() in varied]
-            counts = ", ".join(f"count(nullif(CAST({_identifier(own)} AS VARCHAR), 'null'))" for own in asked)
+            counts = ", ".join(f"count(nullif(CAST({identifier(own)} AS VARCHAR), 'null'))" for own in asked)
             rows = f"SELECT * FROM {over(self._template, [path], NOT_PARTED)} LIMIT {_SAMPLE_ROWS}"
             counted = connection.exec_driver_sql(f"SELECT {counts} FROM ({rows})").fetchall()[0]
             guess.filled |= {own.lower(): count > 0 for own, count in zip(asked, counted, strict=True)}
@@ -280,25 +270,36 @@ def _note_ranges(connection: sa.Connection, listed: TextListed, columns: set[str
     """Note the ranges of columns in the files of which they are not known."""
     asked = {}
     for name, column in listed.columns.items():
-        value: Any = sa.literal_column(_identifier(name))
-        family = listed.family(column.declared)
-        if name.lower() in columns - listed.parted and family is not None:
-            if family == "time":
-                value = epoch_micros(parsed_time(value) if column.declared == "VARCHAR" else value)
-            asked[name.lower()] = str(value.compile(connection))
+        if name.lower() in columns - listed.parted and (family := listed.family(column.declared)) is not None:
+            asked[name.lower()] = _extremes(connection, name, column.declared, family)
     left = [path for path, file in listed.files.items() if not asked.keys() <= file.ranges.keys()]
-    spans = ", ".join(f"min({value}), max({value})" for value in asked.values())
     for at in range(0, len(left), _AT_ONCE):
         some = left[at : at + _AT_ONCE]
-        statement = f"SELECT {_PATH}, {spans} FROM ({listed.select(some, _PATH)}) GROUP BY ALL"
+        origin = f"({listed.select(some, _PATH)})"
+        statement = f"SELECT {_PATH}, {', '.join(asked.values())} FROM {origin} GROUP BY ALL"
         found = {path: told for path, *told in connection.exec_driver_sql(statement).fetchall()}
         for path in some:
-            told = found.get(path, [None] * 2 * len(asked))
-            pairs = zip(told[::2], told[1::2], strict=True)
-            # The whole at once: who reads these meanwhile finds all of them or none.
-            listed.files[path].ranges.update(
-                zip(asked, (_EMPTY if low is None else (low, high) for low, high in pairs), strict=True)
-            )
+            told = found.get(path, [0, None, None] * len(asked))
+            spans = [_range(*told[place : place + 3]) for place in range(0, len(told), 3)]
+            # All at once: who reads these meanwhile finds every one or none.
+            listed.files[path].ranges.update(zip(asked, spans, strict=True))
+
+
+def _extremes(connection: sa.Connection, name: str, declared: str, family: str) -> str:
+    """Return how many values a column has, the least and the greatest of them."""
+    value: Any = sa.literal_column(identifier(name))
+    if declared == "VARCHAR":
+        value = epoch_micros(parsed_time(value))
+    # The extremes are converted, not each value: an infinite one is no number, and is so noticed.
+    ends = "epoch_us({}({}))" if family == "time" and declared != "VARCHAR" else "{}({})"
+    spelt_value = str(value.compile(connection))
+    return ", ".join([f"count({spelt_value})", *(ends.format(end, spelt_value) for end in ("min", "max"))])
+
+
+def _range(values: int, low: float | None, high: float | None) -> Range | None:
+    if not values:
+        return _EMPTY
+    return None if low is None or high is None else (low, high)
 
 
 def over(template: str, paths: Sequence[str], options: str = "") -> str:
@@ -321,7 +322,7 @@ def whole(connection: sa.Connection, location: Location, template: str) -> str:
         return origin
     option = "types" if template.startswith("read_csv") else "columns"
     origin = f"{origin[:-1]}, {_told(option, told)})"
-    floats = [_without_point(_identifier(name)) for name in location.ids if kind_of(own.get(name, "")) is Kind.NUMBER]
+    floats = [_without_point(identifier(name)) for name in location.ids if kind_of(own.get(name, "")) is Kind.NUMBER]
     return f"(SELECT * REPLACE ({', '.join(floats)}) FROM {origin})" if floats else origin
 
 
@@ -343,10 +344,6 @@ def as_text(template: str, types: Mapping[str, str], ids: Sequence[str]) -> dict
 
 def _told(option: str, types: Mapping[str, str]) -> str:
     return f"{option} = {{{', '.join(f'{quoted(name)}: {quoted(declared)}' for name, declared in types.items())}}}"
-
-
-def _identifier(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _without_point(name: str) -> str:

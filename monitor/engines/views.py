@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from checks.measure import Row
 from monitor.engine import Location, OwnColumns
 from monitor.engines.bounds import Bounds, reads
-from monitor.engines.parquet import Index, Listed
+from monitor.engines.parquet import Index, Listed, identifier
 from monitor.engines.text_files import TextIndex, whole
 
 _OF_CONNECTION = "recwatch_views"
@@ -102,13 +102,15 @@ def fetch(connection: sa.Connection, statement: Any, most: int) -> Sequence[Row]
     """Return the rows of a statement, at most this many, from the files that it can need."""
     views: dict[str, View] = connection.info.get(_OF_CONNECTION, {})
     try:
-        _show(connection, views, statement)
+        _suit_threads(connection, views, _show(connection, views, statement))
         return connection.execute(statement).fetchmany(most)
     except sa.exc.DBAPIError as error:
         if isinstance(error.orig, duckdb.OutOfMemoryException):
             # One or two threads have a larger table each for every distinct count, however little there is to count.
             if not _use_threads(connection, connection.info.get(THREADS, 1)):
                 raise
+            # Where it was not the statement itself that failed, the views may still be those of another one.
+            _show(connection, views, statement)
         elif not isinstance(error.orig, duckdb.IOException) or all(
             view.shown == view.origin for view in views.values()
         ):
@@ -129,12 +131,17 @@ def columns(connection: sa.Connection, name: str, statement: Any) -> OwnColumns 
     return views[name].index.columns(connection, views[name].listed, wanted)
 
 
-def _show(connection: sa.Connection, views: dict[str, View], statement: Any) -> None:
+def _show(connection: sa.Connection, views: dict[str, View], statement: Any) -> Sequence[str]:
+    """Make the views that a statement needs, and return the names of what it reads; none where it may read anything."""
     wanted = reads(statement) if views else {}
     for name, view in views.items():
         if wanted is None or name in wanted:
             _make(connection, views, name, view.choose(connection, [{}] if wanted is None else wanted[name]))
-    read = [views[name].size if name in views else _LITTLE_BYTES + 1 for name in wanted or ()]
+    return list(wanted or ())
+
+
+def _suit_threads(connection: sa.Connection, views: dict[str, View], names: Sequence[str]) -> None:
+    read = [views[name].size if name in views else _LITTLE_BYTES + 1 for name in names]
     _use_threads(connection, 1 if read and sum(read) <= _LITTLE_BYTES else connection.info.get(THREADS, 1))
 
 
@@ -154,9 +161,8 @@ def _make(connection: sa.Connection, views: dict[str, View], name: str, shown: S
         return
     origin = shown if isinstance(shown, str) else view.listed.origin(shown)
     files = view.held(shown) + sum(other.held(other.shown) for other in views.values() if other is not view)
-    spelt = '"' + name.replace('"', '""') + '"'
     connection.exec_driver_sql(
         f"SET parquet_metadata_cache = {files <= _FEW_FILES};"
-        f" CREATE OR REPLACE TEMP VIEW {spelt} AS SELECT * FROM {origin}"
+        f" CREATE OR REPLACE TEMP VIEW {identifier(name)} AS SELECT * FROM {origin}"
     )
     view.shown = shown

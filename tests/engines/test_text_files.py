@@ -16,14 +16,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from sqlalchemy import Text, cast, func, select
+from sqlalchemy.exc import OperationalError
 
 from checks.dataset import Dataset, Kind, Role, TimeUnit, dataset_table
 from checks.rows import Rows
 from checks.window import Window
 from monitor.engine import Engine, Location, Session
-from monitor.engines import connect
+from monitor.engines import connect, text_files
 from monitor.engines.parquet import Shape
 from monitor.engines.text_files import TextIndex
 from monitor.errors import EngineError
@@ -57,6 +59,13 @@ def write(path: Path, hour: float, rows: int = 10, **more: Cell) -> None:
             writer.writerows(table)
 
 
+def hourly(folder: Path, hours: int, form: str) -> str:
+    """Write a file for each hour, and return their glob."""
+    for hour in range(hours):
+        write(folder / f"{hour}.{form}", hour)
+    return f"{folder}/*.{form}"
+
+
 def _value(text: str) -> object:
     is_number = re.fullmatch(r"(0|[1-9][0-9]*)([.][0-9]+)?", text)
     return (json.loads(text) if is_number else text) if text else None
@@ -84,11 +93,10 @@ def once(engine: Engine, files: object, hour: float, hours: float = 1) -> int:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_statement_over_one_hour_opens_its_own_files_alone(engine: Engine, tmp_path: Path, form: str) -> None:
-    for hour in range(8):
-        write(tmp_path / f"{hour}.{form}", hour)
-    assert once(engine, f"{tmp_path}/*.{form}", 5) == 10
+    files = hourly(tmp_path, 8, form)
+    assert once(engine, files, 5) == 10
     with engine.session() as session:
-        events = opened(session, f"{tmp_path}/*.{form}")
+        events = opened(session, files)
         for hour in set(range(8)) - {5}:
             (tmp_path / f"{hour}.{form}").write_bytes(b'{"at": 1, "\xff\xfe\n"')
         assert len(rows_of(session, events, 5)) == 10
@@ -108,9 +116,7 @@ def test_a_file_is_looked_at_once_and_again_when_it_changed(
         return looked(index, connection, marks)
 
     monkeypatch.setattr(TextIndex, "_shapes_of", look)
-    files = f"{tmp_path}/*.{form}"
-    for hour in range(3):
-        write(tmp_path / f"{hour}.{form}", hour)
+    files = hourly(tmp_path, 3, form)
     assert [once(engine, files, hour) for hour in range(4)] == [10, 10, 10, 0]
     assert sorted(asked) == ["0", "1", "2"]
     write(tmp_path / f"3.{form}", 3)
@@ -124,11 +130,10 @@ def test_a_file_is_looked_at_once_and_again_when_it_changed(
 def test_what_reads_all_files_does_not_look_for_their_types_again(
     engine: Engine, tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for hour in range(3):
-        write(tmp_path / f"{hour}.{form}", hour)
+    files = hourly(tmp_path, 3, form)
     monkeypatch.setattr("monitor.engines.views.whole", lambda *_given: pytest.fail("all were looked at again"))
     with engine.session() as session:
-        events = opened(session, f"{tmp_path}/*.{form}")
+        events = opened(session, files)
         assert session.run(select(func.count()).select_from(events.table), 1) == [(30,)]
 
 
@@ -136,8 +141,7 @@ def test_what_reads_all_files_does_not_look_for_their_types_again(
 def test_what_was_learnt_of_some_files_stays_where_all_take_longer_than_a_statement_may(
     engine: Engine, tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for hour in range(6):
-        write(tmp_path / f"{hour}.{form}", hour)
+    files = hourly(tmp_path, 6, form)
     looked, asked = TextIndex._look_at, []
 
     def look(index: TextIndex, connection: Any, path: str) -> Any:
@@ -149,9 +153,9 @@ def test_what_was_learnt_of_some_files_stays_where_all_take_longer_than_a_statem
     monkeypatch.setattr(TextIndex, "_look_at", look)
     for _run in range(2):
         with engine.session() as session, pytest.raises(EngineError, match="too slow"):
-            opened(session, f"{tmp_path}/*.{form}")
+            opened(session, files)
     with engine.session() as session:
-        opened(session, f"{tmp_path}/*.{form}")
+        opened(session, files)
     assert len(asked) == 8, "each of six files once, and two of them again that had failed"
 
 
@@ -159,15 +163,42 @@ def test_what_was_learnt_of_some_files_stays_where_all_take_longer_than_a_statem
 def test_files_that_vanish_during_a_run_are_read_as_what_replaced_them(
     engine: Engine, tmp_path: Path, form: str
 ) -> None:
-    for hour in range(4):
-        write(tmp_path / f"{hour}.{form}", hour)
-    files = f"{tmp_path}/*.{form}"
+    files = hourly(tmp_path, 4, form)
     assert once(engine, files, 2) == 10
     with engine.session() as session:
         events = opened(session, files)
         write(tmp_path / f"merged.{form}", 2, rows=30)
         (tmp_path / f"2.{form}").unlink()
         assert [len(rows_of(session, events, hour)) for hour in (2, 3)] == [30, 10]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_memory_that_does_not_suffice_to_learn_ranges_leaves_no_view_of_other_hours(
+    engine: Engine, tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, learnt, failed = hourly(tmp_path, 4, form), text_files._note_ranges, []
+
+    def learn(*given: Any) -> None:
+        if not failed:
+            failed.append(True)
+            raise OperationalError("", None, duckdb.OutOfMemoryException("no memory"))
+        learnt(*given)
+
+    with engine.session() as session:
+        events = opened(session, files)
+        assert len(rows_of(session, events, 0)) == 10
+        monkeypatch.setattr(text_files, "_note_ranges", learn)
+        assert len(rows_of(session, events, 2)) == 10
+    assert failed
+
+
+def test_a_time_before_all_times_is_before_every_bound(engine: Engine, tmp_path: Path) -> None:
+    write(tmp_path / "0.csv", 0, at=lambda i: "-infinity" if i == 3 else at(5, i))
+    write(tmp_path / "1.csv", 1)
+    with engine.session() as session:
+        events = opened(session, f"{tmp_path}/*.csv")
+        before = Rows(events, Window(START - timedelta(hours=1), START)).within(Role.EVENT_TIME, None, START)
+        assert session.run(select(func.count()).select_from(events.table).where(before), 1) == [(1,)]
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -252,6 +283,7 @@ def both(engine: Engine, files: str, windows: list[tuple[float, float]]) -> bool
             name: column.declared for name, column in whole.columns.items()
         }
         wanted = [_tried(session, whole, *window) for window in windows]
+        assert any(found) or None in wanted, "there is something to compare"
         return all(rows is None or own == rows for own, rows in zip(found, wanted, strict=True))
 
 
