@@ -14,10 +14,11 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import duckdb
 import sqlalchemy as sa
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import NullPool, QueuePool
 
 from checks.dataset import ColumnType
 from monitor.engine import Dialect, Location
@@ -45,32 +46,60 @@ LEAST_MEMORY_MB, MEMORY_MB_PER_THREAD = 170, 25
 JSON_LEAST_MEMORY_MB, JSON_MEMORY_MB_PER_THREAD = 300, 80
 _JSON_LIMIT = "recwatch_json_memory_limit"
 ABANDONED_SECONDS = 86_400.0
+# Each statement stands alone; a transaction around it would cost as much as a small one.
+_ALONE: dict[str, Any] = {"isolation_level": "AUTOCOMMIT"}
+# Engines over files, by what their connections may take: those of a process share the one that is kept.
+_SHARED: WeakValueDictionary[tuple[Any, ...], sa.Engine] = WeakValueDictionary()
+# As many as judge at once by default; each takes 2 MB.
+_KEPT = 2
 
 
 def _create(url: str, options: Mapping[str, Any]) -> sa.Engine:
-    database = sa.engine.make_url(url).database
-    is_file = database not in (None, "", ":memory:")
-    # A file is opened for reading, and only while a run lasts: its owner must be able to write.
-    arguments = {"read_only": True} if is_file else {}
-    # Each statement stands alone; a transaction around it would cost as much as a small one.
-    return sa.create_engine(url, poolclass=NullPool, connect_args=arguments, isolation_level="AUTOCOMMIT")
+    if not _is_in_memory(url):
+        # A file is opened for reading, and only while a run lasts: its owner must be able to write.
+        return sa.create_engine(url, poolclass=NullPool, connect_args={"read_only": True}, **_ALONE)
+    key = (url, options.get("memory_limit"), options.get("threads"))
+    return _SHARED.get(key) or _SHARED.setdefault(key, _keeping(url))
+
+
+def _is_in_memory(url: str | sa.URL) -> bool:
+    return sa.engine.make_url(url).database in (None, "", ":memory:")
+
+
+def _keeping(url: str) -> sa.Engine:
+    """Return an engine that keeps a connection: to open one and close it takes as long as a third of a small run."""
+    engine = sa.create_engine(url, poolclass=QueuePool, pool_size=_KEPT, max_overflow=-1, **_ALONE)
+    sa.event.listen(engine, "handle_error", _spoilt)
+    sa.event.listen(engine, "checkin", views.leave)
+    return engine
+
+
+def _spoilt(context: sa.ExceptionContext) -> None:
+    if context.connection is not None:
+        views.spend(context.connection)
 
 
 def _prepare(connection: sa.Connection, options: Mapping[str, Any]) -> None:
+    if views.THREADS in connection.info:
+        return
     threads, given = options.get("threads") or max(FEWEST_THREADS, _cores()), options.get("memory_limit")
     # The limit of a file is that of all connections to it.
-    if given is None and connection.engine.url.database in (None, "", ":memory:"):
+    if given is None and _is_in_memory(connection.engine.url):
         most = max(JSON_LEAST_MEMORY_MB, JSON_MEMORY_MB_PER_THREAD * threads)
         connection.info[_JSON_LIMIT] = f"SET memory_limit = '{most}MB'"
-    connection.info[views.THREADS] = threads
     settings = {
         "TimeZone": "UTC",
         "preserve_insertion_order": False,
         "memory_limit": given or f"{max(LEAST_MEMORY_MB, MEMORY_MB_PER_THREAD * threads)}MB",
         "threads": threads,
-        "temp_directory": _SPILLED.place(connection),
+        "temp_directory": "",
+        # What it holds of files would outlive the run.
+        "enable_external_file_cache": False,
     }
     connection.exec_driver_sql(";".join(f"SET {name} = {_quoted(value)}" for name, value in settings.items()))
+    connection.info[views.LIMIT] = f"SET memory_limit = {_quoted(settings['memory_limit'])}"
+    connection.info[views.THREADS], connection.info[views.PLACE] = threads, _SPILLED.place
+    _tidy(_place())
 
 
 @cache
@@ -81,7 +110,7 @@ def _cores() -> int:
 
 
 class _Spill:
-    """The folder of a process for what does not fit into memory; it is there while a connection is open.
+    """The folder of a process for what does not fit into memory; it is there while a connection may need it.
 
     The ids of users are in there, and DuckDB's own files and folders may be read by whoever gets at them.
     """
@@ -96,14 +125,11 @@ class _Spill:
 
         One for each: two that spilled to the same files would read each other's rows.
         """
-        here = os.getcwd()
-        place = f"{here if os.access(here, os.W_OK) else tempfile.gettempdir()}/.recwatch-spill-{os.getuid()}"
         with self._lock:
             self._users += 1
             # Whoever tidies up may have taken it away.
             if self._users == 1 or not os.path.isdir(self._folder):
-                _tidy(place)
-                self._folder = _made(place)
+                self._folder = _made(_place())
         weakref.finalize(connection.connection.dbapi_connection, self._leave)
         return f"{self._folder}/{next(self._numbers)}"
 
@@ -118,6 +144,12 @@ class _Spill:
 
 
 _SPILLED = _Spill()
+
+
+def _place() -> str:
+    """Return the place of all processes of this user for what does not fit into memory."""
+    here = os.getcwd()
+    return f"{here if os.access(here, os.W_OK) else tempfile.gettempdir()}/.recwatch-spill-{os.getuid()}"
 
 
 def _made(place: str) -> str:
@@ -171,11 +203,13 @@ def _lacking(files: str) -> str:
 def _opened(connection: sa.Connection, location: Location) -> dict[str, ColumnType]:
     name = identifier(location.name)
     if location.rows is not None:
+        views.spend(connection)
         return _hold(connection, name, location.rows)
     if location.files is not None:
         # A view of this connection only; the file's columns are read anew by every run.
         template = reader(location.files)
         if template.startswith("read_json") and _JSON_LIMIT in connection.info:
+            views.spend(connection)
             connection.exec_driver_sql(connection.info[_JSON_LIMIT])
         listed = views.indexed(connection, location, template)
         if listed is not None:
@@ -186,6 +220,7 @@ def _opened(connection: sa.Connection, location: Location) -> dict[str, ColumnTy
         here = connection.exec_driver_sql("SELECT current_database(), current_schema()").fetchone() or ("", "")
         parts = (here[0], location.schema or here[1], str(location.table))
         origin = ".".join(identifier(part) for part in parts)
+    views.spend(connection)
     connection.exec_driver_sql(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT * FROM {origin}")
     return columns_of(connection, name)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,16 +15,19 @@ import sqlalchemy as sa
 from checks.measure import Row
 from monitor.engine import Location, OwnColumns
 from monitor.engines.bounds import Bounds, reads
-from monitor.engines.parquet import Index, Listed, identifier
+from monitor.engines.parquet import Index, Listed, identifier, quoted
 from monitor.engines.text_files import TextIndex, whole
 
 _OF_CONNECTION = "recwatch_views"
-# Where a connection notes how many threads it may have, and how many it has now.
+# Where a connection notes how many threads it may have, how many it has now, the statement that sets its limit of
+# memory, and what gives it a place to spill to.
 THREADS, _THREADS_NOW = "recwatch_threads", "recwatch_threads_now"
+LIMIT, PLACE = "recwatch_limit", "recwatch_place"
+# Noted of a connection that holds what the next run must not find.
+_SPENT = "recwatch_spent"
 # Over so little, more threads than one take a third more processor time and save next to no time.
 _LITTLE_BYTES = 1_000_000
-# A statement opens each file to learn its columns and again to read it. The footers of so few files are kept for the
-# run; all of them could be hundreds of MB, which no memory limit counts.
+# Where a statement needs no file, a view that holds so few of them stays: to read them costs less than a new one.
 _FEW_FILES = 100
 _INDEXES: WeakKeyDictionary[sa.Engine, dict[str, Index]] = WeakKeyDictionary()
 
@@ -107,7 +111,7 @@ def fetch(connection: sa.Connection, statement: Any, most: int) -> Sequence[Row]
     except sa.exc.DBAPIError as error:
         if isinstance(error.orig, duckdb.OutOfMemoryException):
             # One or two threads have a larger table each for every distinct count, however little there is to count.
-            if not _use_threads(connection, connection.info.get(THREADS, 1)):
+            if not _enlarge(connection):
                 raise
             # Where it was not the statement itself that failed, the views may still be those of another one.
             _show(connection, views, statement)
@@ -142,7 +146,36 @@ def _show(connection: sa.Connection, views: dict[str, View], statement: Any) -> 
 
 def _suit_threads(connection: sa.Connection, views: dict[str, View], names: Sequence[str]) -> None:
     read = [views[name].size if name in views else _LITTLE_BYTES + 1 for name in names]
-    _use_threads(connection, 1 if read and sum(read) <= _LITTLE_BYTES else connection.info.get(THREADS, 1))
+    if read and sum(read) <= _LITTLE_BYTES:
+        _use_threads(connection, 1)
+    else:
+        _enlarge(connection)
+
+
+def _enlarge(connection: sa.Connection) -> bool:
+    """Return whether the connection may take more now than before."""
+    spend(connection)
+    place = connection.info.pop(PLACE, None)
+    if place is not None:
+        connection.exec_driver_sql(f"SET temp_directory = {quoted(place(connection))}")
+    return _use_threads(connection, connection.info.get(THREADS, 1)) or place is not None
+
+
+def spend(connection: sa.Connection) -> None:
+    """Note that a connection is not to be kept: it holds much, or what :func:`leave` does not take away."""
+    connection.info[_SPENT] = True
+
+
+def leave(driver: Any, record: sa.pool.ConnectionPoolEntry) -> None:
+    """Make a connection that did little like a new one, and close any other; an event of SQLAlchemy."""
+    views: dict[str, View] = record.info.pop(_OF_CONNECTION, {})
+    if driver is not None and LIMIT in record.info and not record.info.get(_SPENT):
+        # To set the limit, though it is the same, makes the allocator of DuckDB give back the 10 MB that it holds.
+        last = [*(f"DROP VIEW IF EXISTS {identifier(name)}" for name in views), record.info[LIMIT]]
+        with contextlib.suppress(duckdb.Error):
+            driver.execute(";".join(last))
+            return
+    record.invalidate()
 
 
 def _use_threads(connection: sa.Connection, threads: int) -> bool:
@@ -160,9 +193,5 @@ def _make(connection: sa.Connection, views: dict[str, View], name: str, shown: S
     if view.shown == shown or (not shown and view.shown and view.held(view.shown) <= _FEW_FILES):
         return
     origin = shown if isinstance(shown, str) else view.listed.origin(shown)
-    files = view.held(shown) + sum(other.held(other.shown) for other in views.values() if other is not view)
-    connection.exec_driver_sql(
-        f"SET parquet_metadata_cache = {files <= _FEW_FILES};"
-        f" CREATE OR REPLACE TEMP VIEW {identifier(name)} AS SELECT * FROM {origin}"
-    )
+    connection.exec_driver_sql(f"CREATE OR REPLACE TEMP VIEW {identifier(name)} AS SELECT * FROM {origin}")
     view.shown = shown

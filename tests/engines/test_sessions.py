@@ -218,7 +218,11 @@ def test_what_killed_processes_left_is_removed(tmp_path: Path, monkeypatch: pyte
         folder.mkdir(parents=True)
         (folder / "ids").touch()
         os.utime(folder, (time.time() - age_seconds,) * 2)
-    with closing(connect("files", "duckdb:///:memory:")) as engine, engine.session():
+    # Nothing else takes as much, so that no connection is kept that has been here before.
+    memory = {"memory_limit": "202MB"}
+    with closing(connect("files", "duckdb:///:memory:", options=memory)) as engine, engine.session() as session:
+        assert [path.name for path in place.iterdir()] == ["living"]
+        session.run(text("SELECT 1"), 1)
         assert len(list(place.iterdir())) == 2, "that of the living and our own"
     assert [path.name for path in place.iterdir()] == ["living"]
 
