@@ -14,7 +14,6 @@ from typing import Protocol
 
 from alerts.evaluate import BURN, CHECK_OVERDUE, FRESHNESS_EMERGENCY, INGESTION_DOWN, NO_DATA, Sign
 from alerts.message import Alert, Link, Problem, Severity, State
-from alerts.upstream import FEED
 
 # An alarm joins the incident of its pipeline if that is young; nobody looks at the thread of an old one.
 JOINS_WITHIN = timedelta(hours=1)
@@ -22,6 +21,21 @@ JOINS_WITHIN = timedelta(hours=1)
 EXPLAINED_FOR = timedelta(minutes=10)
 # Alerts that say that data is wrong, and so may explain others; the rest say that nothing is known.
 CAUSES = (BURN, FRESHNESS_EMERGENCY, INGESTION_DOWN)
+# Check to the checks whose alarms explain its own, in the order of ``monitor.causes.RULES``, or what hushes an alarm
+# would not be what is named as its cause. Without circles, or two alarms would hush each other.
+UPSTREAM: Mapping[str, tuple[str, ...]] = {
+    # What stands still does not land, and what breaks the contract has not landed well.
+    "ingestion": ("freshness", "contract"),
+    "unknown_ids": ("freshness", "contract"),
+    "duplicates": ("freshness", "contract"),
+    "density": ("freshness", "contract", "unknown_ids", "duplicates", "ingestion"),
+    "feature_drift": ("freshness", "contract", "duplicates", "ingestion"),
+    "popularity": ("freshness", "contract", "unknown_ids", "duplicates", "ingestion"),
+    # Without new rows a value that is derived from them tells nothing new.
+    "signal": ("freshness", "ingestion"),
+}
+# Where these alarm there may be no rows, and so nothing for any check to judge.
+FEED = ("freshness", "ingestion")
 
 
 @dataclass(frozen=True)

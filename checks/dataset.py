@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from enum import StrEnum
 
-from sqlalchemy import Column, TableClause, table
+from sqlalchemy import Column, FromClause, TableClause, table
 from sqlalchemy.types import NullType
 
 
@@ -93,7 +93,7 @@ class Dataset:
     """
 
     name: str
-    table: TableClause
+    table: FromClause
     columns: Mapping[str, ColumnType]
     roles: Mapping[Role, str] = field(default_factory=dict)
     time_units: Mapping[Role, TimeUnit] = field(default_factory=dict)

@@ -313,6 +313,12 @@ def _row_key_sqlite(element: Any, compiler: Any, **kw: Any) -> str:
     return parts[0] if len(parts) == 1 else f"({joined})"
 
 
+class match_key(GenericFunction[Any]):  # noqa: N801
+    """What a text is looked up by among many others: the text, or a ``row_key`` where texts are no keys of joins."""
+
+    inherit_cache = True
+
+
 # Of a longer text this many characters are kept, and a hash in place of the rest.
 LONGEST_VALUE, START = 1_000, 935
 
@@ -329,6 +335,7 @@ class clipped(GenericFunction[str]):  # noqa: N801
 
 @compiles(binary_order)
 @compiles(clipped)
+@compiles(match_key)
 def _as_it_is(element: Any, compiler: Any, **kw: Any) -> str:
     return compiler.process(element.clauses, **kw)  # type: ignore[no-any-return]
 

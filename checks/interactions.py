@@ -15,10 +15,10 @@ from typing import Any
 from sqlalchemy import Double, Text, and_, case, cast, distinct, func, literal, null, select, union_all
 
 from checks.clipped import clip, comparable
-from checks.dataset import Role
+from checks.dataset import Kind, Role
 from checks.dialect import row_key
 from checks.measure import Listing, Tally
-from checks.rows import Rows, by_frequency
+from checks.rows import Rows, by_frequency, looked_up
 from checks.window import Window
 
 NAME = "interactions"
@@ -91,11 +91,13 @@ def _users_part(rows: Rows, users: Any, look_back: timedelta) -> Any:
     steps = select(same.c.n, upto, func.sum(same.c.users).over().label("size")).cte("_steps")
     p50, p90 = (func.min(case((steps.c.upto >= share * steps.c.size, steps.c.n))) for share in (0.5, 0.9))
     key = row_key(rows.column(Role.USER))
-    return _part("users", p50, p90, *_known_before(rows, Role.USER, key, users, look_back)).select_from(steps)
+    before = _known_before(rows, Role.USER, key, select(users.c.key), look_back)
+    return _part("users", p50, p90, *before).select_from(steps)
 
 
 def _items_part(rows: Rows, items: Any, look_back: timedelta) -> Any:
-    catalogue = _catalogue_size(rows, "items", Role.ITEM)
+    catalogue, kind = _catalogue_size(rows, "items", Role.ITEM), rows.kind(Role.ITEM)
+    key, keys = looked_up(rows.column(Role.ITEM), kind), select(looked_up(items.c.key, kind))
     # More may have been seen than the catalogue has: it is empty, or the ids are not in it.
     size = case((catalogue > items.c.size, catalogue), else_=items.c.size)
     top = func.sum(case((items.c.place > items.c.size - func.ceil(TOP_SHARE * size), items.c.n)))
@@ -106,7 +108,7 @@ def _items_part(rows: Rows, items: Any, look_back: timedelta) -> Any:
         func.sum(cast(items.c.place, Double) * items.c.n),
         func.sum(items.c.n * func.ln(items.c.n)),
         top,
-        _known_before(rows, Role.ITEM, rows.column(Role.ITEM), items, look_back)[0],
+        _known_before(rows, Role.ITEM, key, keys, look_back)[0],
         catalogue,
         _in_catalogue(rows, items),
     )
@@ -127,7 +129,7 @@ def _known_before(rows: Rows, role: Role, key: Any, keys: Any, look_back: timede
         return null(), null()
     before = Rows(rows.dataset, Window(rows.window.start - look_back, rows.window.start), rows.clock)
     seen = and_(before.belongs, rows.present(role))
-    known = select(func.count(distinct(key))).where(and_(seen, key.in_(select(keys.c.key))))
+    known = select(func.count(distinct(key))).where(and_(seen, key.in_(keys)))
     return known.scalar_subquery(), case((select(key).where(seen).exists(), 1), else_=0)
 
 
@@ -148,11 +150,11 @@ def _in_catalogue(rows: Rows, items: Any) -> Any:
     catalogue = Rows(known, rows.window)
     ids: Any = catalogue.column(Role.ITEM)
     key: Any = items.c.key
-    if catalogue.kind(Role.ITEM) is not rows.kind(Role.ITEM):
-        ids, key = cast(ids, Text), cast(key, Text)
-    return (
-        select(func.count()).select_from(items).where(key.in_(select(ids).select_from(known.table))).scalar_subquery()
-    )
+    kind = rows.kind(Role.ITEM)
+    if catalogue.kind(Role.ITEM) is not kind:
+        ids, key, kind = cast(ids, Text), cast(key, Text), Kind.TEXT
+    held = select(looked_up(ids, kind)).select_from(known.table)
+    return select(func.count()).select_from(items).where(looked_up(key, kind).in_(held)).scalar_subquery()
 
 
 def part(tally: Tally, name: str) -> Mapping[str, float | None] | None:

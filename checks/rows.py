@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 
 from checks.dataset import Dataset, Kind, Role, TimeUnit
-from checks.dialect import binary_order, epoch_micros, is_not_finite, number_text, parsed_time
+from checks.dialect import binary_order, epoch_micros, is_not_finite, match_key, number_text, parsed_time
 from checks.window import Window, micros
 
 NO_SOURCE = "(none)"
@@ -206,7 +206,8 @@ class Rows:
         id_column, own, kind = rows.column(role), self.column(role), rows.kind(role)
         if kind is not self.kind(role):
             id_column, own, kind = cast(id_column, Text), cast(own, Text), Kind.TEXT
-        columns: list[Any] = [id_column.label("id")]
+        key = looked_up(id_column, kind)
+        columns: list[Any] = [key.label("id")]
         if Role.VALID_FROM in known.roles:
             # Of several lives one without a start has always been.
             starts = func.min(func.coalesce(rows.micros(Role.VALID_FROM), -FOREVER))
@@ -217,8 +218,8 @@ class Rows:
         statement = select(*columns).select_from(known.table).where(id_column.is_not(None))
         if is_none is not None:
             statement = statement.where(not_(is_none(id_column, kind)))
-        ids = statement.group_by(id_column).subquery(f"_{link}")
-        return Catalogue(link, ids, own == ids.c.id)
+        ids = statement.group_by(key).subquery(f"_{link}")
+        return Catalogue(link, ids, looked_up(own, kind) == ids.c.id)
 
     def present(self, role: Role) -> ColumnElement[bool]:
         """True for a row whose id in this role is neither null nor empty."""
@@ -226,6 +227,11 @@ class Rows:
         if self.kind(role) is Kind.TEXT:
             return and_(column.is_not(None), column != "")
         return column.is_not(None)
+
+
+def looked_up(value: ColumnElement[Any], kind: Kind) -> ColumnElement[Any]:
+    """Return what a value of a kind is looked up by among many others."""
+    return match_key(value) if kind is Kind.TEXT else value
 
 
 def by_frequency(value: ColumnElement[Any], n: ColumnElement[int]) -> tuple[ColumnElement[Any], ...]:

@@ -14,11 +14,10 @@ from alerts import alarms as alarm
 from alerts import evaluate, incidents
 from alerts.alarms import Alarm
 from alerts.evaluate import CHECK_OVERDUE, NO_DATA, Sign
-from alerts.incidents import Board, Context, Firing, Incident
+from alerts.incidents import UPSTREAM, Board, Context, Firing, Incident
 from alerts.message import Alert, Problem, Severity
 from alerts.slo import Kind, Slo
 from alerts.track import Track
-from alerts.upstream import UPSTREAM
 from checks.check import Check, Outcome
 from monitor import evidence, objectives, outbox, silences
 from monitor.briefing import Briefing, Figures

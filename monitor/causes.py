@@ -179,7 +179,7 @@ def _matrix(verdict: Verdict) -> Named | None:
     return "traffic concentrates or thins out", verdict.reason
 
 
-# Upstream first: what stands later can follow from what stands before. ``alerts.upstream`` says the same of alarms.
+# Upstream first: what stands later can follow from what stands before. ``alerts.incidents`` says the same of alarms.
 RULES: tuple[Rule, ...] = (
     _schema, _stalled, _corrupt, _new_values, _ids, _copies, _lost, _popularity, _feature, _matrix,
 )  # fmt: skip

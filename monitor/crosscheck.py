@@ -57,19 +57,11 @@ JOINED = ("users", "items", "user_vocabulary", "item_vocabulary")
 STATES = ("sqlite", "postgresql")
 # The driver that recwatch brings along; a URL names none, or this one.
 DRIVERS = {"postgresql": "psycopg", "sqlite": "pysqlite", "duckdb": "duckdb_sqlalchemy", "hive": "thrift"}
-OTHERS: tuple[str, ...] = (
-    "bigquery",
-    "clickhouse",
-    "databricks",
-    "hive",
-    "mariadb",
-    "mssql",
-    "mysql",
-    "oracle",
-    "postgres",
-    "presto",
-)
-OTHERS += ("redshift", "snowflake", "spark", "trino")
+DRIVERS |= dict.fromkeys(("mariadb", "mysql"), "pymysql")
+OTHERS = (
+    "bigquery", "clickhouse", "databricks", "mssql", "oracle", "postgres", "presto", "redshift", "snowflake", "spark",
+    "trino",
+)  # fmt: skip
 _SECRET_OPTION = re.compile(r"pass(word|wd|phrase)?\b|pwd|secret|token", re.IGNORECASE)
 EXAMPLE_URL = "postgresql://user:${PASSWORD}@host/database"
 

@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
-from checks.dataset import ColumnType, Kind
+from checks.dataset import ColumnType, Kind, dataset_table
 from checks.measure import Row, Statement
 from monitor.errors import EngineError
 
@@ -60,6 +60,10 @@ def _fetch(connection: sa.Connection, statement: Statement, most: int) -> Sequen
     return connection.execute(statement).fetchmany(most)
 
 
+def _table(location: Location, columns: Mapping[str, ColumnType]) -> sa.FromClause:
+    return dataset_table(str(location.table), columns, location.schema)
+
+
 @dataclass(frozen=True)
 class Dialect:
     """What one kind of engine does differently; one instance in each file of ``monitor/engines``.
@@ -71,6 +75,8 @@ class Dialect:
         open: Makes a location selectable on a connection and returns its columns.
         cancel: Stops the statement that runs on a driver connection; called from another thread.
         has_native_time: Whether timestamps are a type of their own.
+        has_infinity: Whether a number can be infinite.
+        table: Returns what SQL selects from for a location that is open and has these columns.
         fetch: Runs a statement and returns its rows, at most so many.
         columns: Returns the columns of what a statement reads of a dataset, where these may be fewer than all of them.
         sever: Ends a driver connection whose other side does not answer; None where there is no other side.
@@ -82,6 +88,8 @@ class Dialect:
     open: Callable[[sa.Connection, Location], dict[str, ColumnType]]
     cancel: Callable[[Any], None]
     has_native_time: bool = True
+    has_infinity: bool = True
+    table: Callable[[Location, Mapping[str, ColumnType]], sa.FromClause] = _table
     fetch: Callable[[sa.Connection, Statement, int], Sequence[Row]] = _fetch
     columns: Callable[[sa.Connection, str, Statement], OwnColumns | None] = lambda _connection, _name, _statement: None
     sever: Callable[[Any], None] | None = None
@@ -275,15 +283,18 @@ class Engine:
 
 def first_line(error: BaseException) -> str:
     """Return the driver's own words, without the statement, its values, and those of the data."""
-    text = str(getattr(error, "orig", None) or error).strip()
-    return _VALUES.sub(r"\1\2***", text.splitlines()[0]) if text else type(error).__name__
+    own = getattr(error, "orig", None) or error
+    # The driver of MariaDB tells a number, and then what it means.
+    is_numbered = [type(part) for part in own.args] == [int, str] and not isinstance(own, OSError)
+    text = str(own.args[1] if is_numbered else own).strip()
+    return _VALUES.sub(r"\1\2\4***", text.splitlines()[0]) if text else type(error).__name__
 
 
 # Words before a value of the data that an engine could not convert. The value may hold quotes itself, so what
 # is masked reaches to the last one.
 _VALUES = re.compile(
     r"""\b(string|value|with value|input|literal|field format|syntax for type [\w ]+|out of range)(:?\s+)"""
-    r"""('.*'|".*"|-?\d[\d.eE+-]*)""",
+    r"""('.*'|".*"|-?\d[\d.eE+-]*)|\b(near |out of range in )'.*""",
     re.IGNORECASE,
 )
 

@@ -125,8 +125,8 @@ def _functions() -> Iterator[Probe]:
     times = ("2026-03-03T12:00:00.123456", "2026-03-03 14:00:00.123456+02:00", "2026-02-30", "now")
     parsed: list[Any] = [epoch_micros(parsed_time(text(time))) for time in times]
     yield Probe("parsed_time, in UTC", select(*parsed), (NOON_MICROS, NOON_MICROS, None, None))
-    finite: list[Any] = [is_not_finite(number(value)) for value in (1.5, float("inf"), None)]
-    yield Probe("is_not_finite", select(*finite), (False, True, None))
+    yield Probe("is_not_finite", select(is_not_finite(number(1.5)), is_not_finite(number(None))), (False, None))
+    yield Probe("infinity", select(is_not_finite(number(float("inf")))), (True,))
     yield Probe("NaN", select(is_not_finite(number(float("nan")))), (True,), is_needed=False)
     numbers: list[Any] = [number_or_null(text(value)) for value in (" -5.25 ", "1e3", "nan", "5 EUR", "")]
     yield Probe("number_or_null", select(*numbers), (-5.25, 1000.0, None, None, None))
@@ -145,15 +145,18 @@ def _functions() -> Iterator[Probe]:
 
 def _probes(engine: Engine) -> Iterator[Probe]:
     yield from _features()
-    for probe in _functions():
-        if engine.dialect.has_native_time or not probe.what.startswith("epoch_micros"):
-            yield probe
+    times = {"epoch_micros of timestamps", "epoch_micros of dates"}
+    lacking = set() if engine.dialect.has_native_time else times
+    lacking |= set() if engine.dialect.has_infinity else {"infinity", "NaN"}
+    yield from (probe for probe in _functions() if probe.what not in lacking)
 
 
 # Where an engine can be asked whether it would write.
 _READ_ONLY: Mapping[str, tuple[str, Any]] = {
     "postgresql": ("SHOW default_transaction_read_only", "on"),
     "sqlite": ("PRAGMA query_only", 1),
+    # Each server reads the one remark that is for it.
+    **dict.fromkeys(("mariadb", "mysql"), ("SELECT /*M! @@tx_read_only */ /*!80000 @@transaction_read_only */", 1)),
 }
 
 
@@ -199,7 +202,9 @@ def _is_same(found: Any, expected: Any) -> bool:
 def _tables(session: Session) -> Finding:
     what = "names of tables"
     try:
-        sa.inspect(session.engine.sqlalchemy_engine).get_table_names()
+        inspector = sa.inspect(session.engine.sqlalchemy_engine)
+        # Where a database is what others call a schema, a URL may name none.
+        inspector.get_table_names(inspector.default_schema_name or inspector.get_schema_names()[0])
     except Exception as error:
         return Finding(what, "failed", first_line(error))
     return Finding(what, "ok")

@@ -11,7 +11,7 @@ from sqlalchemy import Double, Text, and_, case, cast, func, select
 
 from alerts.slo import Slo
 from checks import CATALOGUE, Check
-from checks.dataset import ColumnType, Dataset, Kind, Role, TimeUnit, dataset_table
+from checks.dataset import ColumnType, Dataset, Kind, Role, TimeUnit
 from checks.rows import GROUPS, ID_ROLES, LONGEST_SOURCE, Rows, by_frequency
 from checks.window import Window
 from monitor.config import EMBEDDED, Config, DatasetConfig, TimeColumn, column_name
@@ -130,8 +130,7 @@ class Resolver:
         named = {role: column_name(column) for role, column in config.roles.items()}
         roles = {role: column for role, column in named.items() if column in columns}
         lost = {role: column for role, column in named.items() if column not in columns}
-        is_view = session.engine.dialect.name == "duckdb"
-        table = dataset_table(name if is_view else str(location.table), columns, None if is_view else location.schema)
+        table = session.engine.dialect.table(location, columns)
         links, unread = self._links(config)
         dataset = Dataset(name, table, columns, roles, {}, config.features, links, config.sources or (), lost, unread)
         return replace(dataset, time_units=self._units(dataset, session))

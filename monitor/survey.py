@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Text, cast, distinct, func, null, select
 
-from checks.dataset import ColumnType, Dataset, Kind, Role, TimeUnit, dataset_table
+from checks.dataset import Dataset, Kind, Role, TimeUnit
 from checks.dialect import count_if
 from monitor.columns import TEXT_TIME, TIME_RANGES, Seen
 from monitor.config import EMBEDDED
@@ -117,7 +117,7 @@ def _columns_of(session: Session, path: Path) -> frozenset[str]:
 
 def _look(session: Session, location: Location) -> Found:
     columns = session.open(location)
-    table: Any = _table(session, location, columns)
+    table: Any = session.engine.dialect.table(location, columns)
     rows, seen = 0, []
     for names in _chunks(list(columns)):
         part = select(*(table.c[name] for name in names)).limit(SAMPLE_ROWS).subquery("sample")
@@ -148,13 +148,6 @@ def _figures(column: Any, kind: Kind) -> list[Any]:
     return [*counted, count_if(is_iso) if kind is Kind.TEXT else null()]
 
 
-def _table(session: Session, location: Location, columns: Mapping[str, ColumnType]) -> sa.TableClause:
-    # DuckDB reads a view by the dataset's name; the others read the table itself.
-    if session.engine.dialect.name == "duckdb":
-        return dataset_table(location.name, columns)
-    return dataset_table(str(location.table), columns, location.schema)
-
-
 def _rhythm(session: Session, found: Found) -> Rhythm | None:
     try:
         return rhythm(session, described(session, found, most_rows=None))
@@ -174,7 +167,7 @@ def described(session: Session, found: Found, most_rows: int | None) -> Dataset:
     ids = tuple(names[role] for role in (Role.EVENT_ID, Role.USER, Role.ITEM) if role in names)
     # Once more, now that it is known which columns hold ids.
     columns = session.open(replace(found.location, ids=ids))
-    table: Any = _table(session, found.location, columns)
+    table: Any = session.engine.dialect.table(found.location, columns)
     if most_rows is not None:
         table = select(*table.c).limit(most_rows).subquery("sample")
     native = session.engine.dialect.has_native_time

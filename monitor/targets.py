@@ -30,6 +30,7 @@ _PART = re.compile(
       | \d{2,}$   # events20260301, h052""",
     re.IGNORECASE | re.VERBOSE,
 )
+_SYSTEM = ("information_schema", "mysql", "performance_schema", "sys")
 _PARTITION = re.compile(r"[^=]+=.*|\d[\d\-_T:.Z]*")
 # The columns of a file, so that files of one shape become one dataset.
 ColumnsOf = Callable[[Path], frozenset[str]]
@@ -108,14 +109,16 @@ def _odd(name: str) -> bool:
 
 def _schemas(inspector: sa.Inspector, database: str | None) -> Iterator[str | None]:
     """Yield None for the default schema, then the names of others that people made."""
-    yield None
-    # What other databases call a schema is the database of a URL on Spark: the one that is named is meant.
-    if inspector.dialect.name == "sqlite" or (inspector.dialect.name == "hive" and database):
+    # What other databases call a schema is the database of a URL on some: the one that is named is meant.
+    is_schema = inspector.dialect.name in ("hive", "mariadb", "mysql")
+    if database or not is_schema or inspector.default_schema_name:
+        yield None
+    if inspector.dialect.name == "sqlite" or (is_schema and database):
         return
     for name in inspector.get_schema_names():
         # DuckDB spells them database.schema.
         database, _, schema = name.rpartition(".")
-        is_system = schema == "information_schema" or schema.startswith("pg_") or database in ("system", "temp")
+        is_system = schema in _SYSTEM or schema.startswith("pg_") or database in ("system", "temp")
         if not is_system and schema != inspector.default_schema_name:
             yield schema
 

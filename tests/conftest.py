@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pwd
 import shutil
@@ -16,12 +17,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from glob import glob
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import psycopg
 import pytest
+import sqlalchemy as sa
 from hypothesis import settings
 
 from checks.check import Verdict
@@ -127,15 +130,39 @@ def postgresql() -> Iterator[str]:
 
 
 def _wait(url: str, running: subprocess.Popen[bytes]) -> None:
-    ends = time.monotonic() + 30
+    ends, engine = time.monotonic() + 60, sa.create_engine(url)
     while True:
         try:
-            psycopg.connect(url.replace("+psycopg", "")).close()
+            engine.connect().close()
+            engine.dispose()
             return
-        except psycopg.OperationalError:
+        except sa.exc.OperationalError:
             if running.poll() is not None or time.monotonic() > ends:
                 raise
             time.sleep(0.05)
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[str]:
+    """The URL of an empty database on a MariaDB server of our own; to its collation ``ios`` and ``iOS`` are equal."""
+    server, install = (shutil.which(name, path="/usr/sbin:/usr/bin") for name in ("mariadbd", "mariadb-install-db"))
+    if server is None or install is None or find_spec("pymysql") is None:
+        pytest.skip("MariaDB or its driver is not installed (Debian's package mariadb-server, and pymysql)")
+    folder, port = Path(tempfile.mkdtemp(prefix="recwatch-mariadb-")), free_port()
+    user = ["--user=root"] if os.geteuid() == 0 else []
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    place = ["--no-defaults", f"--datadir={folder}/data", *user]
+    subprocess.run([install, *place, "--auth-root-authentication-method=normal"], check=True, **quiet)
+    listening = [f"--port={port}", "--bind-address=127.0.0.1", f"--socket={folder}/socket"]
+    quick = ["--innodb-flush-log-at-trx-commit=0", "--max-allowed-packet=64M", "--character-set-server=utf8mb4"]
+    running = subprocess.Popen([server, *place, *listening, *quick], **quiet)
+    try:
+        _wait(f"mariadb+pymysql://root@127.0.0.1:{port}/test", running)
+        yield f"mariadb://root@127.0.0.1:{port}/test"
+    finally:
+        running.terminate()
+        running.wait(timeout=60)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 # -- the same rows in every engine -----------------------------------------------------------------
@@ -149,19 +176,19 @@ class Table:
     rows: Sequence[Sequence[Any]] = ()
 
 
-# Names of types in DuckDB, SQLite and PostgreSQL.
+# Names of types in DuckDB, SQLite, PostgreSQL and MariaDB.
 KINDS = {
-    "text": ("VARCHAR", "TEXT", "TEXT"),
-    "integer": ("BIGINT", "BIGINT", "BIGINT"),
-    "number": ("DOUBLE", "DOUBLE", "DOUBLE PRECISION"),
-    "decimal": ("DECIMAL(18, 4)", "DECIMAL(18, 4)", "NUMERIC(18, 4)"),
-    "boolean": ("BOOLEAN", "BOOLEAN", "BOOLEAN"),
-    "timestamp": ("TIMESTAMP", "TIMESTAMP", "TIMESTAMP"),
-    "zoned": ("TIMESTAMPTZ", "TIMESTAMP", "TIMESTAMPTZ"),
-    "date": ("DATE", "DATE", "DATE"),
-    "uuid": ("UUID", "TEXT", "UUID"),
+    "text": ("VARCHAR", "TEXT", "TEXT", "LONGTEXT"),
+    "integer": ("BIGINT", "BIGINT", "BIGINT", "BIGINT"),
+    "number": ("DOUBLE", "DOUBLE", "DOUBLE PRECISION", "DOUBLE"),
+    "decimal": ("DECIMAL(18, 4)", "DECIMAL(18, 4)", "NUMERIC(18, 4)", "DECIMAL(18, 4)"),
+    "boolean": ("BOOLEAN", "BOOLEAN", "BOOLEAN", "BOOLEAN"),
+    "timestamp": ("TIMESTAMP", "TIMESTAMP", "TIMESTAMP", "DATETIME(6)"),
+    "zoned": ("TIMESTAMPTZ", "TIMESTAMP", "TIMESTAMPTZ", "TIMESTAMP(6) NULL"),
+    "date": ("DATE", "DATE", "DATE", "DATE"),
+    "uuid": ("UUID", "TEXT", "UUID", "UUID"),
 }
-DIALECTS = ("duckdb", "sqlite", "postgresql")
+DIALECTS = ("duckdb", "sqlite", "postgresql", "mariadb")
 Tables = Mapping[str, Table]
 
 
@@ -296,6 +323,43 @@ class PostgreSQLPlace(Place):
 
 
 @dataclass
+class MariaDBPlace(Place):
+    """A database of a MariaDB server, whose texts are compared without case and spaces at the end."""
+
+    database: str = "test"
+
+    @property
+    def engines(self) -> Mapping[str, Any]:
+        return {"shop": {"url": self.url}}
+
+    def dataset(self, table: str) -> Mapping[str, Any]:
+        return {"table": table if "." in table else f"{self.database}.{table}"}
+
+    def fill(self, tables: Tables) -> None:
+        engine = sa.create_engine(self.url.replace("mariadb:", "mariadb+pymysql:"))
+        with engine.begin() as connection, closing(connection.connection.cursor()) as cursor:
+            cursor.execute("SET time_zone = '+00:00'")
+            for name, table in tables.items():
+                schema, _, bare = name.rpartition(".")
+                path = ".".join(f"`{part.replace('`', '``')}`" for part in (schema or self.database, bare))
+                names = [f"`{column.replace('`', '``')}`" for column in table.columns]
+                columns = ", ".join(map(" ".join, zip(names, _typed(table, "mariadb").values(), strict=True)))
+                cursor.execute(f"CREATE DATABASE IF NOT EXISTS `{schema or self.database}`")
+                cursor.execute(f"CREATE OR REPLACE TABLE {path} ({columns})")
+                marks = ", ".join(["%s"] * len(names))
+                rows = [[_storable(value) for value in row] for row in table.rows]
+                cursor.executemany(f"INSERT INTO {path} VALUES ({marks})", rows)
+        engine.dispose()
+
+
+def _storable(value: Any) -> Any:
+    """Return a value as MariaDB can hold it: times in UTC, and no number that is none."""
+    if isinstance(value, datetime) and value.tzinfo:
+        return value.astimezone(UTC).replace(tzinfo=None)
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@dataclass
 class Bench:
     """A place for rows, and what checks find there.
 
@@ -345,7 +409,7 @@ class Bench:
         return [verdict for judged in self.run(*arguments, **options) for verdict in judged.verdicts]
 
 
-PLACES = ("duckdb", "sqlite", "postgresql", "parquet", "csv", "json")
+PLACES = (*DIALECTS, "parquet", "csv", "json")
 Benches = Callable[[str], Bench]
 
 
@@ -355,12 +419,13 @@ def benches(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
     def make(name: str) -> Bench:
         folder = tmp_path_factory.mktemp(name)
-        place = Place(folder)
+        place, schema = Place(folder), f"{folder.parent.name}_{folder.name}".replace("-", "_")
         if name == "sqlite":
             place = SQLitePlace(folder)
         elif name == "postgresql":
-            schema = f"{folder.parent.name}_{folder.name}".replace("-", "_")
             place = PostgreSQLPlace(folder, request.getfixturevalue("postgresql"), schema)
+        elif name == "mariadb":
+            place = MariaDBPlace(folder, request.getfixturevalue("mariadb"), schema)
         elif name != "duckdb":
             place = FilesPlace(folder, ending=name)
         return Bench(place, folder)

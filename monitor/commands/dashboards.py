@@ -40,11 +40,8 @@ def export_command(folder: Path | None, grafana_url: str | None, token: str | No
 
 
 def _push(grafana_url: str, token: str) -> None:
-    # Loaded here: writing files needs no HTTP.
-    from dashboards.push import push
-
     try:
-        for title in push(grafana_url, token):
+        for title in shipped.push(grafana_url, token):
             click.echo(f"pushed {title}")
     except DeliveryError as error:
         raise click.ClickException(f"{error}; check --grafana-url, and that the token may write dashboards") from error

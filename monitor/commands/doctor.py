@@ -40,7 +40,7 @@ LIBRARIES = (
     "waitress",
 )  # fmt: skip
 # What brings more than the default, and by which extra it comes.
-EXTRAS = {"evidently": "reports", "scipy": "reports", "confluent-kafka": "kafka", "pyhive": "spark"}
+EXTRAS = {"evidently": "reports", "scipy": "reports", "confluent-kafka": "kafka", "pyhive": "spark", "pymysql": "mysql"}
 
 # Rows by which it is told what a column holds.
 SAMPLE = 1_000

@@ -11,10 +11,11 @@ from monitor.engine import Dialect, Engine
 from monitor.engines.duckdb import DUCKDB
 from monitor.engines.generic import generic
 from monitor.engines.hive import HIVE
+from monitor.engines.mysql import MARIADB, MYSQL
 from monitor.engines.postgres import POSTGRES
 from monitor.engines.sqlite import SQLITE
 
-DIALECTS: tuple[Dialect, ...] = (DUCKDB, SQLITE, POSTGRES, HIVE)
+DIALECTS: tuple[Dialect, ...] = (DUCKDB, SQLITE, POSTGRES, MARIADB, MYSQL, HIVE)
 
 
 def connect(name: str, url: str, timeout_seconds: float = 60.0, options: Mapping[str, Any] | None = None) -> Engine:

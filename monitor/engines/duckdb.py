@@ -20,7 +20,7 @@ import duckdb
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool, QueuePool
 
-from checks.dataset import ColumnType
+from checks.dataset import ColumnType, dataset_table
 from monitor.engine import Dialect, Location
 from monitor.engines import views
 from monitor.engines.parquet import columns_of, identifier, quoted
@@ -256,6 +256,8 @@ DUCKDB = Dialect(
     prepare=_prepare,
     open=_open,
     cancel=lambda driver: driver.interrupt(),
+    # A view of ours stands for it.
+    table=lambda location, columns: dataset_table(location.name, columns),
     fetch=views.fetch,
     columns=views.columns,
 )

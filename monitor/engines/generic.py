@@ -5,8 +5,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import socket
+import threading
+from collections.abc import Callable, Mapping
 from importlib import metadata
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import DOMAIN
@@ -18,6 +23,12 @@ from monitor.errors import EngineError
 
 # Packages name a module here whose import compiles the functions of checks/dialect.py for a dialect.
 ENTRY_POINTS = "recwatch.dialects"
+# How long a server may take to answer what takes it no time: a greeting, a ping, a setting.
+ANSWERS_WITHIN_SECONDS = 10.0
+# How much longer than we the server itself waits before it stops a statement, where our word does not reach it.
+SPARE_SECONDS = 5.0
+Found = TypeVar("Found")
+Sever = Callable[[Any], None]
 
 
 def generic(url: URL) -> Dialect:
@@ -71,3 +82,36 @@ def open_table(connection: sa.Connection, location: Location) -> dict[str, Colum
             declared = f"ENUM {kind.name}"
         found[column["name"]] = ColumnType(kind_of(declared), declared)
     return found
+
+
+def patience(options: Mapping[str, Any]) -> float:
+    """Return how many seconds to wait for what takes a server no time."""
+    return min(ANSWERS_WITHIN_SECONDS, float(options.get("timeout_seconds", ANSWERS_WITHIN_SECONDS)))
+
+
+def bounded(driver: Any, call: Callable[[], Found], seconds: float, sever: Sever) -> Found:
+    """Return what a call returns; end the connection, so that the call fails, when it takes too long."""
+    timer = threading.Timer(seconds, sever, (driver,))
+    timer.daemon = True
+    timer.start()
+    try:
+        return call()
+    finally:
+        timer.cancel()
+
+
+def bound_answers(engine: sa.Engine, seconds: float, sever: Sever) -> None:
+    """Bound what SQLAlchemy itself asks: a connection may be open and silent, then nothing but us ends the wait."""
+    ping, initialize = engine.dialect.do_ping, engine.dialect.initialize
+    engine.dialect.do_ping = lambda dbapi_connection: bounded(  # type: ignore[method-assign]
+        dbapi_connection, lambda: ping(dbapi_connection), seconds, sever
+    )
+    engine.dialect.initialize = lambda connection: bounded(  # type: ignore[method-assign]
+        connection.connection.dbapi_connection, lambda: initialize(connection), seconds, sever
+    )
+
+
+def shut(descriptor: Callable[[], int]) -> None:
+    """End a connection, whatever the other side does; who waits for it is told that it is lost."""
+    with contextlib.suppress(Exception), socket.socket(fileno=os.dup(descriptor())) as ours:
+        ours.shutdown(socket.SHUT_RDWR)

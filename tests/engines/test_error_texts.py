@@ -33,6 +33,12 @@ from monitor.errors import EngineError
         ('date/time field value out of range: "canary"', "out of range: ***"),
         ('value "4242" is out of range for type integer', "value *** is out of range for type integer"),
         ('malformed array literal: "{canary"', "literal: ***"),
+        (
+            "You have an error in your SQL syntax; check the manual for the right syntax to use near 'canary' at",
+            "near ***",
+        ),
+        ("DOUBLE value is out of range in '('canary' + 4242)'", "out of range in ***"),
+        ("Truncated incorrect DOUBLE value: 'canary'", "DOUBLE value: ***"),
     ],
 )
 def test_values_are_masked(said: str, shown: str) -> None:
@@ -50,10 +56,17 @@ def test_values_are_masked(said: str, shown: str) -> None:
         "IO Error: No files found that match the pattern \"/data/2026/*.parquet\"",
         "Invalid Input Error: CSV Error on Line: 2",
         'connection to server at "127.0.0.1", port 5432 failed: Connection refused',
+        'syntax error at or near "FROM"',
+        "Table 'shop.events' doesn't exist",
     ],
 )  # fmt: skip
 def test_the_rest_stays(said: str) -> None:
     assert first_line(RuntimeError(said)) == said
+
+
+def test_of_a_number_and_words_the_words_are_shown() -> None:
+    assert first_line(RuntimeError(1146, "Table 'shop.events' doesn't exist")) == "Table 'shop.events' doesn't exist"
+    assert first_line(OSError(2, "No such file", "events.csv")) == "[Errno 2] No such file: 'events.csv'"
 
 
 def test_a_column_that_changes_its_type_between_files_shows_no_value(tmp_path: Path) -> None:

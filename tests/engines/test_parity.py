@@ -15,6 +15,7 @@ import duckdb
 import pandas as pd
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.dialects.mysql import DATETIME
 
 from checks import CATALOGUE
 from checks.check import Outcome
@@ -108,6 +109,22 @@ def postgresql_place(frames: Mapping[str, pd.DataFrame], url: str) -> Place:
     return Place({"shop": {"url": url}}, lambda table: {"table": f"shop.{table}"})
 
 
+def mariadb_place(frames: Mapping[str, pd.DataFrame], url: str) -> Place:
+    engine = sa.create_engine(url.replace("mariadb:", "mariadb+pymysql:"))
+    with engine.begin() as connection:
+        connection.execute(sa.text("CREATE DATABASE IF NOT EXISTS shop"))
+        for table, frame in frames.items():
+            # Without its zone, as the driver would send a time of another zone than UTC as it is.
+            times = frame.select_dtypes(["datetime", "datetimetz"]).columns
+            plain = frame.assign(**{name: pd.to_datetime(frame[name], utc=True).dt.tz_localize(None) for name in times})
+            types: Any = dict.fromkeys(times, DATETIME(fsp=6))
+            plain.to_sql(
+                table, connection, schema="shop", index=False, if_exists="replace", dtype=types, chunksize=5_000
+            )
+    engine.dispose()
+    return Place({"shop": {"url": url}}, lambda table: {"table": f"shop.{table}"})
+
+
 def spark_place(frames: Mapping[str, pd.DataFrame], folder: Path, url: str) -> Place:
     files_place(frames, folder, "parquet")
     engine = sa.create_engine(url.replace("hive:", "hive+recwatch:"))
@@ -121,7 +138,7 @@ def spark_place(frames: Mapping[str, pd.DataFrame], folder: Path, url: str) -> P
 
 
 ON_SPARK = pytest.param("spark", marks=[pytest.mark.slow])
-EVERYWHERE = ("parquet", "csv", "json", "duckdb", "sqlite", "postgresql")
+EVERYWHERE = ("parquet", "csv", "json", "duckdb", "sqlite", "postgresql", "mariadb")
 PLACES = (*EVERYWHERE, ON_SPARK)
 
 
@@ -132,6 +149,8 @@ def place(name: str, frames: Mapping[str, pd.DataFrame], folder: Path, request: 
         return sqlite_place(frames, folder)
     if name == "postgresql":
         return postgresql_place(frames, request.getfixturevalue("postgresql"))
+    if name == "mariadb":
+        return mariadb_place(frames, request.getfixturevalue("mariadb"))
     if name == "spark":
         return spark_place(frames, folder, request.getfixturevalue("spark"))
     return files_place(frames, folder, name)

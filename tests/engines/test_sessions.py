@@ -25,12 +25,13 @@ ENDLESS = {
     "duckdb": "SELECT count(*) FROM range(100000000) a, range(1000000) b",
     "sqlite": "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n",
     "postgresql": "SELECT count(*) FROM generate_series(1, 100000000) a, generate_series(1, 1000000) b",
+    "mariadb": "SELECT count(*) FROM seq_1_to_100000000 a, seq_1_to_1000000 b",
 }
 
 
 def url_of(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
-    if name == "postgresql":
-        return str(request.getfixturevalue("postgresql"))
+    if name in ("postgresql", "mariadb"):
+        return str(request.getfixturevalue(name))
     (tmp_path / "shop.sqlite").touch()
     return "duckdb:///:memory:" if name == "duckdb" else f"sqlite:///{tmp_path}/shop.sqlite"
 
@@ -135,14 +136,21 @@ def test_a_duckdb_file_is_only_read_and_only_while_a_run_lasts(tmp_path: Path) -
 
 
 def test_an_unknown_kind_of_engine_is_refused() -> None:
-    with pytest.raises(ValueError, match="no support for mysql; use one of duckdb, sqlite, postgresql"):
-        connect("shop", "mysql://host/db")
+    with pytest.raises(ValueError, match="no support for mssql; use one of duckdb, sqlite, postgresql"):
+        connect("shop", "mssql://host/db")
 
 
 def test_spark_without_its_driver_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyhive", None)
     with pytest.raises(EngineError, match=r"the driver is missing .*pip install 'recwatch\[spark\]'"):
         connect("lake", "hive://127.0.0.1:1/default")
+
+
+@pytest.mark.parametrize("name", ["mariadb", "mysql"])
+def test_mysql_without_its_driver_says_what_to_install(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pymysql", None)
+    with pytest.raises(EngineError, match=rf"^{name}://.*the driver is missing .*pip install 'recwatch\[mysql\]'"):
+        connect("shop", f"{name}://watch:canary@127.0.0.1:1/shop")
 
 
 @pytest.mark.parametrize("options", ["", "?auth=NOSASL", "?scheme=http"])
@@ -227,21 +235,33 @@ def test_what_killed_processes_left_is_removed(tmp_path: Path, monkeypatch: pyte
     assert [path.name for path in place.iterdir()] == ["living"]
 
 
-def test_as_many_sessions_as_the_configuration_allows_are_open_at_once(request: pytest.FixtureRequest) -> None:
-    with closing(connect("warehouse", request.getfixturevalue("postgresql"))) as engine, ExitStack() as stack:
+# How a connection is told apart on the server, and ended there.
+SERVERS = {
+    "postgresql": ("SELECT pg_backend_pid()", "SELECT pg_terminate_backend({})"),
+    "mariadb": ("SELECT connection_id()", "KILL {}"),
+}
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_as_many_sessions_as_the_configuration_allows_are_open_at_once(
+    name: str, request: pytest.FixtureRequest
+) -> None:
+    with closing(connect("warehouse", request.getfixturevalue(name))) as engine, ExitStack() as stack:
         sessions = [stack.enter_context(engine.session()) for _ in range(8)]
-        assert len({session.run(text("SELECT pg_backend_pid()"), 1)[0][0] for session in sessions}) == 8
+        assert len({session.run(text(SERVERS[name][0]), 1)[0][0] for session in sessions}) == 8
 
 
-def test_a_session_that_lost_its_connection_asks_no_more(request: pytest.FixtureRequest) -> None:
+@pytest.mark.parametrize("name", SERVERS)
+def test_a_session_that_lost_its_connection_asks_no_more(name: str, request: pytest.FixtureRequest) -> None:
     """A new connection would have neither its time zone nor its limits."""
+    asks, ends = SERVERS[name]
     with (
-        closing(connect("warehouse", request.getfixturevalue("postgresql"))) as engine,
+        closing(connect("warehouse", request.getfixturevalue(name))) as engine,
         engine.session() as session,
     ):
-        mine = session.run(text("SELECT pg_backend_pid()"), 1)[0][0]
+        mine = session.run(text(asks), 1)[0][0]
         with engine.session() as other:
-            other.run(text(f"SELECT pg_terminate_backend({mine})"), 1)
+            other._connection.exec_driver_sql(ends.format(mine))
         with pytest.raises(EngineError, match="engine warehouse"):
             session.run(text("SELECT 1"), 1)
         with pytest.raises(EngineError, match="the connection was lost") as found:

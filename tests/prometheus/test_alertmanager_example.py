@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 import yaml
 
+from alerts.incidents import UPSTREAM
 from alerts.slo import DEFAULTS
-from alerts.upstream import UPSTREAM
 from monitor.demo import free_port
 
 ROOT = Path(__file__).parents[2]

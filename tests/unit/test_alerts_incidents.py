@@ -11,10 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from alerts.evaluate import BURN, CHECK_OVERDUE, FRESHNESS_EMERGENCY, NO_DATA, Sign
-from alerts.incidents import Board, Context, Firing, step
+from alerts.incidents import UPSTREAM, Board, Context, Firing, step
 from alerts.message import Alert, Problem, Severity, State
 from alerts.slo import DEFAULTS
-from alerts.upstream import UPSTREAM
 from checks.check import Outcome, Verdict
 from checks.window import Window
 from monitor.causes import RULES
