@@ -61,7 +61,7 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.developing: pyproject.toml | $(VENV)/bin/python
-	@$(PIP) install -e '.[reports,spark]' --group dev
+	@$(PIP) install -e '.[mysql,reports,spark]' --group dev
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/.with-spark: $(VENV)/.developing

@@ -52,7 +52,7 @@ def database_url(target: str) -> str | None:
         url = make_url(target)
     except (sa.exc.ArgumentError, ValueError):
         shown = target.partition("://")[0]
-        says = "is no URL of a database; write postgresql://user@host/database, hive://host:10000/database or duckdb:///FILE"
+        says = "is no URL of a database; write it like postgresql://user@host/database, mysql://user@host/database or duckdb:///FILE"
         raise ConfigError([f"{shown}://...: {says}"]) from None
     known = [dialect.name for dialect in DIALECTS]
     if url.get_backend_name() not in known:

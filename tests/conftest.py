@@ -207,6 +207,8 @@ class Place:
 
     folder: Path
     url: str = ""
+    # Whether every number is finite there.
+    is_finite = False
 
     @property
     def engines(self) -> Mapping[str, Any]:
@@ -327,6 +329,7 @@ class MariaDBPlace(Place):
     """A database of a MariaDB server, whose texts are compared without case and spaces at the end."""
 
     database: str = "test"
+    is_finite = True
 
     @property
     def engines(self) -> Mapping[str, Any]:

@@ -21,8 +21,9 @@ from monitor.errors import EngineError
 # What a statement means must not depend on how the server is set up: quotes and backslashes are as they are by
 # default, what is grouped by need not be all that is selected, and the difference of two unsigned numbers has a sign.
 SQL_MODE = "NO_UNSIGNED_SUBTRACTION"
-# Of longer texts that much is compared where rows are sorted; by default the first 1,024 bytes.
-SORTED_BYTES = 65_536
+# Of longer texts that much is compared where rows are sorted; by default the first 1,024 bytes. MariaDB wants room for
+# fifteen rows of the widest key, of which each text takes as much.
+SORTED_BYTES, SORT_BUFFER_BYTES = 16_384, 2_097_152
 # Types whose name tells another kind, or none.
 _KINDS = {
     "set": Kind.TEXT, "year": Kind.INTEGER, "binary": Kind.TEXT, "varbinary": Kind.TEXT, "multipoint": Kind.OTHER,
@@ -67,7 +68,7 @@ def _create(url: str, options: Mapping[str, Any]) -> sa.Engine:
 
 def _prepare(connection: sa.Connection, options: Mapping[str, Any]) -> None:
     dialect: Any = connection.dialect
-    settings = f"time_zone = '+00:00', max_sort_length = {SORTED_BYTES}"
+    settings = f"time_zone = '+00:00', max_sort_length = {SORTED_BYTES}, sort_buffer_size = {SORT_BUFFER_BYTES}"
     if "timeout_seconds" in options:
         seconds = math.ceil(options["timeout_seconds"] + SPARE_SECONDS)
         limit = f"max_statement_time = {seconds}" if dialect.is_mariadb else f"max_execution_time = {1000 * seconds}"

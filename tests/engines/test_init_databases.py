@@ -1,4 +1,4 @@
-"""``recwatch init`` on a real PostgreSQL and a real Spark: schemas, partitions, views, and passwords not written."""
+"""``recwatch init`` on a real PostgreSQL, MariaDB and Spark: schemas, partitions, views, and passwords not written."""
 
 from __future__ import annotations
 
@@ -83,6 +83,69 @@ def test_it_runs_as_it_was_written(
     assert recwatch("init", shop, "-o", str(path)).code == 0
     said = recwatch("check", "-c", str(path), "--all", "--only", "unknown_ids", "--only", "contract")
     assert said.code == 0, said
+
+
+STORE = (
+    "CREATE TABLE products (id BIGINT UNSIGNED PRIMARY KEY, name TEXT, created_at TIMESTAMP NULL)",
+    "INSERT INTO products SELECT seq, concat('thing ', seq), '2026-01-01' FROM seq_0_to_6",
+    "CREATE TABLE interactions (event_id UUID, customer_id VARCHAR(20), product_id BIGINT UNSIGNED,"
+    " action ENUM('view', 'click', 'save'), price DECIMAL(8, 2), is_member BOOLEAN, extra JSON, at POINT,"
+    " occurred_at DATETIME(3))",
+    "INSERT INTO interactions SELECT uuid(), lpad(seq % 40, 3, '0'), seq % 7, 1 + (seq % 3 > 0), seq % 50, seq % 2,"
+    " '{}', point(1, 2), '2026-03-03 12:00:00' + INTERVAL seq SECOND FROM seq_1_to_500",
+    "CREATE VIEW customers AS SELECT DISTINCT customer_id FROM interactions",
+)
+
+
+@pytest.fixture
+def store(mariadb: str) -> Iterator[str]:
+    """The URL of a MariaDB database of our own, for an account that may only read it and has a password."""
+    server = sa.create_engine(mariadb.replace("mariadb:", "mariadb+pymysql:"))
+    with server.begin() as connection:
+        connection.exec_driver_sql("CREATE DATABASE init_store")
+        connection.exec_driver_sql("USE init_store")
+        for statement in STORE:
+            connection.exec_driver_sql(statement.replace("%", "%%"))
+        connection.exec_driver_sql("CREATE USER reader@localhost IDENTIFIED BY 'canary'")
+        connection.exec_driver_sql("GRANT SELECT, SHOW VIEW ON init_store.* TO reader@localhost")
+    try:
+        yield mariadb.replace("root@", "reader:canary@").replace("/test", "/init_store")
+    finally:
+        with server.begin() as connection:
+            connection.exec_driver_sql("DROP DATABASE init_store")
+            connection.exec_driver_sql("DROP USER reader@localhost")
+        server.dispose()
+
+
+@pytest.mark.parametrize("scheme", ["mariadb", "mysql"])
+def test_a_mariadb_database_becomes_a_configuration_that_runs(
+    scheme: str, store: str, recwatch: Recwatch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, url = tmp_path / "recwatch.yml", store.replace("mariadb:", f"{scheme}:")
+    said = recwatch("init", url, "-o", str(path))
+    assert said.code == 0, said
+    assert "canary" not in said.out + said.err + path.read_text()
+    config = load(path, {"RECWATCH_DATABASE_URL": url})
+    assert set(config.datasets) == {"interactions", "products", "customers"}, "of this database alone"
+    events = config.datasets["interactions"]
+    assert {role.value: column for role, column in events.roles.items()} == {
+        "event_id": "event_id", "user": "customer_id", "item": "product_id", "event_type": "action",
+        "event_time": "occurred_at", "value": "price",
+    }  # fmt: skip
+    assert (events.users, events.items) == ("customers", "products")
+    assert "is_member" in events.features
+    assert config.datasets["products"].roles[Role.VALID_FROM] == "created_at"
+    monkeypatch.setenv("RECWATCH_DATABASE_URL", url)
+    said = recwatch("check", "-c", str(path), "--all")
+    assert said.code == 0, said
+    monkeypatch.setenv("COLUMNS", "200")
+    assert recwatch("doctor", "-c", str(path)).code == 0
+
+
+def test_a_mariadb_url_may_name_no_database(store: str) -> None:
+    with closing(connect("store", store.removesuffix("init_store"))) as engine:
+        found = {(location.schema, location.table) for location in tables(engine)[0]}
+    assert found == {("init_store", name) for name in ("interactions", "products", "customers")}
 
 
 LAKE = (

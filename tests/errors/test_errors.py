@@ -142,7 +142,7 @@ def test_what_comes_from_the_environment_is_never_told(tmp_path: Path, place: tu
 
 @pytest.mark.parametrize("place", [("state",), ("engines",), ("engines", "warehouse"), ("engines", "warehouse", "url")])
 @pytest.mark.parametrize("wrap", [str, lambda text: [text], lambda text: {"url": text}, lambda text: {"ulr": [text]}])
-@pytest.mark.parametrize("text", ["canary", "u:canary@h/d", "mysql://u:canary@h/d", "postgresql://u:canary@h:x/d"])
+@pytest.mark.parametrize("text", ["canary", "u:canary@h/d", "oracle://u:canary@h/d", "postgresql://u:canary@h:x/d"])
 def test_a_password_in_the_file_is_never_told(tmp_path: Path, place: tuple[str, ...], wrap: Any, text: str) -> None:
     whole = copy.deepcopy(WHOLE)
     put(whole, place, wrap(text))

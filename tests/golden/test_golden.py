@@ -129,6 +129,8 @@ def test_golden_values(
     path: Path, bench: Any, elsewhere: dict[Path, Figures], table: Callable[..., Any], near: Callable[..., Any]
 ) -> None:
     case = load(path)
+    if bench.place.is_finite and path.parent.name == "contract" and ".inf" in path.read_text():
+        pytest.skip("no number is infinite there, so none breaks a rule")
     found = judged(case, path.parent.name, bench, table)
     if "disabled" in case:
         assert (bench.disabled[path.parent.name], found) == (case["disabled"], {})

@@ -154,7 +154,13 @@ class Proxy:
 
 
 @pytest.fixture
-def proxy(postgresql: str) -> Iterator[Proxy]:
-    proxy = Proxy(int(postgresql.rpartition(":")[2].partition("/")[0]))
+def server(request: pytest.FixtureRequest) -> str:
+    """The URL of a server; PostgreSQL's, unless a test names another."""
+    return str(request.getfixturevalue(getattr(request, "param", "postgresql")))
+
+
+@pytest.fixture
+def proxy(server: str) -> Iterator[Proxy]:
+    proxy = Proxy(int(server.rpartition(":")[2].partition("/")[0]))
     yield proxy
     proxy.close()

@@ -1,10 +1,11 @@
-"""PostgreSQL that accepts and then says nothing, that never ends, or that changes meanwhile: bounded, told, healed."""
+"""PostgreSQL or MariaDB that accepts and then says nothing, that never ends, or that changes meanwhile: bounded, told, healed."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,20 @@ ENDLESS = select(column("n")).select_from(text("(SELECT count(*) AS n FROM gener
 
 
 @pytest.fixture
-def engine(postgresql: str, proxy: Any) -> Iterator[Engine]:
+def engine(server: str, proxy: Any) -> Iterator[Engine]:
     """An engine behind the proxy, which has answered once."""
-    port = postgresql.rpartition(":")[2].partition("/")[0]
-    engine = connect("warehouse", postgresql.replace(port, str(proxy.port)), timeout_seconds=1)
+    port = server.rpartition(":")[2].partition("/")[0]
+    engine = connect("warehouse", server.replace(port, str(proxy.port)), timeout_seconds=1)
     with engine.session() as session:
         assert session.run(select(func.abs(-3)), 1) == [(3,)]
     yield engine
     engine.close()
 
 
+BOTH = pytest.mark.parametrize("server", ["postgresql", "mariadb"], indirect=True)
+
+
+@BOTH
 def test_a_server_that_falls_silent_between_runs_is_unreachable_within_seconds(proxy: Any, engine: Engine) -> None:
     proxy.swallows.set()
     started = time.monotonic()
@@ -42,6 +47,18 @@ def test_a_server_that_falls_silent_between_runs_is_unreachable_within_seconds(p
         assert session.run(select(func.abs(-3)), 1) == [(3,)], "it heals by itself"
 
 
+@BOTH
+def test_a_server_that_is_silent_from_the_start_is_unreachable_within_seconds(server: str, proxy: Any) -> None:
+    proxy.swallows.set()
+    port = server.rpartition(":")[2].partition("/")[0]
+    started = time.monotonic()
+    with closing(connect("warehouse", server.replace(port, str(proxy.port)), timeout_seconds=1)) as engine:
+        with pytest.raises(EngineError, match=r"engine warehouse .* cannot be reached"), engine.session():
+            pass
+    assert time.monotonic() - started < 20
+
+
+@BOTH
 def test_a_server_that_falls_silent_during_a_statement_is_given_up(proxy: Any, engine: Engine) -> None:
     started = time.monotonic()
     with engine.session() as session:
@@ -55,7 +72,7 @@ def test_a_server_that_falls_silent_during_a_statement_is_given_up(proxy: Any, e
 
 
 def running(postgresql: str) -> int:
-    """Return how many of our statements the server is still at work on."""
+    """Return how many of our statements PostgreSQL is still at work on."""
     with psycopg.connect(postgresql.replace("+psycopg", "")) as connection:
         query = (
             "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%generate_series(1, 1000%'"

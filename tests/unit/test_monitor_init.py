@@ -443,7 +443,7 @@ def test_a_secret_is_written_as_a_reference(tmp_path: Path) -> None:
         ("hive://watch:canary@127.0.0.1:1/none", 3, "cannot be reached"),
         ("postgresql+psycopg://watch@127.0.0.1:1/none?password=canary", 3, "cannot be reached"),
         ("postgresql+asyncpg://watch:canary@127.0.0.1:1/none", 2, "no such driver"),
-        ("mysql://watch:canary@db/shop", 2, "no support for it; use one of"),
+        ("oracle://watch:canary@db/shop", 2, "no support for it; use one of"),
         ("not a url://watch:canary@db", 2, "is no URL of a database"),
         ("plain.csv", 2, "nothing here looks like events"),
     ],
