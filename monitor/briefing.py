@@ -72,6 +72,9 @@ class Briefing:
         spell = self._spell(sign.alert, slo, began or since) if is_over else None
         bad = spell.worst if spell is not None else None if is_over else last
         value, limit, baseline = _held_against(bad) if bad is not None else ("", "", "")
+        if sign.alert == FRESHNESS_EMERGENCY:
+            # Its age has grown since the last run, and its limit is its own.
+            value, limit = duration_words(sign.value), duration_words(sign.threshold)
         verdict = bad or last
         burn = slo is not None and sign.alert == BURN
         spent = figures.spent.get(sign.name)
@@ -95,11 +98,19 @@ class Briefing:
         return is_there and (sign.dataset, sign.check) in self._figures.watched
 
     def _began(self, found: Firing, since: datetime) -> datetime | None:
-        """Return when the trouble began: with the first bad run, or, of an age, as long ago as it says."""
-        sign, track = found.sign, self._figures.tracks.get(found.sign.name)
-        if sign.alert not in (BURN, INGESTION_DOWN):
-            return min(since, self._figures.now - timedelta(seconds=sign.value))
-        return track.bad_since(since) if track is not None else None
+        """Return when the trouble began: with the window of the first bad run, or as long ago as an age says."""
+        sign, slo = found.sign, self._figures.slos.get(found.sign.name)
+        track = self._figures.tracks.get(sign.name)
+        first = track.bad_since(since) if track is not None and sign.alert not in BLIND else None
+        if first is not None:
+            # All that is about one objective began at one time.
+            spell = self._spell(sign.alert, slo, first)
+            return min(since, spell.span.start) if spell is not None else first
+        return (
+            None
+            if sign.alert in (BURN, INGESTION_DOWN)
+            else min(since, self._figures.now - timedelta(seconds=sign.value))
+        )
 
     def _spell(self, alert: str, slo: Slo | None, since: datetime) -> Spell | None:
         """Return what was bad for as long as an alarm tells of it; None if it is about something else."""

@@ -14,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from alerts.console import Console
+from alerts.evaluate import BURN, FRESHNESS_EMERGENCY
 from alerts.message import Alert, Severity, State
 from alerts.notifier import DeliveryError, Memory
 from alerts.slack_blocks import blocks, reply
@@ -96,7 +97,7 @@ def test_a_message_says_when_the_trouble_began_long_before_its_alarm(open_shop: 
         return [alert for alert in told if alert.severity is Severity.PAGE]
 
     play(240, 100)
-    began = shop.clock.now() + MINUTE
+    began = shop.clock.now()
     told = play(60, 80)
     assert told[0].started - began > 30 * MINUTE
     assert told[0].began == told[0].problems[0].began == began
@@ -202,6 +203,29 @@ def test_a_feed_that_is_looked_at_once_an_hour_is_no_emergency_between(open_shop
         ]
     emergencies = [minute for minute, alert in told if alert == "RecwatchFreshnessEmergency"]
     assert emergencies[0] == 120 + 125 + 1, "once two runs and max_age have passed, for a minute"
+
+
+def test_all_that_is_said_of_a_feed_that_stopped_agrees(open_shop: OpenShop) -> None:
+    shop = open_shop()
+    shop.play("+" * 30)
+    newest = shop.clock.now()
+    stopped = Sample(
+        "recwatch_newest_event_timestamp_seconds", {"dataset": "events", "source": "(all)"}, newest.timestamp()
+    )
+    told = []
+    for minute in range(1, 40):
+        shop.clock.move(MINUTE)
+        shop.commit("freshness", "-" if minute > 5 else "+", value=60 * minute, gauges=(stopped,))
+        told += shop.alerting.evaluate(shop.clock.now() + timedelta(seconds=20))
+    emergency, burn = (
+        next(problem for problem in told[-1].problems if problem.alert == alert)
+        for alert in (FRESHNESS_EMERGENCY, BURN)
+    )
+    assert emergency.began == burn.began == told[-1].began == newest + 5 * MINUTE
+    assert (
+        emergency.sentence == f"the newest event is {emergency.value} old, more than {emergency.limit} is an emergency"
+    )
+    assert emergency.limit == "30 min"
 
 
 def test_what_a_clock_dated_ahead_pages_once_and_not_after_each_restart(open_shop: OpenShop) -> None:
