@@ -14,6 +14,7 @@ from typing import Protocol
 
 from alerts.evaluate import BURN, CHECK_OVERDUE, FRESHNESS_EMERGENCY, INGESTION_DOWN, NO_DATA, Sign
 from alerts.message import Alert, Link, Problem, Severity, State
+from alerts.wording import together
 
 # An alarm joins the incident of its pipeline if that is young; nobody looks at the thread of an old one.
 JOINS_WITHIN = timedelta(hours=1)
@@ -206,16 +207,18 @@ def step(board: Board, firing: Iterable[Firing], context: Context) -> tuple[Boar
     fresh = [found for key, found in alarms.items() if key not in {*told, *explained} and not found.hushed]
     for found in sorted(fresh, key=lambda found: (found.since, found.key)):
         incident = _joined(list(incidents.values()), found, context)
-        changes.setdefault(incident.key, []).append(f"{'now also ' if incident.members else ''}{_what(found)} fires")
+        changes.setdefault(incident.key, []).append(f"{_what(found)} fires{', too' if incident.members else ''}")
         member = Member(found, context.describe(found, State.FIRING, found.since, None))
         incidents[incident.key] = replace(incident, members={**incident.members, found.key: member})
     quiet = [why for key, why in explained.items() if key in alarms and key not in told and why.text]
     messages = []
     for key in incidents:
+        is_aside = key not in changes
         incident = incidents[key] = _with_consequences(incidents[key], quiet, changes)
         if key in changes:
             incident = incidents[key] = replace(incident, number=incident.number + 1)
-            messages.append((incident, _alert(incident, alarms, context, changes[key])))
+            alert = _alert(incident, alarms, context, changes[key])
+            messages.append((incident, replace(alert, is_aside=is_aside)))
     still = tuple(incident for incident in incidents.values() if incident.is_open)
     return Board(still, explained), messages
 
@@ -302,7 +305,7 @@ def _with_consequences(incident: Incident, quiet: Iterable[Explained], changes: 
     mine = {key for key, member in incident.members.items() if member.until is None}
     new = {why.text for why in quiet if why.by in mine} - set(incident.consequences)
     if new:
-        changes.setdefault(incident.key, []).append(f"kept quiet: {', '.join(sorted(new))}")
+        changes.setdefault(incident.key, []).append(f"kept quiet: {'; '.join(together(sorted(new)))}")
     return replace(incident, consequences=(*incident.consequences, *sorted(new)))
 
 

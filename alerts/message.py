@@ -111,6 +111,7 @@ class Alert:
         links: Where to look.
         is_test: Whether a person asked for it to try out a channel.
         triage: The most likely cause, its segment, and what deviated first, a line each; empty if nothing is known.
+        is_aside: Whether nothing is new but what is kept quiet.
     """
 
     key: str
@@ -128,6 +129,7 @@ class Alert:
     links: tuple[Link, ...] = ()
     is_test: bool = False
     triage: tuple[str, ...] = ()
+    is_aside: bool = False
 
     @property
     def title(self) -> str:

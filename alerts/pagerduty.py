@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from alerts.http import TIMEOUT_SECONDS, Client
 from alerts.message import Alert, Change, Link, Severity, State
 from alerts.notifier import DeliveryError, Memory
-from alerts.wording import cut, duration, facts, headline, printable
+from alerts.wording import cut, duration, facts, headline, printable, together
 
 LONGEST_KEY, LONGEST_SUMMARY, LONGEST_SOURCE, LONGEST_TEXT = 255, 1024, 255, 1000
 MOST_BYTES, MOST_DETAILED, MOST_LINKS = 512_000, 20, 20
@@ -117,7 +117,7 @@ def details(alert: Alert) -> dict[str, Any]:
     if alert.triage:
         found["triage"] = [_text(entry, LONGEST_TEXT) for entry in alert.triage[:MOST_DETAILED]]
     if alert.consequences:
-        found["kept quiet"] = [_text(entry, LONGEST_TEXT) for entry in alert.consequences[:MOST_DETAILED]]
+        found["kept quiet"] = [_text(entry, LONGEST_TEXT) for entry in together(alert.consequences)[:MOST_DETAILED]]
     return found | _addresses(alert.links)
 
 

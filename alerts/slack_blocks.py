@@ -12,10 +12,24 @@ from datetime import datetime
 from typing import Any
 
 from alerts.message import Alert, Link, Problem, Severity, State
-from alerts.wording import A_MOMENT, MOST_PROBLEMS, TEST_MARK, clock, duration, ended, percent, printable, since, text
+from alerts.wording import (
+    A_MOMENT,
+    MOST_PROBLEMS,
+    TEST_MARK,
+    clock,
+    duration,
+    ended,
+    percent,
+    printable,
+    since,
+    text,
+    together,
+)
 
 LONGEST_HEADER, LONGEST_FIGURE, LONGEST_SENTENCE, LONGEST_LINE, LONGEST_REPLY = 150, 80, 400, 190, 2_000
 LONGEST_TEXT = 3_500
+# Eight of them fit into a section.
+LONGEST_QUIET = 350
 # All addresses together, so that many long ones cannot push a message over the limit for all of it.
 LONGEST_BUTTON, LONGEST_URLS, MOST_BUTTONS = 75, 3_000, 5
 MOST_CONTRIBUTORS = 3
@@ -41,7 +55,7 @@ def blocks(alert: Alert, cause: str = "") -> list[Block]:
     if others:
         found.append(_section(_list("Also", [_other(problem) for problem in others])))
     if alert.consequences:
-        quiet = [f"{_BULLET} {_line(entry, LONGEST_LINE)}" for entry in alert.consequences]
+        quiet = [f"{_BULLET} {_line(entry, LONGEST_QUIET)}" for entry in together(alert.consequences)]
         found.append(_section(_list("Kept quiet, since this explains it", quiet)))
     found.append({"type": "context", "elements": [_mrkdwn(said) for said in _context(alert, first)]})
     buttons = _buttons(alert.links)

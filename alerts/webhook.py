@@ -2,8 +2,8 @@
 
 The body has ``version`` (1), and an alert's fields as in ``alerts.message``: ``key``, ``transition``,
 ``state`` (firing, resolved), ``severity`` (page, ticket), ``pipeline``, ``at``, ``started``, ``ended``,
-``title``, ``text``, ``change``, ``team``, ``problems``, ``consequences``, ``links``, ``is_test``. Times are
-ISO 8601, in UTC.
+``title``, ``text``, ``change``, ``team``, ``problems``, ``consequences``, ``links``, ``is_test``, ``is_aside``,
+``triage``. Times are ISO 8601, in UTC.
 """
 
 from __future__ import annotations

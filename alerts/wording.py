@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 
 from alerts.message import Alert, Problem, Severity, State
@@ -38,9 +38,7 @@ def text(alert: Alert) -> str:
 
 def lines(alert: Alert) -> Iterator[str]:
     """Yield the whole message line by line."""
-    yield headline(alert)
-    if alert.transition > 1 and alert.change:
-        yield f"Now: {alert.change}"
+    yield from news(alert)
     for problem in alert.problems[:MOST_PROBLEMS]:
         # The first line has said what the only problem is.
         is_said = len(alert.problems) == 1 and alert.state is State.FIRING
@@ -53,11 +51,34 @@ def lines(alert: Alert) -> Iterator[str]:
         yield first
         yield from (f"  {line}" for line in rest)
     if alert.consequences:
-        yield f"Kept quiet: {'; '.join(alert.consequences[:MOST_PROBLEMS])}"
+        yield f"Kept quiet: {'; '.join(together(alert.consequences)[:MOST_PROBLEMS])}"
     if alert.team:
         yield f"Owner: {alert.team}"
     for link in alert.links:
         yield f"{link.text}: {link.url}"
+
+
+def news(alert: Alert) -> Iterator[str]:
+    """Yield the first line of a message, and what has changed since the one before."""
+    yield headline(alert)
+    if alert.transition > 1 and alert.change:
+        yield f"Now: {alert.change}"
+
+
+def together(consequences: Iterable[str]) -> list[str]:
+    """Return what is kept quiet, with one line for all of one kind that have one reason.
+
+    Examples:
+        >>> together(["page of a, which contract explains", "page of b, which contract explains", "c, by itself"])
+        ['page of a and b, which contract explains', 'c, by itself']
+    """
+    groups: dict[tuple[str, str], list[str]] = {}
+    for said in consequences:
+        what, comma, why = said.partition(", ")
+        kind, of, name = what.rpartition(" of ")
+        groups.setdefault((kind + of, comma + why), []).append(name)
+    listed = {key: " and ".join(filter(None, (", ".join(names[:-1]), names[-1]))) for key, names in groups.items()}
+    return [f"{kind}{names}{why}" for (kind, why), names in listed.items()]
 
 
 def problem_lines(problem: Problem, sentence: str) -> Iterator[str]:

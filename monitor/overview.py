@@ -10,6 +10,7 @@ from alerts import alarms
 from alerts.evaluate import NO_DATA
 from alerts.message import State as Told
 from alerts.slo import Slo
+from alerts.wording import together
 from checks.check import Outcome
 from checks.window import Window
 from monitor import alerting, evidence, objectives, outbox, rollups
@@ -226,7 +227,7 @@ def _incident(messages: list[Sent]) -> IncidentStatus:
     return IncidentStatus(
         last.key, last.title.removeprefix(f"{last.pipeline}: "), last.severity.value, last.state is Told.FIRING,
         last.is_watched, last.began, last.ended, last.problems[0].sentence if last.problems else "", last.triage,
-        last.consequences,
+        tuple(together(last.consequences)),
         tuple(Message(sent.alert.at, sent.alert.change, tuple(_delivered(sent))) for sent in messages),
     )  # fmt: skip
 

@@ -106,7 +106,7 @@ def _problem(found: Mapping[str, Any], now: datetime) -> Problem:
 def _change(before: Alert | None, alert: Alert) -> str:
     told = _told(before) if before is not None else frozenset()
     new = sorted(f"{name} {state.value}" for _alert, name, state in _told(alert) - told)
-    return ("; now also " if told and alert.state is State.FIRING else "; ").join(["", *new[:5]]).removeprefix("; ")
+    return ("; also " if told and alert.state is State.FIRING else "; ").join(["", *new[:5]]).removeprefix("; ")
 
 
 def _moment(text: object, now: datetime) -> datetime:

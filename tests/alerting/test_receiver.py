@@ -49,7 +49,7 @@ def test_a_group_is_one_incident_that_develops(store: Store) -> None:
     assert first.started == NOON - timedelta(minutes=10) + timedelta(microseconds=123456)
     assert receive(store, "team", group(("a", "firing")), NOON) == first, "a repeat changes nothing"
     second = receive(store, "team", group(("a", "firing"), ("b", "firing")), NOON)
-    assert (second.key, second.transition, second.change) == (first.key, 2, "now also b firing")
+    assert (second.key, second.transition, second.change) == (first.key, 2, "also b firing")
     third = receive(store, "team", group(("a", "resolved"), ("b", "firing")), NOON)
     assert (third.state, third.transition) == (State.FIRING, 3), "a group that is mixed still fires"
     last = receive(store, "team", group(("a", "resolved"), ("b", "resolved")), NOON)

@@ -190,13 +190,13 @@ def test_slack_edits_one_message_and_replies_in_its_thread(serve: Any, vendors: 
     # A name is enough to post; edits go by the id that comes back.
     notifier, memory, first = slack(serve(vendor), vendors, "#alerts"), {}, alert()
     notifier.deliver(first, memory)
-    grown = replace(first, transition=2, change="now also events-contract fires", problems=first.problems * 2)
+    grown = replace(first, transition=2, change="events-contract fires, too", problems=first.problems * 2)
     notifier.deliver(grown, memory)
     notifier.deliver(resolved(grown), memory)
     (message,) = vendor.messages.values()
     assert "Resolved: shop: freshness of events" in message["blocks"][0]["text"]["text"]
     assert [reply["reply_broadcast"] for reply in vendor.replies] == [True, False]
-    assert vendor.replies[0]["text"] == "now also events-contract fires"
+    assert vendor.replies[0]["text"] == "events-contract fires, too"
     assert "Resolved after 23 min, 12 % of the budget spent" in vendor.replies[1]["text"]
 
 
@@ -214,9 +214,9 @@ def test_slack_tells_the_cause_in_the_thread_once(serve: Any, vendors: Any, aler
         f"*{CAUSE[0]}*", "\N{BULLET} 12:00:00 UTC freshness 9 min: newest &lt;b&gt; &amp; 9 min old",
     ]  # fmt: skip
     older = tuple(line.replace("9 min", "12 min") for line in CAUSE)
-    second = replace(first, transition=2, change="now also events-contract fires", triage=older)
+    second = replace(first, transition=2, change="events-contract fires, too", triage=older)
     notifier.deliver(second, memory)
-    assert vendor.replies[1]["text"] == "now also events-contract fires", "other figures are no news"
+    assert vendor.replies[1]["text"] == "events-contract fires, too", "other figures are no news"
     third = replace(second, transition=3, change="events-density fires", triage=("Most likely schema change: x",))
     notifier.deliver(third, memory)
     assert vendor.replies[2]["text"] == "events-density fires\n*Most likely schema change: x*"
@@ -254,7 +254,7 @@ def test_a_slack_webhook_tells_the_cause_once_in_the_message_itself(serve: Any, 
 def test_slack_repeats_no_step_after_a_kill(cause: tuple[str, ...], serve: Any, vendors: Any, alert: MakeAlert) -> None:
     """The process may end after any request has taken effect; the next one goes on from there."""
     first = alert(triage=cause)
-    second = replace(first, transition=2, change="now also events-contract fires")
+    second = replace(first, transition=2, change="events-contract fires, too")
     for lost_at in range(6):
         vendor, memory, failures = vendors.slack(), {}, []
         server = serve(vendor)
@@ -583,6 +583,8 @@ def test_the_console_says_it_all(alert: MakeAlert) -> None:
         "Owner: feeds\n"
         "Runbook: https://recwatch.example/runbooks/recwatchslobudgetburn\n"
     )
+    Console("here", stream).deliver(replace(alert(), transition=2, change="kept quiet: b", is_aside=True), {})
+    assert stream.getvalue().splitlines()[-1] == "Now: kept quiet: b", "the page stands above already"
     Console("here", stream).deliver(resolved(alert()), {})
     assert "RESOLVED shop: freshness of events, after 23 min; it spent 12 % of the budget" in stream.getvalue()
 

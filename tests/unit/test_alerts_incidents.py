@@ -59,7 +59,7 @@ def test_one_incident_from_the_first_alarm_to_the_last() -> None:
     assert run.after(1, firing("freshness", PAGE)) == []
     (second,) = run.after(1, firing("freshness", PAGE), firing("contract", PAGE))
     assert (second.key, second.transition) == (first.key, 2)
-    assert second.change == "now also events-contract fires"
+    assert second.change == "events-contract fires, too"
     (third,) = run.after(5, firing("contract", PAGE))
     assert (third.state, third.change) == (State.FIRING, "events-freshness is resolved")
     assert [problem.state for problem in third.problems] == [State.FIRING, State.RESOLVED]
@@ -78,8 +78,12 @@ def test_what_an_alarm_upstream_explains_is_listed_and_wakes_nobody() -> None:
     assert message.consequences == (
         "events-density, which freshness explains", "events-feature_drift, which freshness explains",
     )  # fmt: skip
+    assert message.change == "kept quiet: events-density and events-feature_drift, which freshness explains"
+    assert message.is_aside
     assert {problem.check for problem in message.problems} == {"freshness"}
     assert run.after(1, firing("freshness", PAGE), firing("density")) == []
+    (more,) = run.after(1, firing("freshness", PAGE), firing("contract", PAGE), firing("popularity"))
+    assert (more.change.count(";"), more.is_aside) == (1, False), "that another one fires is news"
     assert all(alert.severity is PAGE for alert in run.told)
 
 
