@@ -39,10 +39,12 @@ def text(alert: Alert) -> str:
 def lines(alert: Alert) -> Iterator[str]:
     """Yield the whole message line by line."""
     yield from news(alert)
-    for problem in alert.problems[:MOST_PROBLEMS]:
-        # The first line has said what the only problem is.
-        is_said = len(alert.problems) == 1 and alert.state is State.FIRING
-        yield from problem_lines(problem, "" if is_said else problem.sentence)
+    for number, problem in enumerate(alert.problems[:MOST_PROBLEMS]):
+        # The first line has said what the first problem is, and since when if it is the only one.
+        is_said = number == 0 and alert.state is State.FIRING
+        when = "" if is_said and len(alert.problems) == 1 else f" ({state(problem)})"
+        yield f"  {problem.title}{when}{'' if is_said or not problem.sentence else f': {problem.sentence}'}"
+        yield from figures(problem)
     more = len(alert.problems) - MOST_PROBLEMS
     if more > 0:
         yield f"and {more} more"
@@ -81,10 +83,13 @@ def together(consequences: Iterable[str]) -> list[str]:
     return [f"{kind}{names}{why}" for (kind, why), names in listed.items()]
 
 
-def problem_lines(problem: Problem, sentence: str) -> Iterator[str]:
-    """Yield a problem: what is wrong, the figures behind it, what contributes most."""
-    state = ended(problem) if problem.until is not None else since(problem.began, problem.since)
-    yield f"  {problem.title} ({state}){f': {sentence}' if sentence else ''}"
+def state(problem: Problem) -> str:
+    """Return since when a problem goes on, or when it ended."""
+    return ended(problem) if problem.until is not None else since(problem.began, problem.since)
+
+
+def figures(problem: Problem) -> Iterator[str]:
+    """Yield the figures behind a problem, and what contributes most."""
     said = facts(problem)
     if said:
         yield f"    {', '.join(f'{name} {value}' for name, value in said)}"
@@ -140,11 +145,12 @@ def since(began: datetime | None, alarm: datetime) -> str:
 
     Examples:
         >>> since(datetime(2026, 3, 3, 12, 0, tzinfo=UTC), datetime(2026, 3, 3, 12, 31, tzinfo=UTC))
-        'bad since 12:00 UTC, 03 Mar, alarm at 12:31 UTC, 03 Mar'
+        'bad since 12:00, alarm at 12:31 UTC, 03 Mar'
     """
     if began is None or alarm - began < A_MOMENT:
         return f"since {clock(alarm)}"
-    return f"bad since {clock(began)}, alarm at {clock(alarm)}"
+    is_one_day = began.astimezone(UTC).date() == alarm.astimezone(UTC).date()
+    return f"bad since {clock(began).partition(' ')[0] if is_one_day else clock(began)}, alarm at {clock(alarm)}"
 
 
 def duration(length: timedelta) -> str:

@@ -138,7 +138,10 @@ class Briefing:
             return said + _then(lately if is_over or newest.endswith("seen") else "")
         if spell is not None:
             lasted = duration_words(spell.span.duration.total_seconds())
-            return f"bad for {lasted}, until {clock(spell.span.end)}; at worst {spell.worst.reason}{_then(lately)}"
+            last = lately
+            if verdict is not None and verdict.outcome is Outcome.BAD:
+                last = "the last run was still bad" + (f": {lately}" if lately != spell.worst.reason else "")
+            return f"bad for {lasted}, until {clock(spell.span.end)}; at worst {spell.worst.reason}{_then(last)}"
         if sign.alert == INGESTION_DOWN:
             return f"{percent(sign.value)} of events did not land lately{_then(lately)}"
         if sign.alert != BURN or slo is None:
@@ -164,6 +167,8 @@ class Briefing:
             v for v in self._figures.verdicts
             if (v.dataset, v.check) == (verdict.dataset, verdict.check) and v.outcome is Outcome.BAD and v.subject
             and v.subject != verdict.subject and (v.entity, v.measure) == (verdict.entity, verdict.measure)
+            # Of an end the newest run is not the one that was worst.
+            and v.window == verdict.window
         ]  # fmt: skip
         same.sort(key=lambda v: (v.total or 0) - (v.good or 0) or (v.value or 0.0) / (v.limit or 1.0), reverse=True)
         found = []

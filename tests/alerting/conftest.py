@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,13 @@ class Shop:
         self.pipeline = build(self.config)
 
     def commit(
-        self, check: str, what: str, at: datetime | None = None, gauges: tuple[Sample, ...] = (), **fields: Any
+        self,
+        check: str,
+        what: str,
+        at: datetime | None = None,
+        gauges: tuple[Sample, ...] = (),
+        sources: tuple[str, ...] = (),
+        **fields: Any,
     ) -> None:
         """Commit one run of a check that ends now."""
         now = at or self.clock.now()
@@ -71,11 +77,14 @@ class Shop:
         said = {"reason": "cannot connect"} if what == "!" else {}
         found = {"value": 700, "limit": 300, **about, **counts, **said, **fields}
         verdict = Verdict(check, "events", window, OUTCOMES[what], "lag_seconds", **found)
+        parts = [replace(verdict, source=source) for source in sources]
         ours = [slo for slo in self.pipeline.slos.values() if slo.check == check]
         found = tuple(points(ours, [verdict], max(now, self.clock.now())))
         tally = Tally("events", window) if gauges else None
         self.store.commit(
-            Judged(check, "events", window, [verdict], self.clock.now(), 0.1, tally, gauges=gauges, points=found)
+            Judged(
+                check, "events", window, [verdict, *parts], self.clock.now(), 0.1, tally, gauges=gauges, points=found
+            )
         )
 
     def play(self, minutes: str, check: str = "freshness") -> list[Alert]:

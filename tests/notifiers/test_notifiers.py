@@ -576,7 +576,7 @@ def test_the_console_says_it_all(alert: MakeAlert) -> None:
     assert stream.getvalue() == (
         "2026-03-03T12:09:00Z PAGE shop: freshness of events: 41 % of the time was bad over the last 1 h;"
         " the newest event is 12.3 min old; since 12:00 UTC, 03 Mar\n"
-        "  events-freshness (since 12:00 UTC, 03 Mar)\n"
+        "  events-freshness\n"
         "    value 12.3 min, limit 5 min, burn rate 41x, budget left 63 %, tier page_fast\n"
         "    most of it: source ios: 20 min (limit 5 min)\n"
         "Kept quiet: events-density, which freshness explains\n"
@@ -607,12 +607,21 @@ def test_on_a_terminal_green_is_for_what_is_over(alert: MakeAlert) -> None:
     assert not any(colour in unwatched for colour in (red, yellow, green)), unwatched
 
 
+def test_a_message_says_nothing_twice(alert: MakeAlert) -> None:
+    found = alert()
+    (first,) = found.problems
+    second = replace(first, name="events-contract", sentence="other")
+    for said in (text(found), text(replace(found, problems=(first, second)))):
+        assert said.count(first.sentence) == 1
+    assert text(found).count("since 12:00 UTC") == 1
+
+
 def test_what_began_before_its_alarm_says_both(alert: MakeAlert) -> None:
     found = alert(problem={"began": alert().started - timedelta(minutes=31)})
     assert load_alert(dump_alert(found)) == found
-    assert "; bad since 11:29 UTC, 03 Mar, alarm at 12:00 UTC, 03 Mar\n" in text(found)
+    assert "; bad since 11:29, alarm at 12:00 UTC, 03 Mar\n" in text(found)
     told = json.dumps(blocks(found))
-    assert "bad since 11:29 UTC, 03 Mar, alarm at 12:00 UTC, 03 Mar" in told
+    assert "bad since 11:29, alarm at 12:00 UTC, 03 Mar" in told
     assert "*Alarm*" in told
 
 
