@@ -138,10 +138,7 @@ class Briefing:
             return said + _then(lately if is_over or newest.endswith("seen") else "")
         if spell is not None:
             lasted = duration_words(spell.span.duration.total_seconds())
-            last = lately
-            if verdict is not None and verdict.outcome is Outcome.BAD:
-                last = "the last run was still bad" + (f": {lately}" if lately != spell.worst.reason else "")
-            return f"bad for {lasted}, until {clock(spell.span.end)}; at worst {spell.worst.reason}{_then(last)}"
+            return f"bad for {lasted}, until {clock(spell.span.end)}; at worst {spell.worst.reason}{_then(lately)}"
         if sign.alert == INGESTION_DOWN:
             return f"{percent(sign.value)} of events did not land lately{_then(lately)}"
         if sign.alert != BURN or slo is None:
@@ -218,10 +215,8 @@ def _lately(verdict: Verdict | None) -> str:
         return ""
     if verdict.outcome is Outcome.GOOD:
         return "the last run was good"
-    if verdict.outcome is Outcome.BAD:
-        return verdict.reason
-    what = "failed" if verdict.outcome is Outcome.ERROR else "could not judge"
-    return f"the last run {what}: {verdict.reason}"
+    what = {Outcome.BAD: "was bad", Outcome.ERROR: "failed"}.get(verdict.outcome, "could not judge")
+    return f"the last run {what}" + (f": {verdict.reason}" if verdict.reason else "")
 
 
 def _then(text: str) -> str:

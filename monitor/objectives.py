@@ -53,7 +53,7 @@ class Spell:
     """What was bad for a while.
 
     Args:
-        worst: The verdict that was furthest from its limit.
+        worst: Of the subject that was furthest from its limit the verdict with the worst value.
         span: From the start of the first bad window, or slice of time, to the end of the last one.
     """
 
@@ -80,8 +80,11 @@ def bad_since(store: Store, slo: Slo, since: datetime) -> Spell | None:
             for subject, start, end in connection.execute(spans.group_by(table.c.subject))
         }
         kept = [of for of, span in found.items() if slo.covers(_bad(slo, span, of))]
-        worst = select(table).where(ours, table.c.subject.in_(kept)).order_by(strain.desc().nulls_first()).limit(1)
-        row = connection.execute(worst).first()
+        # A limit that allows for chance differs from window to window.
+        value = sa.case((times < 1, -sa.func.abs(table.c.value)), else_=sa.func.abs(table.c.value))
+        worst = sa.func.max(strain).over(partition_by=table.c.subject)
+        ranked = select(table).where(ours, table.c.subject.in_(kept))
+        row = connection.execute(ranked.order_by(worst.desc().nulls_first(), value.desc()).limit(1)).first()
     if row is None:
         return None
     span = Window(min(found[of].start for of in kept), max(found[of].end for of in kept))

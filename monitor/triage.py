@@ -227,8 +227,13 @@ def _deviations(bad: Sequence[Verdict]) -> Iterator[Deviation]:
             key = (verdict.dataset, verdict.check, str(verdict.subject), verdict.outcome)
             groups.setdefault(key, []).append(verdict)
     for found in groups.values():
-        worst = max(found, key=lambda one: (one.value or 0.0) / (one.limit or 1e-9))
-        yield Deviation(worst, found[0].window, found[-1].window, len(found))
+        yield Deviation(max(found, key=_badness), found[0].window, found[-1].window, len(found))
+
+
+def _badness(verdict: Verdict) -> float:
+    """Return what is the greater the worse one of several verdicts on one subject is, whatever chance each allows."""
+    value = verdict.value or 0.0
+    return -value if verdict.limit is not None and value < verdict.limit else value
 
 
 def _evidence(store: Store, cause: Cause, span: Window) -> Evidence | None:

@@ -93,6 +93,14 @@ def test_a_segment_is_named_that_chance_does_not_make(
     assert ("times its share of all rows" in said) == is_named
 
 
+@pytest.mark.parametrize(("worse", "said"), [(3.0, "0.0057"), (0.2, "0.00038")])
+def test_the_worst_of_several_is_told_on_either_side_of_a_limit(store: Store, worse: float, said: str) -> None:
+    side = 2.0 if worse > 1 else 0.8
+    for minute, times in enumerate((side, worse, side), 1):
+        bad(store, "density", range(minute, minute + 1), times_its_limit=times)
+    assert f"density {said}" in told(store, "density", 4)
+
+
 def test_what_was_over_is_not_the_cause(store: Store) -> None:
     bad(store, "unknown_ids", range(1, 6))
     bad(store, "duplicates", range(8, 12))
