@@ -23,7 +23,7 @@ from sqlalchemy import (
 
 from checks import stats
 from checks.baseline import Baseline
-from checks.bins import Bins, bin_of, categorical, in_bin, numeric, spelt
+from checks.bins import ABOVE, BELOW, UNSEEN, Bins, bin_of, categorical, in_bin, numeric, spelt
 from checks.chance import effect_limit
 from checks.check import Check, Outcome, Sample, Verdict
 from checks.dataset import ColumnType, Dataset, Kind, Role
@@ -34,6 +34,10 @@ from checks.settings import CheckSettings, Duration, Ratio, Setting, hours
 from checks.suspects import Suspects
 
 MOVED_BINS = 5
+# What a bin that no value of the reference is in is called in a sentence.
+OUTSIDE = {
+    UNSEEN: "values that the reference lacks", BELOW: "values below the reference's", ABOVE: "values above the reference's",
+}  # fmt: skip
 # The squares of larger numbers have no number.
 LARGEST = 1e150
 Counts = dict[str, list[int]]
@@ -221,7 +225,7 @@ class FeatureDrift(Check[FeatureDriftSettings]):
         value, limit = score["scores"][self.settings.method], score["limit"]
         bad = value > limit.value and is_significant
         label, before, now = score["moved"][0]
-        reason = f"largest change: {label} from {100 * before:.1f} % to {100 * now:.1f} %"
+        reason = f"largest change: {OUTSIDE.get(label, label)} from {100 * before:.1f} % to {100 * now:.1f} %"
         details = {
             **score["scores"], "p_value": score["p_value"], "limit_origin": limit.origin, "rows": score["rows"],
             "reference_rows": score["reference_rows"], "kind": score["kind"], "moved": score["moved"],
