@@ -36,8 +36,10 @@ from checks.suspects import Suspects
 MOVED_BINS = 5
 # What a bin that no value of the reference is in is called in a sentence.
 OUTSIDE = {
-    UNSEEN: "values that the reference lacks", BELOW: "values below the reference's", ABOVE: "values above the reference's",
-}  # fmt: skip
+    UNSEEN: "values that the reference lacks",
+    BELOW: "values below the reference's",
+    ABOVE: "values above the reference's",
+}
 # The squares of larger numbers have no number.
 LARGEST = 1e150
 Counts = dict[str, list[int]]

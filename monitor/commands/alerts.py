@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,14 @@ from monitor.alerting import Memory, saved
 from monitor.clock import SystemClock
 from monitor.commands import config_option, on_call, screen
 from monitor.commands.table import plain
-from monitor.config import OnCallConfig
+from monitor.config import Config, OnCallConfig
 from monitor.durations import parse_duration
 from monitor.store import Store
-from monitor.wording import value_text
+from monitor.wording import ago, value_text
 
 EXIT_FIRING = 1
+# A daemon that runs has evaluated since, unless ``notify.every`` is longer.
+STALE = timedelta(minutes=15)
 
 
 @click.command()
@@ -48,6 +50,9 @@ def command(path: Path, since: str, as_json: bool) -> None:
             click.echo(json.dumps({"sent": entry.alert.title, **_sent(entry)}))
     else:
         _print(screen(), memory, rows, sent)
+        every = config.notify.every if isinstance(config, Config) else STALE
+        if memory.evaluated is not None and now - memory.evaluated > max(STALE, 3 * every):
+            click.echo(f"\nThis is from {ago((now - memory.evaluated).total_seconds())}: see whether the daemon runs.")
     if any(row["state"] == State.FIRING for row in rows):
         raise SystemExit(EXIT_FIRING)
 

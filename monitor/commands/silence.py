@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from alerts.wording import clock
+from alerts.wording import printable
 from monitor import silences
 from monitor.clock import SystemClock
 from monitor.commands import config_option, on_call
@@ -21,6 +21,10 @@ from monitor.silences import Silence
 from monitor.slos import objectives
 from monitor.store import Store
 from monitor.times import Time
+from monitor.wording import meant
+
+# Names of objectives have their dataset in common.
+ALIKE = 0.85
 
 
 @click.group()
@@ -44,14 +48,18 @@ def add_command(path: Path, pattern: str, length: str | None, until: datetime | 
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--for") from error
     if end <= now:
-        raise click.BadParameter("must be in the future", param_hint="--until")
+        named = ("must be longer than nothing", "--for") if until is None else ("must be in the future", "--until")
+        raise click.BadParameter(named[0], param_hint=named[1])
+    if not reason.strip():
+        raise click.BadParameter("must say something: it is all that whoever wonders has", param_hint="--reason")
     with on_call(path) as (store, config):
         known = _objectives(store, config)
         if not any(fnmatchcase(name, pattern) for name in known):
-            said = f"no objective is called {pattern}; there are {', '.join(known) or 'none yet'}"
+            there = f"there are {', '.join(known) or 'none yet'}"
+            said = f"no objective is called {pattern}; {meant(pattern, known, there, ALIKE)}"
             raise click.BadParameter(said, param_hint="--slo")
         number = silences.add(store, Silence(0, pattern, now, end, reason, getpass.getuser()))
-    click.echo(f"silence {number}: {pattern} until {clock(end)}; end it with: recwatch silence end {number}")
+    click.echo(f"silence {number}: {pattern} until {_day(end)}; end it with: recwatch silence end {number}")
 
 
 @command.command("list")
@@ -61,7 +69,9 @@ def list_command(path: Path) -> None:
     with on_call(path) as (store, _config):
         found = silences.current(store, SystemClock().now())
     for silence in found:
-        click.echo(f"{silence.id}: {silence.pattern} until {clock(silence.end)}: {silence.reason} ({silence.author})")
+        said = f"{silence.pattern} until {_day(silence.end)}: {silence.reason} ({silence.author})"
+        # Words of others are no orders to a terminal.
+        click.echo(f"{silence.id}: {' '.join(printable(said).split())}")
     if not found:
         click.echo("nothing is silenced")
 
@@ -75,6 +85,11 @@ def end_command(path: Path, number: int) -> None:
         if not silences.end(store, number, SystemClock().now()):
             raise click.ClickException(f"no silence {number} is in force; see recwatch silence list")
     click.echo(f"silence {number} has ended")
+
+
+def _day(at: datetime) -> str:
+    """Return a moment that may be years ahead."""
+    return f"{at:%Y-%m-%d %H:%M} UTC"
 
 
 def _objectives(store: Store, config: OnCallConfig) -> list[str]:

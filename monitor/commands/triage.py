@@ -42,7 +42,10 @@ def command(path: Path, since: datetime | None, until: datetime | None, out: Pat
             found = triage(store, span, {(BURN, newest.dataset, newest.check)})
     click.echo(told(found))
     if out is not None:
-        out.write_text(postmortem(found, now), encoding="utf-8")
+        try:
+            out.write_text(postmortem(found, now), encoding="utf-8")
+        except OSError as error:
+            raise click.BadParameter(f"{out} cannot be written: {error.strerror}", param_hint="--postmortem") from error
         click.echo(f"\n{out}: the skeleton of a postmortem")
 
 

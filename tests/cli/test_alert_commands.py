@@ -6,6 +6,8 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,7 +18,7 @@ import yaml
 
 from checks.check import Outcome, Verdict
 from checks.window import Window
-from monitor.alerting import Alerting
+from monitor.alerting import _MEMORY, STATE, Alerting, saved
 from monitor.clock import ManualClock
 from monitor.errors import StateError
 from monitor.load import load
@@ -123,6 +125,12 @@ def test_that_nothing_fires_is_said_with_its_time(config: str, recwatch: Recwatc
     play(config, "+" * 30)
     said = recwatch("alerts", "-c", config)
     assert (said.code, said.out.startswith("Nothing fires, as of ")) == (0, True)
+    assert "see whether the daemon runs" not in said.out
+    with closing(Store(f"sqlite:///{Path(config).parent}/state.db", "shop")) as store:
+        memory = saved(store)
+        long_ago = replace(memory, evaluated=memory.evaluated - timedelta(hours=2))
+        store.set_note(STATE, _MEMORY.dump_python(long_ago, mode="json"))
+    assert "This is from 2 h ago: see whether the daemon runs." in recwatch("alerts", "-c", config).out
 
 
 def test_silences_come_and_go(config: str, recwatch: Recwatch) -> None:
@@ -136,6 +144,32 @@ def test_silences_come_and_go(config: str, recwatch: Recwatch) -> None:
     wrong = recwatch("silence", "add", "-c", config, "--slo", "nope", "--for", "2h", "--reason", "x")
     assert "no objective is called nope" in wrong.err
     assert "a silence must end" in recwatch("silence", "add", "-c", config, "--slo", "*", "--reason", "x").err
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("--for", "0s", "--reason", "x"), "--for: must be longer than nothing"),
+        (("--until", "2020-01-01", "--reason", "x"), "--until: must be in the future"),
+        (("--for", "2h", "--reason", " "), "--reason: must say something"),
+    ],
+    ids=["no length", "over", "no reason"],
+)
+def test_a_silence_that_is_none_is_told_what_it_lacks(
+    config: str, recwatch: Recwatch, given: tuple[str, ...], said: str
+) -> None:
+    done = recwatch("silence", "add", "-c", config, "--slo", "events-freshness", *given)
+    assert (done.code, said in done.err) == (2, True)
+    assert "nothing is silenced" in recwatch("silence", "list", "-c", config).out
+
+
+def test_a_silence_is_one_line_with_its_year(config: str, recwatch: Recwatch) -> None:
+    about = ("--slo", "events-freshness", "--until", "2130-01-01", "--reason", "two\nlines \x1b[31mred")
+    assert "until 2130-01-01 00:00 UTC" in recwatch("silence", "add", "-c", config, *about).out
+    (line,) = recwatch("silence", "list", "-c", config).out.splitlines()
+    assert "until 2130-01-01 00:00 UTC: two lines [31mred (" in line
+    missed = recwatch("silence", "add", "-c", config, "--slo", "events-freshnes", "--for", "2h", "--reason", "x")
+    assert "did you mean events-freshness?" in missed.err
 
 
 UNFINISHED = {"a misspelt key": "cheks: {}\n", "no YAML": "datasets: {events: [\n", "no engine": "engines: 5\n"}

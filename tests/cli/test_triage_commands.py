@@ -122,6 +122,14 @@ def test_what_deviated_is_shown_also_where_it_explains_nothing(tmp_path: Path) -
     assert "nothing known" in postmortem(blind, NOON)
 
 
+def test_a_postmortem_that_cannot_be_written_is_told_so(tmp_path: Path) -> None:
+    config = tmp_path / "recwatch.yml"
+    config.write_text(CONFIG.replace("FOLDER", str(tmp_path)))
+    done = CliRunner().invoke(triage.command, ["--config", str(config), "--postmortem", f"{tmp_path}/none/there.md"])
+    assert done.exit_code == 2
+    assert "there.md cannot be written: No such file or directory" in done.output
+
+
 def test_a_span_must_have_a_beginning_and_an_end(tmp_path: Path) -> None:
     config = tmp_path / "recwatch.yml"
     config.write_text(CONFIG.replace("FOLDER", str(tmp_path)))
