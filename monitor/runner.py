@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import func, select
@@ -297,10 +297,11 @@ class Runner:
                     tally = check.carry(task.baseline.previous, tally)
                 verdicts = check.judge(tally, task.baseline)
                 increments = (*check.counters(tally), *run_samples(check.id, dataset, verdicts))
+                now = self.clock.now()
                 return Judged(
-                    check.id, dataset, task.window, verdicts, self.clock.now(), task.duration_seconds, tally,
+                    check.id, dataset, task.window, verdicts, now, task.duration_seconds, tally,
                     increments, check.gauges(tally, verdicts), _figures(check, tally),
-                    points=self._points(dataset, check, verdicts),
+                    points=self._points(dataset, check, verdicts, now),
                 )  # fmt: skip
             except Exception as error:
                 task.error = said(error)
@@ -311,15 +312,18 @@ class Runner:
     ) -> Judged:
         """Return what a run leaves behind that could not judge its window."""
         verdicts = (Verdict(check.id, dataset, window, Outcome.ERROR, "none", reason=reason),)
+        now = self.clock.now()
         return Judged(
-            check.id, dataset, window, verdicts, self.clock.now(), duration_seconds,
+            check.id, dataset, window, verdicts, now, duration_seconds,
             increments=run_samples(check.id, dataset, verdicts), advances=False,
-            points=self._points(dataset, check, verdicts),
+            points=self._points(dataset, check, verdicts, now),
         )  # fmt: skip
 
-    def _points(self, dataset: str, check: Check[Any], verdicts: Sequence[Verdict]) -> tuple[SloPoint, ...]:
+    def _points(
+        self, dataset: str, check: Check[Any], verdicts: Sequence[Verdict], now: datetime
+    ) -> tuple[SloPoint, ...]:
         ours = [slo for slo in self.pipeline.slos.values() if (slo.dataset, slo.check) == (dataset, check.id)]
-        return tuple(points(ours, verdicts, self.clock.now()))
+        return tuple(points(ours, verdicts, now))
 
 
 def _span(rows: Rows, tasks: Iterable[Task]) -> Window:

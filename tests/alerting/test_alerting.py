@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar, cast
 
@@ -20,14 +21,20 @@ from alerts.notifier import DeliveryError, Memory
 from alerts.slack_blocks import blocks, reply
 from alerts.wording import headline, text
 from checks.check import Sample
-from checks.window import micros
+from checks.window import Window, micros
 from monitor import chores, objectives, outbox, schema, silences
 from monitor.alerting import Alerting
+from monitor.clock import SystemClock
+from monitor.config import Config
 from monitor.delivery import Bucket, Delivery, deliver
 from monitor.outbox import Remembered
 from monitor.overview import incidents_lately
+from monitor.resolve import build
+from monitor.runner import Runner
 from monitor.silences import Silence, maintenance
+from monitor.store import Store
 from monitor.watch import Watch
+from tests.alerting.conftest import START
 
 OpenShop = Callable[..., Any]
 MINUTE = timedelta(minutes=1)
@@ -47,6 +54,21 @@ def test_an_outage_is_told_and_its_end(open_shop: OpenShop) -> None:
     assert 0 < problem.burn_rate < 100
     assert 0 < last.problems[0].budget_spent_ratio < 1
     assert last.problems[0].budget_left_ratio < first.problems[0].budget_left_ratio + 1e-9
+
+
+@pytest.mark.parametrize("is_there", [True, False], ids=["judged", "failed"])
+def test_a_run_and_what_it_says_of_its_objective_finish_at_one_time(tmp_path: Path, is_there: bool) -> None:
+    """Or the first bad run is looked for from a moment at which it had just ended."""
+    if is_there:
+        (tmp_path / "events.csv").write_text("at\n2026-03-03T12:00:00Z\n")
+    events = {"files": f"{tmp_path}/events.csv", "roles": {"event_time": "at"}}
+    config = Config.model_validate({"pipeline": "shop", "datasets": {"events": events}})
+    with closing(build(config)) as pipeline, closing(Store(f"sqlite:///{tmp_path}/state.db", "shop")) as store:
+        check = next(check for check in pipeline.checks["events"] if check.id == "freshness")
+        window = Window(START - MINUTE, START)
+        (judged,) = Runner(pipeline, store, SystemClock()).run("events", [(check, window)])
+    assert judged.failed != is_there
+    assert [point.at for point in judged.points] == [judged.finished_at]
 
 
 def test_an_end_tells_what_was_worst_and_for_how_long(open_shop: OpenShop) -> None:
