@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from alerts import alarms
+from alerts import alarms, runbook
 from alerts.evaluate import NO_DATA
 from alerts.message import State as Told
 from alerts.slo import Slo
@@ -109,6 +109,7 @@ class ObjectiveStatus:
         budget_left_ratio: Share of the budget that is left, below 0 when overspent; None without data.
         burns: How many times too fast the budget burns, by lengths in seconds; empty where nobody evaluates it here.
         firing: Tiers, or names of direct rules, that fire.
+        alerts_from: By lengths in seconds when a tier that long can begin to fire: not before half of it was watched.
     """
 
     name: str
@@ -122,6 +123,7 @@ class ObjectiveStatus:
     budget_left_ratio: float | None
     burns: Mapping[int, float]
     firing: tuple[str, ...]
+    alerts_from: Mapping[int, datetime]
 
 
 def objectives_now(store: Store, watched: Watched, now: datetime) -> tuple[ObjectiveStatus, ...]:
@@ -156,9 +158,12 @@ def _objective(
         state = State.BAD
     elif fires or latest.outcome is Outcome.UNKNOWN:
         state = State.UNKNOWN
+    since = latest.since if latest is not None else now
+    able = {int(tier.long.total_seconds()): since + tier.long / 2 for tier in slo.active}
     return ObjectiveStatus(
         slo.name, slo.dataset, slo.check, state, slo.objective, slo.kind.value, slo.period.total_seconds(),
         spent.attained_ratio(), spent.budget_left_ratio(slo, now), dict(sorted(burns.items())), tuple(fires),
+        {length: at for length, at in sorted(able.items()) if at > now},
     )  # fmt: skip
 
 
@@ -196,6 +201,8 @@ class IncidentStatus:
         triage: The most likely cause, its segment, and what deviated first.
         consequences: What was kept quiet.
         messages: Newest first.
+        told_at: When the last of them was made, whose figures these are.
+        runbook: Name of the runbook; empty where there is none.
     """
 
     key: str
@@ -209,6 +216,8 @@ class IncidentStatus:
     triage: tuple[str, ...]
     consequences: tuple[str, ...]
     messages: tuple[Message, ...]
+    told_at: datetime
+    runbook: str
 
 
 def incidents_lately(store: Store, now: datetime) -> tuple[IncidentStatus, ...]:
@@ -224,11 +233,13 @@ def incidents_lately(store: Store, now: datetime) -> tuple[IncidentStatus, ...]:
 
 def _incident(messages: list[Sent]) -> IncidentStatus:
     last = messages[0].alert
+    alert = last.problems[0].alert.lower() if last.problems else ""
     return IncidentStatus(
         last.key, last.title.removeprefix(f"{last.pipeline}: "), last.severity.value, last.state is Told.FIRING,
         last.is_watched, last.began, last.ended, last.problems[0].sentence if last.problems else "", last.triage,
         tuple(together(last.consequences)),
         tuple(Message(sent.alert.at, sent.alert.change, tuple(_delivered(sent))) for sent in messages),
+        last.at, alert if alert in runbook.names() else "",
     )  # fmt: skip
 
 
