@@ -86,6 +86,8 @@ def write(
 ) -> list[list[Any]]:
     """Write an HTML report; return Evidently's feature, method, threshold and score, and SciPy's p-value.
 
+    Of a feature without any value in a sample the name alone is returned: Evidently takes no such column.
+
     Args:
         runner: Its engines are asked.
         asked: What the report is about.
@@ -108,15 +110,23 @@ def write(
         samples = [
             _sampled(session, Rows(dataset, window), features, asked) for window in (asked.reference, asked.current)
         ]
-    numeric = [name for name in features if dataset.columns[name].kind.is_numeric]
+    kept = [at for at in range(len(features)) if all(_holds(sample, at) for sample in samples)]
+    if not kept:
+        raise ReportError(f"dataset {asked.dataset}: a window holds no value of {', '.join(features)}")
+    columns = [features[at] for at in kept]
+    numeric = [name for name in columns if dataset.columns[name].kind.is_numeric]
     question = {
-        "columns": features, "numeric": numeric, "categorical": [name for name in features if name not in numeric],
-        "reference": samples[0].rows, "current": samples[1].rows,
+        "columns": columns, "numeric": numeric, "categorical": [name for name in columns if name not in numeric],
+        **{of: [[row[at] for at in kept] for row in sample.rows] for of, sample in zip(_OF, samples, strict=True)},
     }  # fmt: skip
     scores = _evidently(question, out, on_start)
-    ours = _ours(runner, asked)
-    _explain(out, f"Drift of {asked.dataset}", samples, _beside(ours, scores))
-    return scores
+    _explain(out, f"Drift of {asked.dataset}", samples, _beside(_ours(runner, asked), scores))
+    return [*scores, *([name] for name in features if name not in columns)]
+
+
+def _holds(sample: Sample, at: int) -> bool:
+    """Return whether a column of a sample has a value; NaN is none."""
+    return any(row[at] is not None and row[at] == row[at] for row in sample.rows)
 
 
 def _lists(session: Session, dataset: Dataset, window: Window, asked: Asked) -> Sample:
@@ -248,11 +258,14 @@ def _beside(ours: Sequence[Verdict], theirs: Sequence[Sequence[Any]]) -> str:
     return f"<p>{said}</p><table><tr>{_HEAD}</tr>{rows}</table>"
 
 
+_OF = ("reference", "current")
+
+
 def _explain(out: Path, title: str, samples: Sequence[Sample], table: str) -> None:
     """Put before Evidently's page what it is about: a sample."""
     spans = "; ".join(
         f"{name} {len(sample.rows):,} of {sample.total:,} rows, {sample.window}"
-        for name, sample in zip(("reference", "current"), samples, strict=True)
+        for name, sample in zip(_OF, samples, strict=True)
     )
     said = (
         f"<section style='{_STYLE}'><h1>{escape(title)}: a sample</h1>"
@@ -263,7 +276,7 @@ def _explain(out: Path, title: str, samples: Sequence[Sample], table: str) -> No
     out.write_text(page[:place] + said + page[place:], encoding="utf-8")
 
 
-_STYLE = "font: 15px/1.5 system-ui, sans-serif; padding: 1.5rem; border-bottom: 1px solid #ccc"
+_STYLE = "font: 15px/1.5 system-ui, sans-serif; padding: 1.5rem; border-bottom: 1px solid #ccc; overflow-x: auto"
 _HEAD = "".join(
     f"<th style='text-align: left; padding-right: 2rem'>{name}</th>"
     for name in (
@@ -279,7 +292,7 @@ _HEAD = "".join(
 
 
 def _row(verdict: Verdict, theirs: Sequence[Any] | None) -> str:
-    said = ("not scored", "", "")
+    said = ("not scored: no value in a sample", "", "")
     if theirs is not None:
         method, threshold, score, chance = theirs
         said = (f"{score:.4g} ({method})", f"{threshold:g}", "" if chance is None else f"{chance:.2g}")

@@ -46,6 +46,11 @@ def command(
         raise click.UsageError("--from and --to come together, and so do --reference-from and --reference-to")
     if bool(rank) != bool(hits):
         raise click.UsageError("--rank and --hit come together")
+    for first, last, named in ((start, end, "--to"), (reference_from, reference_to, "--reference-to")):
+        if first and last and first >= last:
+            raise click.BadParameter("must be after the time that it begins at", param_hint=named)
+    if not out.parent.is_dir():
+        raise click.BadParameter(f"there is no folder {out.parent}", param_hint="--out")
     config = load(path)
     with closing(build(config)) as pipeline, state_so_far(config) as store:
         name = _dataset(pipeline, dataset)
@@ -66,7 +71,9 @@ def command(
 
 
 def _said(*found: Any) -> str:
-    """Return a score as a line says it: the value alone, or with its method, threshold and chance."""
+    """Return a score as a line says it: the value, with its method, threshold and chance, or that there is none."""
+    if not found:
+        return "no value in a sample, so no score"
     if len(found) == 1:
         return f"{found[0]:.4g}"
     method, threshold, score, chance = found

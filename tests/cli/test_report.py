@@ -141,12 +141,39 @@ def test_times_in_even_steps_are_drawn_evenly(start: str, step_us: int) -> None:
         (["--from", HOUR[1].isoformat(), "--to", HOUR[2].isoformat()], "has no rows in 2026-03-03 01:00"),
         (["--from", HOUR[11].isoformat(), "--to", HOUR[12].isoformat(), "--features", "price,nope"], "no column nope"),
         (["--from", HOUR[11].isoformat()], "come together"),
+        (["--from", HOUR[12].isoformat(), "--to", HOUR[11].isoformat()], "--to: must be after"),
     ],
 )
 def test_what_is_wrong_is_said(options: list[str], says: str, config: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(command, ["--config", str(config), *options, "--out", str(tmp_path / "out.html")])
     assert done.exit_code != 0
     assert says in done.output
+
+
+@needs_evidently
+@pytest.mark.slow
+def test_a_feature_that_has_become_null_takes_no_report_of_the_others_along(tmp_path: Path) -> None:
+    duckdb.sql(f"""
+        COPY (
+          SELECT TIMESTAMP '2026-03-03 10:00:00' + to_seconds(i * 4) AS at, i % 7 / 2 AS price,
+            CASE WHEN i < 900 THEN CASE i % 3 WHEN 0 THEN 'warm' ELSE 'cold' END END AS tone
+          FROM range(1800) AS t(i)
+        ) TO '{tmp_path}/events.parquet'
+    """)
+    path = tmp_path / "recwatch.yml"
+    path.write_text(CONFIG.replace("FOLDER", str(tmp_path)).replace(", event_id: id", ""))
+    span = ["--from", HOUR[11].isoformat(), "--to", HOUR[12].isoformat(), "--out", str(tmp_path / "out.html")]
+    done = CliRunner().invoke(command, ["--config", str(path), *span])
+    assert done.exit_code == 0, done.output
+    first, second, _file = done.output.splitlines()
+    assert (first.split(":")[0], second) == ("price", "tone: no value in a sample, so no score")
+    alone = CliRunner().invoke(command, ["--config", str(path), *span, "--features", "tone"])
+    assert "a window holds no value of tone" in alone.output
+
+
+def test_a_report_needs_a_folder_to_be_in(config: Path, tmp_path: Path) -> None:
+    done = CliRunner().invoke(command, ["--config", str(config), "--out", str(tmp_path / "none" / "out.html")])
+    assert (done.exit_code, "there is no folder" in done.output) == (2, True)
 
 
 def ask(config: Path, tmp_path: Path) -> None:
