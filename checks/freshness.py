@@ -89,7 +89,8 @@ class Freshness(Check[FreshnessSettings]):
         )
         # What is ingested ahead is counted by itself: mostly there is none, and the window's rows share one scan.
         after = replace(rows, window=Window(rows.window.end, rows.window.end + _FARTHEST))
-        ahead = [Measure(after, {"future_ingested": future}, marks)] if Role.INGESTED_AT in rows.dataset.roles else []
+        can_tell = Role.INGESTED_AT in rows.dataset.roles and not rows.is_past
+        ahead = [Measure(after, {"future_ingested": future}, marks)] if can_tell else []
         search = self._search(rows, latest, baseline.previous)
         has_been_seen = baseline.previous is not None and _newest(self._found(baseline.previous)) is not None
         return (seen, *ahead, search, *(() if has_been_seen else (self._timeless(rows),)))
@@ -213,9 +214,10 @@ def _visible(rows: Rows) -> Rows:
     """Return the rows that could be seen at the window's end.
 
     By ingestion time these are the rows ingested before it. Without that role nothing tells
-    when a row became visible, so rows dated ahead are looked at too, and counted as future.
+    when a row became visible, so rows dated ahead are looked at too, and counted as future; of
+    the past they are just what came later.
     """
-    if Role.INGESTED_AT in rows.dataset.roles:
+    if Role.INGESTED_AT in rows.dataset.roles or rows.is_past:
         return rows
     return replace(rows, window=replace(rows.window, end=rows.window.end + _FARTHEST))
 

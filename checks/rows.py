@@ -69,11 +69,13 @@ class Rows:
         dataset: What is read.
         window: Which interval.
         clock: The role by which a row belongs to the window; by default the dataset's own.
+        is_past: Whether the window is over for long: what is dated later is no news then.
     """
 
     dataset: Dataset
     window: Window
     clock: Role | None = None
+    is_past: bool = False
 
     @property
     def clock_role(self) -> Role:

@@ -128,6 +128,7 @@ class _Replay:
         self._pipeline, self._store, self._step = pipeline, store, step
         self._clock = ManualClock(span.start)
         self._runner = Runner(pipeline, store, self._clock)
+        self._runner.replays = True
         self._alerting = Alerting(store, pipeline, span.start)
         self._watermarks: dict[str, dict[str, datetime | None]] = {
             dataset: {check.id: span.start for check in checks} for dataset, checks in pipeline.checks.items()

@@ -15,7 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from alerts.message import Severity, State
-from alerts.wording import duration
+from alerts.wording import duration, together
+from checks.check import Outcome
 from checks.window import Window
 from monitor.backtest import Replayed, replay
 from monitor.commands import config_option, screen
@@ -61,16 +62,23 @@ def command(path: Path, start: datetime, end: datetime, step: str, target: IO[st
 
 def _print(console: Console, found: Replayed) -> None:
     totals = found.totals()["totals"]
-    said = f"{totals['pages']} pages and {totals['tickets']} tickets in {totals['weeks']:.1f} weeks"
-    rates = f"{totals['pages_per_week']:.2g} and {totals['tickets_per_week']:.2g} a week"
-    console.print(Text(f"{said}: {rates}", style="bold"))
+    named = " and ".join(
+        f"{totals[f'{what}s']:,} {what}{'s' * (totals[f'{what}s'] != 1)}" for what in ("page", "ticket")
+    )
+    said = f"{named} in {duration(found.span.duration)}"
+    # Of less than a week nothing follows for one.
+    if totals["weeks"] >= 1:
+        said += f": {totals['pages_per_week']:.1f} and {totals['tickets_per_week']:.1f} a week"
+    console.print(Text(said, style="bold"))
+    if not {Outcome.GOOD, Outcome.BAD} & totals["runs"].keys():
+        console.print(f"No check could judge anything: see whether there is data in {found.span}.")
     runs = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(totals["runs"].items()))
     console.print(Text(f"runs of checks: {runs or 'none'}", style="dim"))
     if found.transitions:
         console.print(_alerts(found))
         console.print(_weeks(found))
     if totals["explained"]:
-        console.print(Text(f"kept quiet: {'; '.join(totals['explained'])}", style="dim"), soft_wrap=True)
+        console.print(Text(f"kept quiet: {'; '.join(together(totals['explained']))}", style="dim"), soft_wrap=True)
 
 
 def _alerts(found: Replayed) -> Table:

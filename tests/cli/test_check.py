@@ -12,7 +12,11 @@ from typing import Any
 import pytest
 
 from checks.window import Window
+from monitor.clock import ManualClock
 from monitor.faults import Fault
+from monitor.load import load
+from monitor.resolve import build
+from monitor.runner import Runner
 from monitor.store import Store
 from monitor.stream import LiveWriter, Stream, StreamSettings
 
@@ -67,6 +71,32 @@ def test_a_healthy_span_exits_0_and_leaves_nothing_behind(recwatch: Recwatch, co
     assert said.code == 0, said
     assert "✓ good" in said.out
     assert not Path(config).with_name("state.db").exists()
+
+
+@pytest.mark.parametrize("clocks", [2, 1], ids=["two clocks", "one clock"])
+def test_what_came_later_is_not_dated_in_the_future(recwatch: Recwatch, config: str, clocks: int) -> None:
+    if clocks == 1:
+        path = Path(config)
+        path.write_text(path.read_text().replace("ingested_at: ingested_at, ", ""))
+    said = recwatch("check", "-c", config, "--only", "freshness", "--json", *span(START, 5))
+    whole = next(found for found in map(json.loads, said.out.splitlines()) if not found.get("source"))
+    assert (whole["verdict"], "future" in whole["reason"]) == ("good", False), whole
+    window = Window(START, START + 5 * MINUTE)
+    with closing(build(load(Path(config)))) as pipeline:
+        check = next(check for check in pipeline.checks["events"] if check.id == "freshness")
+        runner, counts = Runner(pipeline, None, ManualClock(window.end)), []
+        for runner.replays in (False, True):
+            (judged,) = runner.run("events", [(check, window)])
+            counts.append(judged.verdicts[0].details["future"])
+    assert (counts[0] > 0, counts[1]) == (True, 0), "only what replays knows that it is the past"
+
+
+def test_a_backtest_of_less_than_a_week_reckons_no_weeks(recwatch: Recwatch, config: str) -> None:
+    said = recwatch("backtest", "-c", config, *span(START, 5)).out.splitlines()
+    assert said[0] == "0 pages and 0 tickets in 5 min"
+    assert not any("No check could judge" in line for line in said)
+    long_ago = recwatch("backtest", "-c", config, *span(START - 500 * MINUTE, 5)).out
+    assert "No check could judge anything: see whether there is data in 2026-03-03 03:40 to 03:45 UTC." in long_ago
 
 
 def test_each_verdict_stands_under_its_window(recwatch: Recwatch, config: str) -> None:
