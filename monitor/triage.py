@@ -51,21 +51,23 @@ class Triage:
         pipeline: Which pipeline.
         span: What was looked at.
         deviations: By when they began.
-        walked: Checks in the order of the walk, with whether they deviated; those that never ran are left out.
+        walked: Checks in the order of the walk, with how they fared in words; those that never ran are left out.
         cause: The most likely one; None where nothing deviated.
         segment: What explains it most, in words; empty if nothing is known.
         evidence: Ids of evidence about the cause.
         happenings: Deploys and other events of the time, and an hour before.
+        about: What it is about, of all that the span holds; empty if it is about all.
     """
 
     pipeline: str
     span: Window
     deviations: tuple[Deviation, ...]
-    walked: tuple[tuple[str, bool], ...]
+    walked: tuple[tuple[str, str], ...]
     cause: Cause | None
     segment: str
     evidence: str
     happenings: tuple[Happening, ...]
+    about: tuple[str, ...] = ()
 
 
 def triage(store: Store, span: Window, alarms: Collection[tuple[str, str, str]] = ()) -> Triage:
@@ -83,8 +85,11 @@ def triage(store: Store, span: Window, alarms: Collection[tuple[str, str, str]] 
     # That a check cannot run or judge says nothing of the data, and neither has its cause there.
     is_blind = bool(alarms) and all(alert in BLIND for alert, _dataset, _check in alarms)
     about = {(dataset, check) for alert, dataset, check in alarms if is_blind or alert not in BLIND}
+    any_time = {verdict.check for verdict in bad if verdict.is_whole}
     bad = _of_one_time(store, bad, about) if about else bad
     found = list(in_order(_deviations(bad)))
+    fared = dict.fromkeys(ran, "as usual") | dict.fromkeys(any_time, "deviated at another time")
+    fared |= {one.verdict.check: "deviated" for one in found}
     done = tuple(happenings.between(store, span))
     own = _own(found, about, is_blind)
     early = own if is_blind else [one for one in found if _began_with(one, own)]
@@ -92,9 +97,9 @@ def triage(store: Store, span: Window, alarms: Collection[tuple[str, str, str]] 
     piece = _evidence(store, cause, span) if cause is not None else None
     return Triage(
         store.pipeline, span, tuple(found),
-        tuple((check, any(one.verdict.check == check for one in found)) for check in WALK if check in ran),
+        tuple((check, fared[check]) for check in WALK if check in ran),
         cause, _segment(cause, piece, bad), piece.id if piece is not None else "",
-        done,
+        done, tuple(sorted(f"{check} on {dataset}" for dataset, check in about)),
     )  # fmt: skip
 
 
@@ -276,7 +281,9 @@ def _is_beyond_chance(segment: Mapping[str, Any]) -> bool:
 
 def told(found: Triage) -> str:
     """Return a triage as text for a terminal or a thread."""
-    lines = [f"{found.pipeline}, {_span(found.span)}", ""]
+    lines = [f"{found.pipeline}, {_span(found.span)}"]
+    lines += [f"about {', '.join(found.about)}; --since tells all of a time"] if found.about else []
+    lines += [""]
     if not found.deviations:
         return "\n".join([*lines, _nothing(found)])
     if found.cause is None:
@@ -288,7 +295,7 @@ def told(found: Triage) -> str:
     lines += [f"  runbook   recwatch runbook {BURN}", "", "What deviated, first to last (first window ending)"]
     lines += [f"  {line}" for line in timeline(found)]
     lines += ["", "Where to look, in the order that finds the cause"]
-    lines += [f"  {check:<14} {'deviated' if is_bad else 'as usual'}" for check, is_bad in found.walked]
+    lines += [f"  {check:<14} {fared}" for check, fared in found.walked]
     # Words of the data are no orders to a terminal.
     return printable("\n".join(lines))
 

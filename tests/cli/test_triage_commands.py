@@ -106,8 +106,12 @@ def test_without_a_time_it_is_about_what_was_bad_last(tmp_path: Path) -> None:
     said = CliRunner().invoke(triage.command, ["--config", str(config)]).output
     assert "Most likely: retry storm" in said
     assert "newest event" not in said, "that was over for hours"
+    assert "about duplicates on events; --since tells all of a time" in said
+    fared = dict(line.split(maxsplit=1) for line in said.splitlines()[-2:])
+    assert fared == {"freshness": "deviated at another time", "duplicates": "deviated"}, "of a span that holds both"
     whole = ["--config", str(config), "--since", (now - timedelta(hours=6)).isoformat()]
-    assert "newest event" in CliRunner().invoke(triage.command, whole).output
+    all_of_it = CliRunner().invoke(triage.command, whole).output
+    assert ("newest event" in all_of_it, "about" in all_of_it, "another time" in all_of_it) == (True, False, False)
 
 
 def test_what_deviated_is_shown_also_where_it_explains_nothing(tmp_path: Path) -> None:
