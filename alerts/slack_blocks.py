@@ -19,6 +19,7 @@ from alerts.wording import (
     clock,
     duration,
     ended,
+    left,
     percent,
     printable,
     since,
@@ -160,14 +161,10 @@ def _fields(alert: Alert, problem: Problem | None) -> list[str]:
     if problem is not None and problem.burn_rate is not None and alert.state is State.FIRING:
         found.append(f"*Burn rate*\n{problem.burn_rate:.3g}x what the budget allows")
     if problem is not None and problem.budget_left_ratio is not None:
-        found.append(f"*Budget left*\n{_left(problem.budget_left_ratio)}")
+        found.append(f"*Budget left*\n{left(problem.budget_left_ratio)}")
     if alert.team:
         found.append(f"*Owner*\n{_line(alert.team, LONGEST_FIGURE)}")
     return found
-
-
-def _left(ratio: float) -> str:
-    return percent(ratio) if ratio >= 0 else f"none, overspent by {percent(-ratio)}"
 
 
 def _other(problem: Problem) -> str:

@@ -111,10 +111,10 @@ def facts(problem: Problem) -> list[tuple[str, str]]:
         found.append(("limit", problem.limit))
     if problem.baseline:
         found.append(("baseline", problem.baseline))
-    if problem.burn_rate is not None:
+    if problem.burn_rate is not None and problem.until is None:
         found.append(("burn rate", f"{problem.burn_rate:.3g}x"))
     if problem.budget_left_ratio is not None:
-        found.append(("budget left", percent(problem.budget_left_ratio)))
+        found.append(("budget left", left(problem.budget_left_ratio)))
     if problem.tier:
         found.append(("tier", problem.tier))
     return found
@@ -133,6 +133,16 @@ def percent(ratio: float) -> str:
         ('63.4 %', '-125 %', '0.04 %')
     """
     return f"{100 * ratio:.3g} %" if abs(ratio) < 10 else f"{100 * ratio:,.0f} %"
+
+
+def left(ratio: float) -> str:
+    """Return how much of a budget is left.
+
+    Examples:
+        >>> left(0.634), left(-1.25)
+        ('63.4 %', 'none, overspent by 125 %')
+    """
+    return percent(ratio) if ratio >= 0 else f"none, overspent by {percent(-ratio)}"
 
 
 def clock(at: datetime | None) -> str:

@@ -616,6 +616,13 @@ def test_a_message_says_nothing_twice(alert: MakeAlert) -> None:
     assert text(found).count("since 12:00 UTC") == 1
 
 
+def test_figures_are_those_of_their_time(alert: MakeAlert) -> None:
+    spent = {"budget_left_ratio": -2.77}
+    assert "burn rate 41x, budget left none, overspent by 277 %" in text(alert(problem=spent))
+    over = text(resolved(alert(problem={**spent, "until": alert().at})))
+    assert "burn rate" not in over, "nothing burns any more"
+
+
 def test_what_began_before_its_alarm_says_both(alert: MakeAlert) -> None:
     found = alert(problem={"began": alert().started - timedelta(minutes=31)})
     assert load_alert(dump_alert(found)) == found
