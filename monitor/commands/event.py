@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from alerts.wording import printable
 from checks.metrics import CHANGES
 from checks.window import Window
 from monitor import happenings
@@ -41,6 +42,13 @@ def add_command(path: Path, text: str, kind: str, at: datetime | None, source: s
 def list_command(path: Path, since: datetime | None) -> None:
     """Show what was noted."""
     now = datetime.now(UTC)
+    if since is not None and since >= now:
+        raise click.BadParameter("must be in the past", param_hint="--since")
     with on_call(path) as (store, _config):
-        for found in happenings.between(store, Window(since or now - timedelta(days=7), now)):
-            click.echo(f"{found.at:%Y-%m-%d %H:%M:%S}  {found.kind:<7} {found.text}")
+        noted = list(happenings.between(store, Window(since or now - timedelta(days=7), now)))
+        for found in noted:
+            # Words of others are no orders to a terminal.
+            text = " ".join(printable(found.text).split())
+            click.echo(f"{found.at:%Y-%m-%d %H:%M:%S}  {found.kind:<7} {text}")
+    if not noted:
+        click.echo("nothing was noted in that time")

@@ -93,7 +93,11 @@ def _day(at: datetime) -> str:
 
 
 def _objectives(store: Store, config: OnCallConfig) -> list[str]:
-    """Return the names of the objectives: those of the file, or, while it is wrong, those that have run."""
+    """Return the names that alerts have: by the file, or, while that is wrong, of what has run."""
     if not isinstance(config, Config):
-        return sorted(latest(store))
-    return list(objectives(config, {dataset: enabled_checks(config, dataset) for dataset in config.watched()}))
+        ran = (f"{run.dataset}-{run.check}" for run in store.runs())
+        return sorted({*latest(store), *ran})
+    checks = {dataset: enabled_checks(config, dataset) for dataset in config.watched()}
+    # A check that is overdue alarms under its own name.
+    names = (f"{dataset}-{check.id}" for dataset, found in checks.items() for check in found)
+    return list(dict.fromkeys((*objectives(config, checks), *names)))

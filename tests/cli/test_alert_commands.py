@@ -168,6 +168,8 @@ def test_a_silence_is_one_line_with_its_year(config: str, recwatch: Recwatch) ->
     assert "until 2130-01-01 00:00 UTC" in recwatch("silence", "add", "-c", config, *about).out
     (line,) = recwatch("silence", "list", "-c", config).out.splitlines()
     assert "until 2130-01-01 00:00 UTC: two lines [31mred (" in line
+    overdue = ("--slo", "events-unknown_ids", "--for", "2h", "--reason", "a check that is overdue has no other name")
+    assert recwatch("silence", "add", "-c", config, *overdue).code == 0
     missed = recwatch("silence", "add", "-c", config, "--slo", "events-freshnes", "--for", "2h", "--reason", "x")
     assert "did you mean events-freshness?" in missed.err
 
@@ -251,6 +253,15 @@ def test_a_deploy_is_recorded(config: str, recwatch: Recwatch, web: Web) -> None
     assert recwatch("notify", "deploy", "-c", config, "ranker v42").out == "pager: recorded\n"
     assert web.paths == ["/v2/change/enqueue"]
     assert json.loads(web.bodies[0])["payload"]["summary"] == "ranker v42"
+
+
+def test_events_are_listed_a_line_each(config: str, recwatch: Recwatch) -> None:
+    assert recwatch("event", "list", "-c", config).out == "nothing was noted in that time\n"
+    assert recwatch("event", "add", "-c", config, "ios\n8.3.0 \x1b[31m").code == 0
+    (line,) = recwatch("event", "list", "-c", config).out.splitlines()
+    assert line.endswith("deploy  ios 8.3.0 [31m")
+    ahead = recwatch("event", "list", "-c", config, "--since", "2130-01-01")
+    assert (ahead.code, "--since: must be in the past" in ahead.err) == (2, True)
 
 
 def test_a_deploy_that_is_not_recorded_says_what_was_done(config: str, recwatch: Recwatch, web: Web) -> None:

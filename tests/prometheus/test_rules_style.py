@@ -13,6 +13,7 @@ import pytest
 
 from alerts import rules, runbook
 from alerts.burn import Tier
+from checks import CATALOGUE
 from checks.metrics import BY_NAME
 
 PACK = rules.pack()
@@ -76,6 +77,11 @@ def test_every_runbook_has_its_alert_and_its_parts() -> None:
             assert re.search(
                 rf"^## .*{part}|^## Likely causes, and {part.lower()}", text, re.MULTILINE | re.IGNORECASE
             ), part
+
+
+def test_the_runbook_of_a_budget_that_burns_has_a_section_for_each_check() -> None:
+    text = runbook.text("RecwatchSloBudgetBurn") or ""
+    assert {check.id for check in CATALOGUE} == set(re.findall(r"^### (\w+)$", text, re.MULTILINE))
 
 
 def test_ranges_are_within_what_prometheus_keeps() -> None:
