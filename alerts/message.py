@@ -59,6 +59,7 @@ class Problem:
         runbook_url: Address of the runbook; empty if no address is configured.
         began: When what it tells of began, which an alarm may take hours to tell; None if that is not known.
         is_watched: Whether anybody still looks; what is disabled while its alarm fires ends without being over.
+        is_calm: Whether the last run was good, though the alarm still fires.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Problem:
     runbook_url: str = ""
     began: datetime | None = None
     is_watched: bool = True
+    is_calm: bool = False
 
     @property
     def title(self) -> str:

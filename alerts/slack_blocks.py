@@ -122,7 +122,9 @@ def _header(alert: Alert) -> Block:
     else:
         mark = "\N{LARGE YELLOW CIRCLE} Ticket"
     bad = ""
-    if first is not None and first.value and first.limit and not is_over:
+    if first is not None and first.is_calm:
+        bad = ", the last run was good"
+    elif first is not None and first.value and first.limit and not is_over:
         bad = printable(_one_line(f", {first.value} (limit {first.limit})"))
     end = f", {f'after {duration(alert.duration)}' if is_over else since(alert.began, alert.started)}"
     if _units(bad) <= LONGEST_FIGURE // 2:

@@ -22,6 +22,8 @@ from monitor.wording import duration_words, told_apart, unit_text, value_text
 MOST_CONTRIBUTORS = 3
 # What a removed objective ends; the others are about a dataset or a check.
 OF_AN_OBJECTIVE = (BURN, INGESTION_DOWN, NO_DATA)
+# What spends the budget of its objective.
+SPENDS = (BURN, INGESTION_DOWN)
 NOT_JUDGED = (Outcome.ERROR, Outcome.UNKNOWN)
 # Causes that a verdict's details count, with the words for them.
 CAUSES = {
@@ -87,10 +89,11 @@ class Briefing:
             bad_ratio=sign.value if burn else None,
             burn_rate=sign.value / (1 - slo.objective) if slo is not None and burn else None,
             budget_left_ratio=spent.budget_left_ratio(slo, figures.now) if spent and slo else None,
-            budget_spent_ratio=self._spent_since(slo, found, since) if slo is not None and burn else None,
+            budget_spent_ratio=self._spent(slo, found, since, began) if slo and sign.alert in SPENDS else None,
             contributors=tuple(self._contributors(verdict)) if verdict is not None else (),
             runbook_url=self._runbook(sign.alert, slo), began=began,
             is_watched=self._is_watched(sign, slo),
+            is_calm=not is_over and last is not None and last.outcome is Outcome.GOOD,
         )  # fmt: skip
 
     def _is_watched(self, sign: Sign, slo: Slo | None) -> bool:
@@ -106,11 +109,9 @@ class Briefing:
             # All that is about one objective began at one time.
             spell = self._spell(sign.alert, slo, first)
             return min(since, spell.span.start) if spell is not None else first
-        return (
-            None
-            if sign.alert in (BURN, INGESTION_DOWN)
-            else min(since, self._figures.now - timedelta(seconds=sign.value))
-        )
+        if sign.alert in SPENDS:
+            return None
+        return min(since, self._figures.now - timedelta(seconds=sign.value))
 
     def _spell(self, alert: str, slo: Slo | None, since: datetime) -> Spell | None:
         """Return what was bad for as long as an alarm tells of it; None if it is about something else."""
@@ -150,10 +151,10 @@ class Briefing:
         of = "events were bad" if slo.kind is Kind.EVENTS else "the time was bad"
         return f"{percent(sign.value)} of {of} over the last {over}{_then(lately)}"
 
-    def _spent_since(self, slo: Slo, found: Firing, since: datetime) -> float:
+    def _spent(self, slo: Slo, found: Firing, since: datetime, began: datetime | None) -> float:
         """Return the share of the budget that has been spent since the window that began it all."""
         tier = _tier(slo, found.sign.tier)
-        length = self._figures.now - since + (tier.long if tier is not None else timedelta(0))
+        length = self._figures.now - since + (tier.long if tier is not None else since - (began or since))
         seen = self._figures.tracks[slo.name].over(self._figures.now, length)
         part = length.total_seconds() if slo.kind is Kind.EVENTS else seen.events
         return (seen.bad_ratio or 0.0) * part / slo.period.total_seconds() / (1 - slo.objective)

@@ -6,6 +6,7 @@ import io
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ import pytest
 import sqlalchemy as sa
 
 from alerts.console import Console
-from alerts.evaluate import BURN, FRESHNESS_EMERGENCY
+from alerts.evaluate import BURN, FRESHNESS_EMERGENCY, INGESTION_DOWN
 from alerts.message import Alert, Severity, State
 from alerts.notifier import DeliveryError, Memory
 from alerts.slack_blocks import blocks, reply
@@ -69,6 +70,44 @@ def test_a_run_and_what_it_says_of_its_objective_finish_at_one_time(tmp_path: Pa
         (judged,) = Runner(pipeline, store, SystemClock()).run("events", [(check, window)])
     assert judged.failed != is_there
     assert [point.at for point in judged.points] == [judged.finished_at]
+
+
+def test_what_did_not_land_is_part_of_what_an_incident_spent(open_shop: OpenShop) -> None:
+    roles = {"event_time": "at", "user": "u", "item": "i"}
+    sends = {"files": "y.csv", "roles": {"event_time": "at", "value": "n"}}
+    each = {"every": "1m", "window": "1m", "settle": "0s"}
+    shop = open_shop(
+        datasets={"events": {"files": "x.csv", "roles": roles, "sent": "sends"}, "sends": sends},
+        checks={"freshness": each, "ingestion": each},
+    )
+    told = []
+    for minute in range(60):
+        shop.clock.move(MINUTE)
+        is_down = 10 <= minute < 40
+        shop.commit(
+            "ingestion", "-" if is_down else "+", good=0 if is_down else 1_000, total=1_000, value=1, limit=0.01
+        )
+        told += shop.alerting.evaluate(shop.clock.now())
+    pages = [alert for alert in told if alert.severity is Severity.PAGE]
+    assert [problem.alert for problem in pages[0].problems] == [INGESTION_DOWN]
+    # All of 30 minutes of 28 days, of which one in a thousand may be bad.
+    (end,) = (problem for problem in pages[-1].problems if problem.alert == INGESTION_DOWN)
+    assert end.budget_spent_ratio == pytest.approx(30 / (28 * 24 * 60) / 0.001, rel=0.1)
+
+
+def test_a_page_that_goes_on_while_runs_are_good_says_so(open_shop: OpenShop) -> None:
+    shop = open_shop()
+    (first,) = shop.play("+" * 30 + "-" * 15)
+    shop.clock.move(MINUTE)
+    shop.commit("freshness", "+", value=3)
+    shop.alerting.evaluate(shop.clock.now())
+    (incident,) = shop.alerting.memory.board.incidents
+    (member,) = incident.members.values()
+    calm = shop.alerting._context(shop.clock.now()).describe(member.found, State.FIRING, member.found.since, None)
+    assert (first.problems[0].is_calm, calm.is_calm) == (False, True)
+    header = blocks(replace(first, problems=(calm,)))[0]["text"]["text"]
+    assert ", the last run was good, " in header
+    assert "3 s" not in header, "that is no reason for a page"
 
 
 def test_an_end_tells_what_was_worst_and_for_how_long(open_shop: OpenShop) -> None:
