@@ -85,6 +85,20 @@ def test_how_often_a_segment_is_bad_is_held_against_all_rows() -> None:
     assert "<th>to its share of all rows</th>" in page, "usual is what past windows were"
 
 
+def test_what_is_missing_is_not_called_a_segment_that_does_not_stand_out() -> None:
+    body = {
+        **BODY,
+        "what": "rows that landed and break the contract",
+        "bad": 0,
+        "rows": 0,
+        "segments": [],
+        "sample": [],
+    }
+    page = EvidencePage().render(Evidence(NAME, "events", "ingestion", {}, NOW, body))
+    assert "there are no rows that landed and break the contract. What is missing cannot be looked into" in page
+    assert "stands out" not in page
+
+
 def test_it_is_there_as_json_and_gone_when_it_is_gone(url: str) -> None:
     status, said = ask(f"{url}.json")
     assert (status, json.loads(said)["body"]["bad"]) == (200, 31)
