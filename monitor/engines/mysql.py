@@ -68,7 +68,8 @@ def _create(url: str, options: Mapping[str, Any]) -> sa.Engine:
 
 def _prepare(connection: sa.Connection, options: Mapping[str, Any]) -> None:
     dialect: Any = connection.dialect
-    settings = f"time_zone = '+00:00', max_sort_length = {SORTED_BYTES}, sort_buffer_size = {SORT_BUFFER_BYTES}"
+    room = f"sort_buffer_size = CAST(greatest(@@sort_buffer_size, {SORT_BUFFER_BYTES}) AS UNSIGNED)"
+    settings = f"time_zone = '+00:00', max_sort_length = {SORTED_BYTES}, {room}"
     if "timeout_seconds" in options:
         seconds = math.ceil(options["timeout_seconds"] + SPARE_SECONDS)
         limit = f"max_statement_time = {seconds}" if dialect.is_mariadb else f"max_execution_time = {1000 * seconds}"

@@ -145,9 +145,12 @@ def test_a_wrong_password_is_said_without_it(mariadb: str, owner: sa.Connection)
     owner.exec_driver_sql("GRANT SELECT ON test.* TO asked@localhost")
     url = mariadb.replace("root@", "asked:PASSWORD@")
     refused = r"engine shop .* cannot be reached: Access denied for user 'asked'"
-    with closing(connect("shop", url.replace("PASSWORD", "wr0ng"))) as engine:
-        with pytest.raises(EngineError, match=refused) as caught, engine.session():
-            pass
+    with (
+        closing(connect("shop", url.replace("PASSWORD", "wr0ng"))) as engine,
+        pytest.raises(EngineError, match=refused) as caught,
+        engine.session(),
+    ):
+        pass
     assert caught.value.unreachable
     assert "wr0ng" not in str(caught.value)
     with closing(connect("shop", url.replace("PASSWORD", "right"))) as engine, engine.session() as session:

@@ -87,7 +87,7 @@ def assert_counted(found: list[Verdict], made: list[Row]) -> None:
 SLOW = settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
 
 
-@pytest.mark.parametrize("name", ["parquet", "duckdb", "sqlite", "postgresql"])
+@pytest.mark.parametrize("name", ["parquet", "duckdb", "sqlite", "postgresql", "mariadb"])
 def test_whatever_is_in_a_table_is_counted(name: str, benches: Any, table: Any) -> None:
     bench = benches(name)
 
@@ -152,7 +152,7 @@ NAMES = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["parquet", "sqlite", "postgresql"])
+@pytest.mark.parametrize("name", ["parquet", "sqlite", "postgresql", "mariadb"])
 def test_columns_may_have_any_name(name: str, benches: Any, table: Any) -> None:
     bench = benches(name)
     for at in range(0, len(NAMES), 6):

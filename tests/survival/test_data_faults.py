@@ -106,7 +106,7 @@ def test_a_file_that_is_replaced_while_it_is_read_is_counted_once(shop: Any) -> 
     assert shop.counted == 120
 
 
-@pytest.mark.parametrize("name", ["duckdb", "sqlite", "postgresql", "parquet"])
+@pytest.mark.parametrize("name", ["duckdb", "sqlite", "postgresql", "mariadb", "parquet"])
 @pytest.mark.parametrize(
     ("link", "users"),
     [("rejected", {"ingestion"}), ("sent", {"ingestion"}), ("items", {"unknown_ids", "density", "popularity"})],

@@ -1,4 +1,4 @@
-"""PostgreSQL or MariaDB that accepts and then says nothing, that never ends, or that changes meanwhile: bounded, told, healed."""
+"""A server that accepts and then says nothing, that never ends, or that changes meanwhile: bounded, told, healed."""
 
 from __future__ import annotations
 
@@ -52,9 +52,12 @@ def test_a_server_that_is_silent_from_the_start_is_unreachable_within_seconds(se
     proxy.swallows.set()
     port = server.rpartition(":")[2].partition("/")[0]
     started = time.monotonic()
-    with closing(connect("warehouse", server.replace(port, str(proxy.port)), timeout_seconds=1)) as engine:
-        with pytest.raises(EngineError, match=r"engine warehouse .* cannot be reached"), engine.session():
-            pass
+    with (
+        closing(connect("warehouse", server.replace(port, str(proxy.port)), timeout_seconds=1)) as engine,
+        pytest.raises(EngineError, match=r"engine warehouse .* cannot be reached"),
+        engine.session(),
+    ):
+        pass
     assert time.monotonic() - started < 20
 
 
