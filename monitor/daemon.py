@@ -72,7 +72,8 @@ class Daemon:
         self.store = Store(config.state.get_secret_value(), config.pipeline, self.clock)
         self._state_problem: str | None = None
         self._states = self.store.begun_anew
-        self.lease, self._leads = Lease(self.store, self.clock), False
+        self.lease = Lease(self.store, self.clock)
+        self._leads: bool | None = None
         self.store.guard = self.lease.guard
         self.scans = Scans(self.store, self.clock)
         try:
@@ -82,8 +83,7 @@ class Daemon:
             raise
         self.scans.limit(config)
         self._lead()
-        self._read_mtime = self._mtime()
-        self._heartbeat = now
+        self._read_mtime, self._heartbeat = self._mtime(), now
         self._first_pending: set[tuple[str, str]] = set()
         self._stopping = threading.Event()
         self._reload_lock = threading.Lock()

@@ -16,7 +16,7 @@ from alerts.message import Alert, Severity, State
 from alerts.notifier import Memory
 from checks.check import Outcome, Sample
 from checks.window import Window
-from monitor import outbox
+from monitor import log, outbox
 from monitor.clock import ManualClock
 from monitor.daemon import Daemon
 from monitor.errors import StateError
@@ -282,6 +282,17 @@ def test_a_refused_configuration_leaves_no_engine_open(
     assert "cannot be set up" in str(daemon.reload_state.problem)
     (refused,) = closed
     assert (refused is own, daemon.live.pipeline is own) == (False, True)
+
+
+def test_a_start_says_whether_it_leads_or_stands_by(
+    start: Callable[[datetime], Daemon], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = list[str]()
+    monkeypatch.setattr(log, "event", lambda name, **_keys: said.append(name))
+    start(START)
+    monkeypatch.setattr("monitor.daemon.Lease.renew", lambda _self: False)
+    start(START)._beat()
+    assert [name for name in said if name in ("leads", "stands_by")] == ["leads", "stands_by"]
 
 
 def test_a_daemon_that_leads_again_knows_what_others_have_spent_and_told(
