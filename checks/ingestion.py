@@ -69,11 +69,13 @@ class Ingestion(Check[IngestionSettings]):
         """Return the rows of each stage."""
         clock = self.clock(rows.dataset)
         by_event = Role.EVENT_TIME if clock is Role.EVENT_TIME else None
+        # What landed later had not landed yet when the window was judged.
+        seen_by = rows.window.end + self.settings.settle if rows.is_replayed else None
         found = {}
         for dataset, stage in _stages(rows.dataset):
             if dataset is not rows.dataset:
                 require(dataset, Role.EVENT_TIME, Role.INGESTED_AT, Role.VALUE, Role.SOURCE)
-            found[stage] = Rows(replace_sources(dataset, rows.dataset), rows.window, by_event)
+            found[stage] = Rows(replace_sources(dataset, rows.dataset), rows.window, by_event, seen_by=seen_by)
         return found
 
     def arrivals(self, rows: Rows) -> Mapping[str, tuple[Rows, ColumnElement[Any]]]:

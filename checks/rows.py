@@ -70,12 +70,16 @@ class Rows:
         window: Which interval.
         clock: The role by which a row belongs to the window; by default the dataset's own.
         is_past: Whether the window is over for long: what is dated later is no news then.
+        is_replayed: Whether it is judged as it was then, without what has come in since.
+        seen_by: What was ingested from then on is left out; None for nothing.
     """
 
     dataset: Dataset
     window: Window
     clock: Role | None = None
     is_past: bool = False
+    is_replayed: bool = False
+    seen_by: datetime | None = None
 
     @property
     def clock_role(self) -> Role:
@@ -154,7 +158,10 @@ class Rows:
     @property
     def belongs(self) -> ColumnElement[bool]:
         """True for a row of the window."""
-        return self.within(self.clock_role, self.window.start, self.window.end)
+        here = self.within(self.clock_role, self.window.start, self.window.end)
+        if self.seen_by is None or Role.INGESTED_AT not in self.dataset.roles:
+            return here
+        return and_(here, self.within(Role.INGESTED_AT, None, self.seen_by))
 
     @property
     def source(self) -> ColumnElement[str]:

@@ -204,7 +204,8 @@ class Runner:
                         with_past=bool(check.history), with_previous=check.carries, with_reference=check.has_reference,
                     )  # fmt: skip
                 is_past = self.replays or task.window.end < self.clock.now() - PRESENT
-                parts = asked(task.check, Rows(dataset, task.window, is_past=is_past), task.baseline)
+                rows = Rows(dataset, task.window, is_past=is_past, is_replayed=self.replays)
+                parts = asked(task.check, rows, task.baseline)
             except ValueError as error:
                 # A check's own words.
                 task.error = str(error)

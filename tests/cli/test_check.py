@@ -13,6 +13,7 @@ import pytest
 
 from checks.window import Window
 from monitor.clock import ManualClock
+from monitor.config import Config
 from monitor.faults import Fault
 from monitor.load import load
 from monitor.resolve import build
@@ -89,6 +90,26 @@ def test_what_came_later_is_not_dated_in_the_future(recwatch: Recwatch, config: 
             (judged,) = runner.run("events", [(check, window)])
             counts.append(judged.verdicts[0].details["future"])
     assert (counts[0] > 0, counts[1]) == (True, 0), "only what replays knows that it is the past"
+
+
+def test_a_replay_does_not_count_what_landed_after_it_was_judged(tmp_path: Path) -> None:
+    """A feed that was held back for an hour: the daemon would have told, though everything is there by now."""
+    late = START + 60 * MINUTE
+    rows = [f"{START + n * timedelta(seconds=1):%FT%TZ},{(late if n % 2 else START):%FT%TZ}" for n in range(60)]
+    (tmp_path / "events.csv").write_text("\n".join(["at,landed", *rows]))
+    (tmp_path / "sends.csv").write_text(f"at,n\n{START:%FT%TZ},60\n")
+    sends = {"files": f"{tmp_path}/sends.csv", "roles": {"event_time": "at", "value": "n"}}
+    roles = {"event_time": "at", "ingested_at": "landed"}
+    datasets = {"events": {"files": f"{tmp_path}/events.csv", "roles": roles, "sent": "sends"}, "sends": sends}
+    config = Config.model_validate({"datasets": datasets, "checks": {"ingestion": {"min_rows": 1}}})
+    window = Window(START, START + MINUTE)
+    with closing(build(config)) as pipeline:
+        check = next(check for check in pipeline.checks["events"] if check.id == "ingestion")
+        runner, landed = Runner(pipeline, None, ManualClock(late)), []
+        for runner.replays in (False, True):
+            (judged,) = runner.run("events", [(check, window)])
+            landed.append(judged.verdicts[0].details["landed"])
+    assert landed == [60, 30]
 
 
 def test_a_backtest_of_less_than_a_week_reckons_no_weeks(recwatch: Recwatch, config: str) -> None:
