@@ -188,7 +188,9 @@ def _context(alert: Alert, problem: Problem | None) -> list[str]:
         parts.append(f"objective {percent(problem.objective)}" if problem.objective is not None else "")
     found = [" · ".join(_line(part, LONGEST_FIGURE) for part in parts if part)]
     if alert.transition > 1:
-        found.append(f"Update {alert.transition}, {when(alert.at)}: {_line(alert.change, LONGEST_LINE)}")
+        # What is kept quiet stands in a block of its own.
+        change = "" if alert.is_aside else f": {_line(alert.change, LONGEST_LINE)}"
+        found.append(f"Update {alert.transition}, {when(alert.at)}{change}")
     return found
 
 

@@ -614,6 +614,8 @@ def test_a_message_says_nothing_twice(alert: MakeAlert) -> None:
     for said in (text(found), text(replace(found, problems=(first, second)))):
         assert said.count(first.sentence) == 1
     assert text(found).count("since 12:00 UTC") == 1
+    aside = replace(found, transition=2, change=f"kept quiet: {found.consequences[0]}", is_aside=True)
+    assert json.dumps(blocks(aside)).count(found.consequences[0]) == 1
 
 
 def test_figures_are_those_of_their_time(alert: MakeAlert) -> None:
