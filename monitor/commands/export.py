@@ -30,6 +30,8 @@ def rules_command(context: click.Context, path: Path, kubernetes: bool, base: st
 
     Without tiers of one's own it is the static pack, which no new objective changes.
     """
+    if base and not base.startswith(("https://", "http://")):
+        raise click.BadParameter(f"must begin with https:// or http://, got {base}", param_hint="--runbooks")
     found: dict[str, Tier] = {tier.name: tier for tier in TIERS}
     is_named = context.get_parameter_source("path") is not ParameterSource.DEFAULT
     if is_named or path.exists():

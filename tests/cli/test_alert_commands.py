@@ -289,6 +289,8 @@ def test_rules_and_objectives_are_exported(config: str, recwatch: Recwatch) -> N
     found = yaml.safe_load(said.out)
     assert found["kind"] == "PrometheusRule"
     assert "https://x.example/recwatchslobudgetburn" in str(found)
+    wrong = recwatch("export", "rules", "-c", config, "--runbooks", "x.example")
+    assert (wrong.code, "--runbooks: must begin with https:// or http://" in wrong.err) == (2, True)
     kinds = {document["kind"] for document in yaml.safe_load_all(recwatch("export", "openslo", "-c", config).out)}
     assert kinds == {"Service", "SLO", "AlertPolicy", "AlertCondition"}
 
