@@ -64,6 +64,7 @@ OTHERS = (
 )  # fmt: skip
 _SECRET_OPTION = re.compile(r"pass(word|wd|phrase)?\b|pwd|secret|token", re.IGNORECASE)
 EXAMPLE_URL = "postgresql://user:${PASSWORD}@host/database"
+EXAMPLE_STATE = f"sqlite:///recwatch-state.db, or {EXAMPLE_URL}"
 
 
 def crosscheck(config: Config) -> list[Problem]:
@@ -95,7 +96,7 @@ def _urls(config: Config) -> Iterator[Problem]:
 def state_url(config: OnCallConfig) -> Iterator[Problem]:
     """Yield what is wrong with the address of the state."""
     state = config.state.get_secret_value()
-    yield from _url_problems(("state",), state, list(STATES))
+    yield from _url_problems(("state",), state, list(STATES), EXAMPLE_STATE)
     url = _parsed(state)
     if url is not None and url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
         yield Problem(
@@ -103,10 +104,10 @@ def state_url(config: OnCallConfig) -> Iterator[Problem]:
         )
 
 
-def _url_problems(where: Where, text: str, known: list[str]) -> Iterator[Problem]:
+def _url_problems(where: Where, text: str, known: list[str], example: str = EXAMPLE_URL) -> Iterator[Problem]:
     url = _parsed(text)
     if url is None:
-        yield Problem(where, "must be a SQLAlchemy URL", f"write it like {EXAMPLE_URL}", text)
+        yield Problem(where, "must be a SQLAlchemy URL", f"write it like {example}", text)
         return
     backend, _, driver = url.drivername.partition("+")
     if backend not in known:
@@ -317,6 +318,10 @@ def _bounds(config: Config) -> Iterator[Problem]:
             if not low <= high:
                 where, got = (*_place(config, name, check.id, "ranges"), column), f"{low:g} and {high:g}"
                 yield Problem(where, "the least value must not exceed the greatest", "swap or mend them", got)
+        least, most = getattr(settings, "min_value", None), getattr(settings, "max_value", None)
+        if least is not None and most is not None and least > most:
+            where, got = _place(config, name, check.id, "min_value", "max_value"), f"{least:g} and {most:g}"
+            yield Problem(where, "no value is at least min_value and at most max_value", "swap or mend them", got)
         if getattr(settings, "torso_share", 1) < getattr(settings, "head_share", 0):
             where = _place(config, name, check.id, "torso_share", "head_share")
             got = f"torso_share {settings.torso_share:g} and head_share {settings.head_share:g}"

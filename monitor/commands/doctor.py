@@ -137,8 +137,11 @@ def _states(config: Config) -> Iterator[bool]:
                 return [_said_of_size(store)]
 
         yield _tried("state", look)
-    else:
+    elif (folder := Path(make_url(url).database or "").parent).is_dir():
         click.echo("  state: none yet, the daemon will make it")
+    else:
+        click.echo(f"  state: cannot be made, there is no folder {folder}; make it, or write another path")
+        yield False
 
 
 def _said_of_size(store: Store) -> str:

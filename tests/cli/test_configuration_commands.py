@@ -207,6 +207,13 @@ def test_doctor_tells_a_stranger_and_what_is_missing(recwatch: Run, monkeypatch:
     assert "is recwatch's own, but checks brings one of this name, too" in done.out
 
 
+def test_doctor_says_that_a_state_has_no_folder(recwatch: Run, config: Path) -> None:
+    config.write_text(f"{config.read_text()}\nstate: sqlite:////no/such/folder/state.db\n")
+    done = recwatch("doctor", "-c", str(config))
+    assert done.code == 3
+    assert "state: cannot be made, there is no folder /no/such/folder; make it, or write another path" in done.out
+
+
 def test_doctor_tries_state_and_engines(recwatch: Run, config: Path) -> None:
     done = recwatch("doctor", "-c", str(config))
     assert done.code == 0
