@@ -115,8 +115,9 @@ def _table(location: Location, columns: Mapping[str, ColumnType]) -> sa.FromClau
 
 
 def _cancel(driver: Any) -> None:
-    with contextlib.closing(driver.again()) as other, other.cursor() as cursor:
-        cursor.execute(f"KILL QUERY {driver.thread_id()}")
+    with contextlib.closing(driver.again()) as other:
+        # What comes after it in time is to sever the connection itself.
+        bounded(other, lambda: other.query(f"KILL QUERY {driver.thread_id()}"), SPARE_SECONDS, _sever)
 
 
 def _sever(driver: Any) -> None:

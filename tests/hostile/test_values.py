@@ -156,7 +156,8 @@ NAMES = (
 def test_columns_may_have_any_name(name: str, benches: Any, table: Any) -> None:
     bench = benches(name)
     for at in range(0, len(NAMES), 6):
-        chosen = NAMES[at : at + 6]
+        # MariaDB takes no name with a blank at its end, and of an alias drops those in front.
+        chosen = [f"-{one}-" if one != one.strip() and name == "mariadb" else one for one in NAMES[at : at + 6]]
         columns = {**dict.fromkeys(chosen, "text"), "at": "timestamp"}
         moments = [START.replace(tzinfo=None) + timedelta(seconds=n % 60) for n in range(120)]
         bench.place.fill({"events": table(columns, [(*[f"v{n % 40}"] * 6, when) for n, when in enumerate(moments)])})

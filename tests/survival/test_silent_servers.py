@@ -11,13 +11,18 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import column, func, select, text
+from sqlalchemy import NullPool, column, create_engine, func, select, text
 
 from monitor.engine import Engine, Location
 from monitor.engines import connect
 from monitor.errors import EngineError
 
-ENDLESS = select(column("n")).select_from(text("(SELECT count(*) AS n FROM generate_series(1, 10000000000) a) AS x"))
+ROWS = {"postgresql": "generate_series(1, 10000000000) a", "mariadb": "seq_1_to_99999999 a, seq_1_to_99999999 b"}
+
+
+def endless(server: str) -> Any:
+    rows = ROWS[server.partition("+")[0].partition(":")[0]]
+    return select(column("n")).select_from(text(f"(SELECT count(*) AS n FROM {rows}) AS x"))
 
 
 @pytest.fixture
@@ -74,44 +79,51 @@ def test_a_server_that_falls_silent_during_a_statement_is_given_up(proxy: Any, e
         assert session.run(select(func.abs(-3)), 1) == [(3,)], "it heals by itself"
 
 
-def running(postgresql: str) -> int:
-    """Return how many of our statements PostgreSQL is still at work on."""
-    with psycopg.connect(postgresql.replace("+psycopg", "")) as connection:
+def running(server: str) -> int:
+    """Return how many of our statements a server is still at work on."""
+    query = (
+        "SELECT count(*) FROM information_schema.processlist WHERE info LIKE '%%seq_1_to_9%%' AND id <> connection_id()"
+    )
+    if server.startswith("postgresql"):
         query = (
-            "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%generate_series(1, 1000%'"
+            "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%%generate_series(1, 1000%%'"
+            " AND pid <> pg_backend_pid()"
         )
-        found = connection.execute(f"{query} AND pid <> pg_backend_pid()".encode()).fetchone()
-    assert found is not None
-    return int(found[0])
+    engine = create_engine(server.replace("mariadb:", "mariadb+pymysql:"), poolclass=NullPool)
+    with engine.connect() as connection:
+        return int(connection.exec_driver_sql(query, ()).scalar_one())
 
 
-def test_a_statement_that_never_returns_ends_in_postgresql_too(postgresql: str) -> None:
-    engine = connect("shop", postgresql, timeout_seconds=1)
+@BOTH
+def test_a_statement_that_never_returns_ends_in_the_server_too(server: str) -> None:
+    engine = connect("shop", server, timeout_seconds=1)
     seen: list[int] = []
-    watching = threading.Timer(0.5, lambda: seen.append(running(postgresql)))
+    watching = threading.Timer(0.5, lambda: seen.append(running(server)))
     watching.start()
     with engine.session() as session, pytest.raises(EngineError, match="timed out after 1 s"):
-        session.run(ENDLESS, 1)
+        session.run(endless(server), 1)
     watching.join()
     assert seen == [1], "it was at work"
-    assert running(postgresql) == 0, "it is not any more"
+    assert running(server) == 0, "it is not any more"
     engine.close()
 
 
+@BOTH
 def test_the_server_ends_a_statement_that_our_word_does_not_reach(
-    postgresql: str, proxy: Any, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    server: str, proxy: Any, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The order to cancel is swallowed, the connection is severed, and the server's own limit stops the statement."""
-    monkeypatch.setattr("monitor.engines.postgres.SPARE_SECONDS", 0.5)
+    for kind in ("postgres", "mysql"):
+        monkeypatch.setattr(f"monitor.engines.{kind}.SPARE_SECONDS", 0.5)
     swallow = threading.Timer(0.5, proxy.swallows.set)
     # A connection of before has the limit of before.
     engine.close()
     with engine.session() as session:
         swallow.start()
         with pytest.raises(EngineError, match="timed out after 1 s"):
-            session.run(ENDLESS, 1)
+            session.run(endless(server), 1)
     ends = time.monotonic() + 20
-    while running(postgresql):
+    while running(server):
         assert time.monotonic() < ends, "the server still works on it"
         time.sleep(0.1)
 
