@@ -6,7 +6,7 @@ from typing import ClassVar, TextIO
 
 from alerts.message import Alert, Severity, State
 from alerts.notifier import DeliveryError, Memory
-from alerts.wording import lines, news, printable
+from alerts.wording import printable, shown
 
 _RED, _YELLOW, _GREEN, _PLAIN = "\x1b[1;31m", "\x1b[1;33m", "\x1b[1;32m", "\x1b[0m"
 
@@ -32,8 +32,7 @@ class Console:
         Raises:
             DeliveryError: The stream is closed.
         """
-        # What is kept quiet changes nothing of a page that stands above already.
-        first, *rest = (printable(line) for line in (news if alert.is_aside else lines)(alert))
+        first, *rest = (printable(line) for line in shown(alert))
         if self._stream.isatty():
             first = f"{_colour(alert)}{first}{_PLAIN}"
         try:

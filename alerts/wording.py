@@ -60,6 +60,11 @@ def lines(alert: Alert) -> Iterator[str]:
         yield f"{link.text}: {link.url}"
 
 
+def shown(alert: Alert) -> Iterable[str]:
+    """Return the lines of a message where those before it stand above: what is kept quiet changes nothing of them."""
+    return news(alert) if alert.is_aside else lines(alert)
+
+
 def news(alert: Alert) -> Iterator[str]:
     """Yield the first line of a message, and what has changed since the one before."""
     yield headline(alert)

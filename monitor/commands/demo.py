@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from alerts.message import Alert
-from alerts.wording import headline, text
+from alerts.wording import headline, shown
 from checks import CATALOGUE
 from checks.check import Outcome, Verdict
 from monitor.commands.table import MARKS
@@ -69,7 +69,8 @@ def command(length: str | None, folder: Path | None, port: int) -> None:
     if alerts:
         console.print(Text("\nWhat people would have been told, in order\n", style="bold"))
         for alert in alerts:
-            console.print(f"{alert.at:%H:%M:%S} {text(alert)}\n", highlight=False, markup=False, soft_wrap=True)
+            told = "\n".join(shown(alert))
+            console.print(f"{alert.at:%H:%M:%S} {told}\n", highlight=False, markup=False, soft_wrap=True)
     if limit is not None and any(seen.seen_at is None for seen in due):
         sys.exit(EXIT_UNSEEN)
 
