@@ -88,7 +88,7 @@ def event(alert: Alert) -> dict[str, Any]:
         return {"event_action": "resolve", "dedup_key": dedup_key(alert.key)}
     first = alert.problems[0] if alert.problems else None
     payload: dict[str, Any] = {
-        "summary": _text(headline(alert), LONGEST_SUMMARY),
+        "summary": _text(f"{headline(alert)}{_cause(alert)}", LONGEST_SUMMARY),
         # Without one PagerDuty refuses the event.
         "source": _text(alert.pipeline, LONGEST_SOURCE) or "recwatch",
         "severity": SEVERITIES[alert.severity], "timestamp": alert.started.isoformat(),
@@ -103,6 +103,12 @@ def event(alert: Alert) -> dict[str, Any]:
     if len(json.dumps(found, ensure_ascii=False).encode()) > MOST_BYTES:
         found["payload"].pop("custom_details")  # type: ignore[attr-defined]
     return found
+
+
+def _cause(alert: Alert) -> str:
+    """Return the kind of the most likely cause, for who sees no more than the summary on a phone."""
+    cause = next(iter(alert.triage), "").partition(": ")[0]
+    return f"; {cause[:1].lower()}{cause[1:]}" if cause else ""
 
 
 def details(alert: Alert) -> dict[str, Any]:

@@ -29,11 +29,11 @@ from alerts.console import Console
 from alerts.mail import MOST_TRIES, Mail
 from alerts.message import Alert, Change, Link, Severity, State, dump_alert, load_alert
 from alerts.notifier import DeliveryError, Notifier
-from alerts.pagerduty import PagerDuty, dedup_key
+from alerts.pagerduty import PagerDuty, dedup_key, event
 from alerts.slack import Slack
 from alerts.slack_blocks import blocks
 from alerts.webhook import Webhook
-from alerts.wording import text
+from alerts.wording import headline, text
 
 MakeAlert = Callable[..., Alert]
 Make = Callable[[str], Bench]
@@ -616,6 +616,12 @@ def test_a_message_says_nothing_twice(alert: MakeAlert) -> None:
     assert text(found).count("since 12:00 UTC") == 1
     aside = replace(found, transition=2, change=f"kept quiet: {found.consequences[0]}", is_aside=True)
     assert json.dumps(blocks(aside)).count(found.consequences[0]) == 1
+
+
+def test_a_page_on_a_phone_names_the_likely_cause(alert: MakeAlert) -> None:
+    found = alert(triage=("Most likely schema change: columns removed: user_id", "Segment: x"))
+    assert event(found)["payload"]["summary"] == f"{headline(found)}; most likely schema change"
+    assert event(alert())["payload"]["summary"] == headline(alert())
 
 
 def test_figures_are_those_of_their_time(alert: MakeAlert) -> None:
