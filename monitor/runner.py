@@ -30,7 +30,7 @@ from monitor.store import Store
 # The figures of a window by which late rows are noticed.
 LATE = "{}_then"
 SOURCES_REFRESH = timedelta(hours=1)
-# What ended so long ago or more is the past: a run of the daemon looks at the present.
+# What was due so long ago or more is the past: a run of the daemon looks at the present.
 PRESENT = timedelta(minutes=5)
 WORST_FIRST = (Outcome.ERROR, Outcome.BAD, Outcome.UNKNOWN, Outcome.GOOD)
 
@@ -203,7 +203,8 @@ class Runner:
                         dataset.name, check.id, task.window,
                         with_past=bool(check.history), with_previous=check.carries, with_reference=check.has_reference,
                     )  # fmt: skip
-                is_past = self.replays or task.window.end < self.clock.now() - PRESENT
+                judged_at = task.window.end + task.check.settings.settle
+                is_past = self.replays or judged_at < self.clock.now() - PRESENT
                 rows = Rows(dataset, task.window, is_past=is_past, is_replayed=self.replays)
                 parts = asked(task.check, rows, task.baseline)
             except ValueError as error:
