@@ -168,7 +168,9 @@ class Session:
                 running.ended.set()
                 self.engine.spend(time.perf_counter() - began)
                 if self._connection.in_transaction():
-                    self._connection.rollback()
+                    # Where that fails the connection is lost, which whoever asks next is told.
+                    with contextlib.suppress(sa.exc.SQLAlchemyError):
+                        self._connection.rollback()
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,14 +219,15 @@ class _Watch:
                     left = self._seconds
 
     def _expire(self, running: _Running) -> None:
-        if running.ended.is_set():
-            return
-        running.expired.set()
-        with contextlib.suppress(Exception):
-            self._dialect.cancel(running.driver)
-        # Where even that is not answered, the connection goes.
-        if self._dialect.sever is not None and not running.ended.wait(CANCELLED_WITHIN_SECONDS):
-            self._dialect.sever(running.driver)
+        while not running.ended.is_set():
+            running.expired.set()
+            with contextlib.suppress(Exception):
+                self._dialect.cancel(running.driver)
+            # Where even that is not answered, the connection goes. Otherwise again: what waited for another session
+            # meanwhile, and not for its engine, has not heard it.
+            if not running.ended.wait(CANCELLED_WITHIN_SECONDS) and self._dialect.sever is not None:
+                self._dialect.sever(running.driver)
+                return
 
 
 class Engine:
@@ -291,10 +294,10 @@ def first_line(error: BaseException) -> str:
 
 
 # Words before a value of the data that an engine could not convert. The value may hold quotes itself, so what
-# is masked reaches to the last one.
+# is masked reaches to the last one; where its lines are several, to the end of the first.
 _VALUES = re.compile(
-    r"""\b(string|value|with value|input|literal|field format|syntax for type [\w ]+|out of range)(:?\s+)"""
-    r"""('.*'|".*"|-?\d[\d.eE+-]*)|\b(near |out of range in )'.*""",
+    r"""\b(string|value|with value|input|literal|field format|syntax for type [\w ]+|out of range|entry)(:?\s+)"""
+    r"""('.*'|'.*$|".*"|".*$|-?\d[\d.eE+-]*)|\b(near |out of range in )'.*""",
     re.IGNORECASE,
 )
 

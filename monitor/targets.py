@@ -30,7 +30,8 @@ _PART = re.compile(
       | \d{2,}$   # events20260301, h052""",
     re.IGNORECASE | re.VERBOSE,
 )
-_SYSTEM = ("information_schema", "mysql", "performance_schema", "sys")
+_SYSTEM = ("information_schema",)
+_SYSTEM_OF_MYSQL = ("mysql", "performance_schema", "sys")
 _PARTITION = re.compile(r"[^=]+=.*|\d[\d\-_T:.Z]*")
 # The columns of a file, so that files of one shape become one dataset.
 ColumnsOf = Callable[[Path], frozenset[str]]
@@ -115,10 +116,11 @@ def _schemas(inspector: sa.Inspector, database: str | None) -> Iterator[str | No
         yield None
     if inspector.dialect.name == "sqlite" or (is_schema and database):
         return
+    system = (*_SYSTEM, *(_SYSTEM_OF_MYSQL if inspector.dialect.name in ("mariadb", "mysql") else ()))
     for name in inspector.get_schema_names():
         # DuckDB spells them database.schema.
         database, _, schema = name.rpartition(".")
-        is_system = schema in _SYSTEM or schema.startswith("pg_") or database in ("system", "temp")
+        is_system = schema in system or schema.startswith("pg_") or database in ("system", "temp")
         if not is_system and schema != inspector.default_schema_name:
             yield schema
 

@@ -102,12 +102,16 @@ def bounded(driver: Any, call: Callable[[], Found], seconds: float, sever: Sever
 
 def bound_answers(engine: sa.Engine, seconds: float, sever: Sever) -> None:
     """Bound what SQLAlchemy itself asks: a connection may be open and silent, then nothing but us ends the wait."""
-    ping, initialize = engine.dialect.do_ping, engine.dialect.initialize
+    ping, initialize, rollback = engine.dialect.do_ping, engine.dialect.initialize, engine.dialect.do_rollback
     engine.dialect.do_ping = lambda dbapi_connection: bounded(  # type: ignore[method-assign]
         dbapi_connection, lambda: ping(dbapi_connection), seconds, sever
     )
     engine.dialect.initialize = lambda connection: bounded(  # type: ignore[method-assign]
         connection.connection.dbapi_connection, lambda: initialize(connection), seconds, sever
+    )
+    # Asked of every connection that is given back, too.
+    engine.dialect.do_rollback = lambda dbapi_connection: bounded(  # type: ignore[method-assign]
+        dbapi_connection, lambda: rollback(dbapi_connection), seconds, sever
     )
 
 

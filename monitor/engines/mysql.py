@@ -27,6 +27,7 @@ SORTED_BYTES, SORT_BUFFER_BYTES = 16_384, 2_097_152
 # Types whose name tells another kind, or none.
 _KINDS = {
     "set": Kind.TEXT, "year": Kind.INTEGER, "binary": Kind.TEXT, "varbinary": Kind.TEXT, "multipoint": Kind.OTHER,
+    "linestring": Kind.OTHER, "multilinestring": Kind.OTHER,
 }  # fmt: skip
 _COLUMNS = sa.text(
     "SELECT column_name, data_type, column_type FROM information_schema.columns"
@@ -37,7 +38,8 @@ _COLUMNS = sa.text(
 def _create(url: str, options: Mapping[str, Any]) -> sa.Engine:
     parsed = make_url(url)
     backend, seconds = parsed.get_backend_name(), patience(options)
-    connecting = {"connect_timeout": seconds, "sql_mode": SQL_MODE, "charset": "utf8mb4"}
+    # To write takes no time. The handshake of TLS takes as long for a limit, and has no socket that could be severed.
+    connecting = {"connect_timeout": seconds, "write_timeout": seconds, "sql_mode": SQL_MODE, "charset": "utf8mb4"}
     try:
         # One connection kept, replaced when the server went away in between.
         engine = sa.create_engine(

@@ -39,6 +39,9 @@ from monitor.errors import EngineError
         ),
         ("DOUBLE value is out of range in '('canary' + 4242)'", "out of range in ***"),
         ("Truncated incorrect DOUBLE value: 'canary'", "DOUBLE value: ***"),
+        ("Truncated incorrect DOUBLE value: 'canary\nof two lines'", "DOUBLE value: ***"),
+        ('invalid input syntax for type integer: "canary\x85of two lines"', "type integer: ***"),
+        ("Duplicate entry 'canary' for key 'group_key'", "Duplicate entry ***"),
     ],
 )
 def test_values_are_masked(said: str, shown: str) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -64,6 +67,48 @@ def test_a_server_that_is_silent_from_the_start_is_unreachable_within_seconds(se
     ):
         pass
     assert time.monotonic() - started < 20
+
+
+def test_a_server_that_falls_silent_in_the_handshake_of_tls_is_unreachable_within_seconds() -> None:
+    begun, abilities = [], 0x81FFFFFF
+    greeting = b"".join(
+        (
+            b"\x0a8.0.30\0", struct.pack("<I", 7), b"abcdefgh\0", struct.pack("<H", abilities & 0xFFFF), b"\x2d\x02\0",
+            struct.pack("<H", abilities >> 16), b"\x15", b"\0" * 10, b"abcdefghijkl\0mysql_native_password\0",
+        )
+    )  # fmt: skip
+
+    def greet(listening: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                begun.append(listening.accept()[0])
+                begun[-1].sendall(struct.pack("<I", len(greeting))[:3] + b"\0" + greeting)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=greet, args=(listening,), daemon=True).start()
+        url, started = f"mysql://u:p@127.0.0.1:{listening.getsockname()[1]}/shop", time.monotonic()
+        with (
+            closing(connect("shop", url, timeout_seconds=1)) as engine,
+            pytest.raises(EngineError, match=r"engine shop .* cannot be reached"),
+            engine.session(),
+        ):
+            pass
+        assert time.monotonic() - started < 20
+        assert begun
+    for client in begun:
+        client.close()
+
+
+@BOTH
+def test_a_server_that_falls_silent_after_the_last_statement_holds_up_no_run(proxy: Any, engine: Engine) -> None:
+    started = time.monotonic()
+    with engine.session() as session:
+        assert session.run(select(func.abs(-3)), 1) == [(3,)]
+        proxy.swallows.set()
+    assert time.monotonic() - started < 20
+    proxy.swallows.clear()
+    with engine.session() as session:
+        assert session.run(select(func.abs(-3)), 1) == [(3,)], "it heals by itself"
 
 
 @BOTH
