@@ -71,6 +71,7 @@ def _keeping(url: str) -> sa.Engine:
     engine = sa.create_engine(url, poolclass=QueuePool, pool_size=_KEPT, max_overflow=-1, **_ALONE)
     sa.event.listen(engine, "handle_error", _spoilt)
     sa.event.listen(engine, "checkin", views.leave)
+    sa.event.listen(engine, "engine_disposed", views.forget)
     return engine
 
 
@@ -208,8 +209,10 @@ def _opened(connection: sa.Connection, location: Location) -> dict[str, ColumnTy
     if location.files is not None:
         # A view of this connection only; the file's columns are read anew by every run.
         template = reader(location.files)
+        if not template.startswith("read_parquet"):
+            # To look at files of text takes as much as to read them.
+            views.enlarge(connection)
         if template.startswith("read_json") and _JSON_LIMIT in connection.info:
-            views.spend(connection)
             connection.exec_driver_sql(connection.info[_JSON_LIMIT])
         listed = views.indexed(connection, location, template)
         if listed is not None:

@@ -111,7 +111,7 @@ def fetch(connection: sa.Connection, statement: Any, most: int) -> Sequence[Row]
     except sa.exc.DBAPIError as error:
         if isinstance(error.orig, duckdb.OutOfMemoryException):
             # One or two threads have a larger table each for every distinct count, however little there is to count.
-            if not _enlarge(connection):
+            if not enlarge(connection):
                 raise
             # Where it was not the statement itself that failed, the views may still be those of another one.
             _show(connection, views, statement)
@@ -149,11 +149,11 @@ def _suit_threads(connection: sa.Connection, views: dict[str, View], names: Sequ
     if read and sum(read) <= _LITTLE_BYTES:
         _use_threads(connection, 1)
     else:
-        _enlarge(connection)
+        enlarge(connection)
 
 
-def _enlarge(connection: sa.Connection) -> bool:
-    """Return whether the connection may take more now than before."""
+def enlarge(connection: sa.Connection) -> bool:
+    """Let a connection take all that it may, and keep it no longer; return whether that is more than before."""
     spend(connection)
     place = connection.info.pop(PLACE, None)
     if place is not None:
@@ -164,6 +164,11 @@ def _enlarge(connection: sa.Connection) -> bool:
 def spend(connection: sa.Connection) -> None:
     """Note that a connection is not to be kept: it holds much, or what :func:`leave` does not take away."""
     connection.info[_SPENT] = True
+
+
+def forget(engine: sa.Engine) -> None:
+    """Forget what is known of files; an event of SQLAlchemy."""
+    _INDEXES.pop(engine, None)
 
 
 def leave(driver: Any, record: sa.pool.ConnectionPoolEntry) -> None:

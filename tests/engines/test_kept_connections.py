@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -13,9 +16,11 @@ from sqlalchemy import column, event, func, select, table, text
 
 from monitor.engine import Engine, Location, Session
 from monitor.engines import connect
+from monitor.engines.views import _INDEXES
 from monitor.errors import EngineError
 
 EVENTS = table("events", column("item"), column("at"))
+START = datetime(2026, 2, 1, tzinfo=UTC)
 SUM = select(func.count(), func.sum(EVENTS.c.item)).select_from(EVENTS)
 
 
@@ -95,13 +100,18 @@ def _reads_words(session: Session, _files: Path) -> None:
     session.run(text("SELECT 1"), 1)
 
 
+def _reads_csv(session: Session, files: Path) -> None:
+    write(files.parent / "a.csv", 0, "FORMAT csv")
+    session.open(Location("csv", files=f"{files.parent}/a.csv"))
+
+
 def _reads_json(session: Session, files: Path) -> None:
     write(files.parent / "a.json", 0, "FORMAT json")
     session.open(Location("json", files=f"{files.parent}/a.json"))
     session.run(select(func.count()).select_from(table("json", column("item"))), 1)
 
 
-@pytest.mark.parametrize("spoil", [_fails, _is_large, _holds_a_stream, _reads_words])
+@pytest.mark.parametrize("spoil", [_fails, _is_large, _holds_a_stream, _reads_words, _reads_csv, _reads_json])
 def test_a_connection_that_did_anything_else_is_closed(
     engine: Engine, connections: list[object], files: Path, spoil: Callable[[Session, Path], None]
 ) -> None:
@@ -177,6 +187,37 @@ def test_files_that_went_away_in_between_are_no_error_of_the_next_run(
         session.open(Location("other", files=str(other / "*.parquet")))
         assert session.run(select(func.count()).select_from(table("other", column("item"))), 1) == [(1000,)]
     assert len(connections) == 1
+
+
+def test_what_is_known_of_files_ends_with_the_engine(engine: Engine, files: Path) -> None:
+    with engine.session() as session:
+        little(session, files)
+    assert _INDEXES[engine.sqlalchemy_engine]
+    engine.close()
+    assert engine.sqlalchemy_engine not in _INDEXES
+
+
+def test_a_statement_that_waited_for_another_session_has_a_time_limit_still(files: Path) -> None:
+    # One learns what the files hold, and the other waits for it longer than its statement may take.
+    others = [table(name, column("item")) for name in ("a", "b", "c")]
+    joined: Any = EVENTS
+    for other in others:
+        joined = joined.join(other, EVENTS.c.item + other.c.item >= 0)
+    endless = select(func.count()).select_from(joined).where(EVENTS.c.at > START)
+    with (
+        closing(connect("one", "duckdb:///:memory:", options={"memory_limit": "203MB"})) as one,
+        closing(connect("two", "duckdb:///:memory:", timeout_seconds=0.5, options={"memory_limit": "203MB"})) as two,
+        one.session() as learning,
+    ):
+        little(learning, files)
+        (index,) = _INDEXES[one.sqlalchemy_engine].values()
+        with two.session() as session:
+            for name in ("events", "a", "b", "c"):
+                session.open(Location(name, files=str(files)))
+            index._lock.acquire()
+            threading.Timer(1.0, index._lock.release).start()
+            with pytest.raises(EngineError, match="timed out"):
+                session.run(endless, 1)
 
 
 def test_engines_that_may_take_as_much_share_what_is_kept(files: Path) -> None:
