@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from http.client import HTTPException, HTTPResponse
 from typing import Any, ClassVar
-from urllib.request import HTTPHandler, HTTPRedirectHandler, HTTPSHandler, ProxyHandler, Request, build_opener
+from urllib.request import HTTPErrorProcessor, HTTPHandler, HTTPSHandler, ProxyHandler, Request, build_opener
 
 from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError, SlackClientError
@@ -253,11 +253,14 @@ class Slack:
         return DeliveryError(f"slack {self.name}: not reached ({type(error).__name__})", permanent=False)
 
 
-class _NoRedirects(HTTPRedirectHandler):
-    """Goes nowhere else: the library would follow with the token, and take an answer from there for Slack's."""
+class _AnyAnswer(HTTPErrorProcessor):
+    """Gives any answer as it is: the library would follow a redirect with the token, and close no error's."""
 
-    def redirect_request(self, *_arguments: Any) -> None:
-        """Make a redirect the error that its status says; part of urllib."""
+    def http_response(self, request: Request, response: HTTPResponse) -> HTTPResponse:
+        """Return the answer; part of urllib."""
+        return response
+
+    https_response = http_response
 
 
 class _Timed(HTTPHandler, HTTPSHandler):
@@ -283,7 +286,7 @@ class _Hook(WebhookClient):
 def _answer(client: WebClient | WebhookClient, request: Request) -> tuple[int, str, Any]:
     if request.type not in ("http", "https"):
         raise ValueError("Slack is reached by HTTP alone")
-    handlers = [_NoRedirects(), _Timed(context=client.ssl)]
+    handlers = [_AnyAnswer(), _Timed(context=client.ssl)]
     if client.proxy:
         handlers.append(ProxyHandler({"http": client.proxy, "https": client.proxy}))
     with build_opener(*handlers).open(request, timeout=client.timeout) as answer:

@@ -120,7 +120,8 @@ def page(url: str) -> str:
         with urllib.request.urlopen(url, timeout=10) as response:
             return str(response.read().decode())
     except urllib.error.HTTPError as error:
-        return error.read().decode()
+        with error:
+            return error.read().decode()
 
 
 def answers(url: str) -> bool:

@@ -52,7 +52,8 @@ def ask(url: str, **headers: str) -> tuple[int, str]:
         with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=10) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
+        with error:
+            return error.code, error.read().decode()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -240,8 +240,9 @@ def test_hostile_names_are_names(open_page: Open, server: Server) -> None:
 def test_a_check_that_is_not_there_is_not_found(server: Server, asked: str) -> None:
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(f"{server.url}check{asked}")
-    assert refused.value.code == 404
-    assert b"?dataset=...&check=..." in refused.value.read()
+    with refused.value:
+        assert refused.value.code == 404
+        assert b"?dataset=...&check=..." in refused.value.read()
 
 
 def test_a_check_that_never_ran_has_a_page(server: Server) -> None:

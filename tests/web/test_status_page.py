@@ -187,8 +187,9 @@ def test_a_lost_state_is_not_an_empty_page(server: Server, made: Any, monkeypatc
     monkeypatch.setattr(Store, "latest", fail)
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(server.url)
-    assert refused.value.code == 503
-    assert b"disk I/O error" in refused.value.read()
+    with refused.value:
+        assert refused.value.code == 503
+        assert b"disk I/O error" in refused.value.read()
 
 
 def test_rendering_is_fast(made: Any, tmp_path: Path) -> None:
