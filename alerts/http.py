@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import re
@@ -13,7 +14,7 @@ from email.utils import parsedate_to_datetime
 from http.client import HTTPResponse
 from socket import socket
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, unquote_to_bytes
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -111,8 +112,9 @@ class Client:
             DeliveryError: The other side refused, or could not be reached.
         """
         payload = body if isinstance(body, bytes) else json.dumps(body, ensure_ascii=False).encode("utf-8")
-        sent = {"Content-Type": "application/json", "User-Agent": "recwatch", **(headers or {})}
+        sent = {"Content-Type": "application/json", "User-Agent": "recwatch"}
         try:
+            sent |= {**basic(url), **(headers or {})}
             response = self._pool.request(
                 "POST", url, body=payload, headers=sent, redirect=False, preload_content=False
             )
@@ -134,6 +136,17 @@ class Client:
             permanent=is_permanent,
             retry_after_seconds=retry_after_seconds(response.headers.get("Retry-After")),
         )
+
+
+def basic(address: str) -> dict[str, str]:
+    """Return the header that shows the user and password of an address; the library sends none by itself.
+
+    Examples:
+        >>> basic("https://ann:a%2Fb@example.org/hook"), basic("https://example.org")
+        ({'authorization': 'Basic YW5uOmEvYg=='}, {})
+    """
+    auth = parse_url(address).auth
+    return {"authorization": f"Basic {base64.b64encode(unquote_to_bytes(auth)).decode()}"} if auth else {}
 
 
 def _without(address: str, said: str) -> str:

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 import urllib3
 from urllib3.util import parse_url
 
-from alerts.http import pools
+from alerts.http import basic, pools
 from checks.window import MICROSECOND, Window, micros
 from monitor.config_streams import StreamConfig
 from monitor.errors import EngineError
@@ -122,13 +122,13 @@ class Prometheus:
 
     def _address(self) -> tuple[str, dict[str, str]]:
         """Return the address without credentials, and the headers that carry them."""
-        url = parse_url(self._config.prometheus.get_secret_value() if self._config.prometheus else "")
-        headers = dict(urllib3.util.make_headers(basic_auth=url.auth, user_agent="recwatch"))
-        headers["content-type"] = "application/x-www-form-urlencoded"
+        address = self._config.prometheus.get_secret_value() if self._config.prometheus else ""
+        form = "application/x-www-form-urlencoded"
+        headers = {"user-agent": "recwatch", "content-type": form, **basic(address)}
         token = self._config.token.get_secret_value()
         if token:
             headers["authorization"] = f"Bearer {token}"
-        return url._replace(auth=None, query=None, fragment=None).url.rstrip("/"), headers
+        return parse_url(address)._replace(auth=None, query=None, fragment=None).url.rstrip("/"), headers
 
 
 def _finite(value: float) -> float | None:

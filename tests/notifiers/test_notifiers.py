@@ -409,6 +409,12 @@ def test_a_webhook_is_signed_and_can_be_told_apart(serve: Any, vendors: Any, ale
     assert (request.json["version"], request.json["severity"], request.json["state"]) == (1, "page", "firing")
 
 
+def test_the_password_of_an_address_is_sent(serve: Any, vendors: Any, alert: MakeAlert) -> None:
+    server = serve(vendors.plain())
+    Webhook("hook", url=server.url.replace("//", "//ann:a%2Fb@")).deliver(alert(), {})
+    assert server.requests[0].headers["authorization"] == "Basic YW5uOmEvYg=="
+
+
 @pytest.mark.parametrize("pipeline", ["\u5e97", "shop\r\nX-Evil: 1", "a b", "x" * 300])
 def test_a_webhook_is_told_of_a_pipeline_of_any_name(pipeline: str, serve: Any, vendors: Any, alert: MakeAlert) -> None:
     server = serve(vendors.plain())

@@ -154,11 +154,11 @@ EMPTY = b'{"status": "success", "data": {"resultType": "matrix", "result": []}}'
 
 def test_credentials_are_sent_as_headers() -> None:
     with between(200, EMPTY) as where:
-        with closing(stream(f"http://watch:s3cret@{where}", "up")) as found:
+        with closing(stream(f"http://watch:s3cr%40t@{where}", "up")) as found:
             found.probe()
         with closing(stream(f"http://{where}/", "up", token="t0ken")) as found:
             found.probe()
-    assert Between.asked == [f"Basic {base64.b64encode(b'watch:s3cret').decode()}", "Bearer t0ken"]
+    assert Between.asked == [f"Basic {base64.b64encode(b'watch:s3cr@t').decode()}", "Bearer t0ken"]
 
 
 @pytest.mark.parametrize(
