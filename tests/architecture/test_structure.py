@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import doctest
 import re
 import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,16 @@ def test_public_names_say_something(path: Path) -> None:
     for name in names:
         words = set(re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower().split("_"))
         assert not words & BANNED, f"{name} has a word that names nothing: {words & BANNED}"
+
+
+EXAMPLES = [path for path in FILES if ">>> " in path.read_text()]
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_examples_in_docstrings_hold(path: Path) -> None:
+    found = doctest.testmod(import_module(".".join(path.relative_to(ROOT).with_suffix("").parts)))
+    assert found.attempted > 0
+    assert found.failed == 0
 
 
 def test_checks_are_pure() -> None:

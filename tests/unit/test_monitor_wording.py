@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import doctest
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from monitor import wording
 from monitor.wording import NOTHING, ago, duration_words, span_text, told_apart, unit_text, value_text
-
-
-def test_the_examples_in_the_docstrings_hold() -> None:
-    found = doctest.testmod(wording)
-    assert found.attempted >= 7
-    assert found.failed == 0
 
 
 @pytest.mark.parametrize(
