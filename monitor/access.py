@@ -138,6 +138,11 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def is_in_the_clear(address: str) -> bool:
+    """Return whether what is sent to an address can be read on the way: over HTTP, to another machine."""
+    return address.lower().startswith("http://") and not is_loopback(host_of(address))
+
+
 def exposure(server: ServerConfig) -> str | None:
     """Return what strangers can see or read along, or None if nobody but this machine and those with a secret can."""
     if is_loopback(server.host):

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from alerts.burn import PRESETS
 from alerts.slo import DEFAULTS, NEVER_PAGE, Kind, Slo
-from monitor.access import host_of, is_loopback
+from monitor.access import is_in_the_clear
 from monitor.config import Config
 from monitor.config_alerting import (
     SLO_NAME,
@@ -129,10 +129,12 @@ def _in_the_clear(where: Where, channel: ChannelConfig) -> Iterator[Problem]:
             yield Problem((*where, "security"), "would send the password in the clear", "write starttls or tls")
     elif isinstance(channel, SlackChannel | PagerDutyChannel):
         sends = "token" if isinstance(channel, SlackChannel) else "routing_key"
-        is_safe = channel.api_url.lower().startswith("https://") or is_loopback(host_of(channel.api_url))
-        if getattr(channel, sends).get_secret_value() and not is_safe:
-            todo = "write https://, or go through a proxy on 127.0.0.1"
+        todo = "write https://, or go through a proxy on 127.0.0.1"
+        if getattr(channel, sends).get_secret_value() and is_in_the_clear(channel.api_url):
             yield Problem((*where, "api_url"), f"would send the {sends} in the clear", todo)
+        # Whoever knows the address may post.
+        if isinstance(channel, SlackChannel) and is_in_the_clear(channel.webhook_url.get_secret_value()):
+            yield Problem((*where, "webhook_url"), "is a secret, and would be sent in the clear", todo)
 
 
 def heartbeat(config: Config) -> Iterator[Problem]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -17,11 +18,12 @@ from alerts.evaluate import SEVERITY_OF
 from alerts.slo import Kind, Slo
 from checks import CATALOGUE
 from checks.rows import GROUPS
-from monitor.access import exposure
+from monitor.access import exposure, is_in_the_clear
 from monitor.budget import engines_used
 from monitor.channels import told
 from monitor.commands import configs_option, is_many, screen
 from monitor.config import EMBEDDED, Config, TimeColumn, described
+from monitor.config_alerting import AlertmanagerChannel, WebhookChannel
 from monitor.durations import duration_text
 from monitor.errors import ConfigError
 from monitor.fleet_files import Agreement, files_of, name_in, named_alike, nothing_here
@@ -61,7 +63,7 @@ def _one(path: Path) -> tuple[Callable[[Console], None], list[str]]:
     """Return what shows a configuration that is right, and what is to be noted about it."""
     config = load(path)
     series = _series(config)
-    notes = [*filter(None, [exposure(config.server)]), *unused(config)]
+    notes = [*filter(None, [exposure(config.server)]), *in_the_clear(config), *unused(config)]
     return lambda console: _show(console, config, series), notes
 
 
@@ -82,7 +84,7 @@ def _many(places: Sequence[Path]) -> tuple[Callable[[Console], None], list[str]]
             config = agreement.read(path, taken)
             name = config.pipeline
             series += _series(config)
-            notes += [f"{path}: {note}" for note in unused(config)]
+            notes += [f"{path}: {note}" for note in (*in_the_clear(config), *unused(config))]
         except ConfigError as error:
             # Once all else in it is mended, its name would still be in the way.
             alike = named_alike(path, name or "", taken)
@@ -223,6 +225,30 @@ def _checks(config: Config, name: str) -> Table:
         times = ["-"] * 3 if off else [duration_text(at) for at in (settings.every, settings.window, settings.settle)]
         table.add_row(f"  {check.id}", *times, off, style="dim" if off else "")
     return table
+
+
+def in_the_clear(config: Config) -> Iterator[str]:
+    """Yield what sends a password or token in the clear; that is refused where nobody needs it.
+
+    Within a cluster a Prometheus or a webhook often has nothing but HTTP.
+    """
+    for what, address, token in _addresses(config):
+        if is_in_the_clear(address) and (token or re.match("http://[^/?#]*@", address, re.IGNORECASE)):
+            yield f"{what} sends its password or token in the clear; write https:// if there is that, too"
+
+
+def _addresses(config: Config) -> Iterator[tuple[str, str, str]]:
+    """Yield what is reached over HTTP, with its address, which may have a password, and its token."""
+    for name, channel in config.channels.items():
+        if isinstance(channel, WebhookChannel):
+            yield f"channel {name}", channel.url.get_secret_value(), ""
+        elif isinstance(channel, AlertmanagerChannel):
+            yield from ((f"channel {name}", url, "") for url in channel.urls)
+    if config.notify.heartbeat is not None:
+        yield "notify.heartbeat", config.notify.heartbeat.url.get_secret_value(), ""
+    for name, stream in config.streams.items():
+        if stream.prometheus is not None:
+            yield f"stream {name}", stream.prometheus.get_secret_value(), stream.token.get_secret_value()
 
 
 def unused(config: Config) -> Iterator[str]:

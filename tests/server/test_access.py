@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import http.client
+import json
 from pathlib import Path
 from typing import Any
 
@@ -187,3 +188,25 @@ def test_validate_warns(tmp_path: Path) -> None:
     done = CliRunner().invoke(validate, ["-c", str(path)])
     assert done.exit_code == 0
     assert "note: server: whoever reaches 0.0.0.0 sees metrics and the status page" in done.output
+
+
+def test_validate_warns_of_passwords_in_the_clear(tmp_path: Path) -> None:
+    path = tmp_path / "recwatch.yml"
+    path.write_text(f"""{SHOP}
+channels:
+  hook: {{type: webhook, url: "http://ann:canary@hooks.svc/x"}}
+  open: {{type: webhook, url: "http://hooks.svc/x@y"}}
+  broken: {{type: webhook, url: "http://[::1"}}
+  near: {{type: webhook, url: "http://ann:canary@localhost/x"}}
+  am: {{type: alertmanager, urls: ["https://ann:canary@a.svc", "HTTP://ann:canary@b.svc"]}}
+notify: {{heartbeat: {{url: "http://:canary@beat.svc", every: 1m}}}}
+streams:
+  password: {{prometheus: "http://ann:canary@prometheus:9090", query: up}}
+  token: {{prometheus: "http://prometheus:9090", query: up, token: canary}}
+  plain: {{prometheus: "http://prometheus:9090", query: up}}
+""")
+    done = CliRunner().invoke(validate, ["-c", str(path), "--json"])
+    notes = json.loads(done.output)["notes"]
+    warned = [note.partition(" sends ")[0] for note in notes if "in the clear; write https://" in note]
+    assert warned == ["channel hook", "channel am", "notify.heartbeat", "stream password", "stream token"]
+    assert "canary" not in done.output
