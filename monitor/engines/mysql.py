@@ -44,6 +44,8 @@ def _create(url: str, options: Mapping[str, Any]) -> sa.Engine:
         # One connection kept, replaced when the server went away in between.
         engine = sa.create_engine(
             parsed.set(drivername=f"{backend}+pymysql"), pool_size=1, max_overflow=-1, pool_pre_ping=True,
+            # A session leaves no transaction, and whether the server still answers is asked when it is needed again.
+            pool_reset_on_return=None,
             # To SQLAlchemy tables that are joined by no condition of their own are a mistake here alone.
             connect_args=connecting, enable_from_linting=False,
         )  # fmt: skip

@@ -100,12 +100,15 @@ def test_a_server_that_falls_silent_in_the_handshake_of_tls_is_unreachable_withi
 
 
 @BOTH
-def test_a_server_that_falls_silent_after_the_last_statement_holds_up_no_run(proxy: Any, engine: Engine) -> None:
+def test_a_server_that_falls_silent_after_the_last_statement_holds_up_no_run(
+    proxy: Any, engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
     started = time.monotonic()
     with engine.session() as session:
         assert session.run(select(func.abs(-3)), 1) == [(3,)]
         proxy.swallows.set()
     assert time.monotonic() - started < 20
+    assert caplog.records == [], "nothing was to be said any more"
     proxy.swallows.clear()
     with engine.session() as session:
         assert session.run(select(func.abs(-3)), 1) == [(3,)], "it heals by itself"
