@@ -73,9 +73,13 @@ class Mail:
     def deliver(self, alert: Alert, memory: Memory) -> None:
         """Send one transition, once to each recipient: whoever is put off is tried again alone.
 
+        What is only kept quiet waits for the next mail: it would be one more for everybody.
+
         Raises:
             DeliveryError: The server refused it, for all or for some recipients, or cannot be reached.
         """
+        if alert.is_aside and "said" in memory:
+            return
         number, said = str(alert.transition), json.loads(memory.get("said", "{}"))
         # How often it was tried, and the code of the server's answer for each recipient.
         tries, codes = said.get(number, (0, {}))

@@ -506,6 +506,17 @@ def test_mails_about_an_incident_are_one_thread(mail_server: Any, alert: MakeAle
     assert second["Message-ID"] == again["Message-ID"], "a mail that is sent twice can be told"
 
 
+def test_what_is_kept_quiet_is_no_mail_of_its_own(mail_server: Any, alert: MakeAlert) -> None:
+    memory: dict[str, str] = {}
+    aside = replace(alert(), transition=2, change="kept quiet: density", consequences=("density",), is_aside=True)
+    for told in (aside, replace(aside, transition=3), replace(resolved(aside), transition=4, is_aside=False)):
+        team_mail(mail_server).deliver(told, memory)
+    first, last = (email.message_from_bytes(raw) for raw in mail_server.mails)
+    assert first["Subject"].startswith("[PAGE]"), "who has heard of nothing yet hears of it"
+    assert last["Subject"].startswith("[RESOLVED]")
+    assert "Kept quiet: density" in str(last.get_payload(0))
+
+
 def team_mail(server: Any) -> Mail:
     people = [f"{name}@example.org" for name in "abc"]
     return Mail(
