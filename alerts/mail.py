@@ -17,9 +17,10 @@ from typing import ClassVar
 from alerts.http import Incoming
 from alerts.message import Alert
 from alerts.notifier import DeliveryError, Memory
-from alerts.wording import cut, mark, printable, text
+from alerts.wording import cut, lines, mark, printable
 
-LONGEST_SUBJECT = 200
+# Servers refuse mails of 10 MB.
+LONGEST_SUBJECT, LONGEST_LINE = 200, 2_000
 ACCEPTED, FIRST_PASSING, CLOSING, FIRST_PERMANENT = 250, 400, 421, 500
 # How often some recipients are tried while others have the mail: for about 20 minutes, longer than greylisting lasts.
 MOST_TRIES = 12
@@ -139,7 +140,7 @@ class Mail:
 
     def message(self, alert: Alert) -> EmailMessage:
         """Return the mail of a transition."""
-        found, body = EmailMessage(), printable(text(alert))
+        found, body = EmailMessage(), "\n".join(printable(cut(line, LONGEST_LINE)) for line in lines(alert))
         subject = f"[{mark(alert)}] {alert.title}"
         found["Subject"] = cut(" ".join(printable(subject).split()), LONGEST_SUBJECT)
         found["From"] = Address(addr_spec=self._sender)

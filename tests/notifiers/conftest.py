@@ -275,6 +275,10 @@ class PlainVendor:
         return Reply(200)
 
 
+# Of Postfix by default.
+LARGEST_MAIL = 10_240_000
+
+
 class MailServer:
     """An SMTP server that keeps what it is sent, and to whom.
 
@@ -322,6 +326,9 @@ class MailServer:
                             if part == b".\r\n":
                                 break
                             lines.append(part)
+                        if sum(map(len, lines)) > LARGEST_MAIL:
+                            self._say("552 too large")
+                            continue
                         outer.mails.append(b"".join(lines))
                         outer.recipients.append(recipients)
                         self._say("250 kept")
