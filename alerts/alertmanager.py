@@ -12,8 +12,8 @@ from alerts.notifier import DeliveryError, Memory
 from alerts.wording import MOST_PROBLEMS, cut, printable
 
 SEVERITIES = {Severity.PAGE: "critical", Severity.TICKET: "warning"}
-# Of what is known of the cause, which goes with every problem.
-LONGEST_LINE = 400
+# Of what is known of the cause, which goes with every problem; and of any text.
+LONGEST_LINE, LONGEST_TEXT = 400, 4_000
 
 
 class AlertmanagerPush:
@@ -78,7 +78,7 @@ def _labels(alert: Alert, problem: Problem) -> dict[str, str]:
         "dataset": problem.dataset, "tier": problem.tier, "team": alert.team,
         "severity": "none" if alert.is_test else SEVERITIES[problem.severity],
     }  # fmt: skip
-    return {name: printable(value) for name, value in labels.items() if value}
+    return _texts(labels)
 
 
 def _annotations(alert: Alert, problem: Problem) -> dict[str, str]:
@@ -87,4 +87,8 @@ def _annotations(alert: Alert, problem: Problem) -> dict[str, str]:
         "runbook_url": problem.runbook_url, "contributors": "; ".join(problem.contributors),
         "triage": "\n".join(cut(line, LONGEST_LINE) for line in alert.triage[:MOST_PROBLEMS]),
     }  # fmt: skip
-    return {name: printable(value) for name, value in said.items() if value}
+    return _texts(said)
+
+
+def _texts(said: dict[str, str]) -> dict[str, str]:
+    return {name: printable(cut(value, LONGEST_TEXT)) for name, value in said.items() if value}

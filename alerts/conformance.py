@@ -133,7 +133,7 @@ def resolved(alert: Alert) -> Alert:
     )  # fmt: skip
 
 
-def spoilt(alert: Alert, text: str, problems: int = 200) -> Alert:
+def spoilt(alert: Alert, text: str, problems: int = 50) -> Alert:
     """Return an alert whose every text is a given one, with many problems, consequences and links."""
     first = replace(
         alert.problems[0], name=text, sentence=text, dataset=text, value=text, limit=text, baseline=text,
