@@ -164,7 +164,8 @@ def _of_one_time(store: Store, bad: Sequence[Verdict], about: Collection[tuple[s
         if so_far and _is_over(so_far[-1], verdict):
             so_far.clear()
         so_far.append(verdict)
-    own = max((found[-1] for (*of, _), found in last.items() if tuple(of) in about), key=_ended, default=None)
+    ours = (found[-1] for (*of, _), found in last.items() if tuple(of) in about)
+    own = max(ours, key=lambda verdict: verdict.window.end, default=None)
     kept = list(last.values())
     if own is not None:
         good = _last_good(store, min(found[-1].window.end for found in kept), _when(own).start)
@@ -219,10 +220,6 @@ def _when(verdict: Verdict) -> Window:
     if verdict.measure != "lag_seconds" or not age:
         return window
     return Window(max(window.start, window.end - timedelta(seconds=age)), window.end)
-
-
-def _ended(verdict: Verdict) -> datetime:
-    return _when(verdict).end
 
 
 def _deviations(bad: Sequence[Verdict]) -> Iterator[Deviation]:
@@ -282,8 +279,7 @@ def _is_beyond_chance(segment: Mapping[str, Any]) -> bool:
 def told(found: Triage) -> str:
     """Return a triage as text for a terminal or a thread."""
     lines = [f"{found.pipeline}, {_span(found.span)}"]
-    lines += [f"about {', '.join(found.about)}; --since tells all of a time"] if found.about else []
-    lines += [""]
+    lines += [f"about {', '.join(found.about)}; --since tells all of a time", ""] if found.about else [""]
     if not found.deviations:
         return "\n".join([*lines, _nothing(found)])
     if found.cause is None:
@@ -294,8 +290,8 @@ def told(found: Triage) -> str:
     lines += [f"  evidence  /evidence/{found.evidence}"] if found.evidence else []
     lines += [f"  runbook   recwatch runbook {BURN}", "", "What deviated, first to last (first window ending)"]
     lines += [f"  {line}" for line in timeline(found)]
-    lines += ["", "Where to look, in the order that finds the cause"]
-    lines += [f"  {check:<14} {fared}" for check, fared in found.walked]
+    walked = (f"  {check:<14} {fared}" for check, fared in found.walked)
+    lines += ["", "Where to look, in the order that finds the cause", *walked]
     # Words of the data are no orders to a terminal.
     return printable("\n".join(lines))
 
@@ -320,9 +316,11 @@ def brief(store: Store, problems: Sequence[Problem], now: datetime) -> tuple[str
     found = triage(store, Window(since - REACH, max(now, since) + timedelta(microseconds=1)), alarms)
     if found.cause is None:
         return ()
-    lines = [f"Most likely {found.cause.kind}: {found.cause.says}"]
-    lines += [f"Segment: {found.segment}"] if found.segment else []
-    return (*lines, *timeline(found)[:MOST_TOLD])
+    worst = found.cause.deviation.verdict
+    # The same message has the figures of the last run.
+    at = f" (at worst, {_clock(worst.window.end, now)})" if worst.outcome is Outcome.BAD else ""
+    segment = [f"Segment: {found.segment}"] if found.segment else []
+    return (f"Most likely {found.cause.kind}: {found.cause.says}{at}", *segment, *timeline(found)[:MOST_TOLD])
 
 
 def timeline(found: Triage) -> list[str]:
@@ -347,7 +345,8 @@ def _line(found: Deviation) -> str:
     times = f", {found.strain:.3g} times its limit" if verdict.limit else ""
     if found.fell_short:
         times = f", less than {value_text(verdict.measure, verdict.limit)}"
-    return f"{name} {value_text(verdict.measure, verdict.value)}{times}: {verdict.reason} ({lasted})"
+    worst = "at worst " * (found.windows > 1) + value_text(verdict.measure, verdict.value)
+    return f"{name} {worst}{times}: {verdict.reason} ({lasted})"
 
 
 def _span(span: Window) -> str:

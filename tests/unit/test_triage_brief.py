@@ -98,7 +98,9 @@ def test_the_worst_of_several_is_told_on_either_side_of_a_limit(store: Store, wo
     side = 2.0 if worse > 1 else 0.8
     for minute, times in enumerate((side, worse, side), 1):
         bad(store, "density", range(minute, minute + 1), times_its_limit=times)
-    assert f"density {said}" in told(store, "density", 4)
+    text = told(store, "density", 4)
+    assert f"density at worst {said}" in text
+    assert "(at worst, 12:02:00 UTC)" in text.partition("\n")[0]
 
 
 def test_what_was_over_is_not_the_cause(store: Store) -> None:
