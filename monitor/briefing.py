@@ -77,6 +77,8 @@ class Briefing:
         if sign.alert == FRESHNESS_EMERGENCY:
             # Its age has grown since the last run, and its limit is its own.
             value, limit = duration_words(sign.value), duration_words(sign.threshold)
+        if sign.alert == INGESTION_DOWN:
+            value, limit = value if is_over else percent(sign.value), percent(sign.threshold)
         verdict = bad or last
         burn = slo is not None and sign.alert == BURN
         spent = figures.spent.get(sign.name)

@@ -75,8 +75,8 @@ class Shop:
         about = {"entity": "user"} if check == "unknown_ids" else {}
         counts = {"good": 50 if what == "-" else 100, "total": 100} if check == "unknown_ids" else {}
         said = {"reason": "cannot connect"} if what == "!" else {}
-        found = {"value": 700, "limit": 300, **about, **counts, **said, **fields}
-        verdict = Verdict(check, "events", window, OUTCOMES[what], "lag_seconds", **found)
+        found = {"measure": "lag_seconds", "value": 700, "limit": 300, **about, **counts, **said, **fields}
+        verdict = Verdict(check, "events", window, OUTCOMES[what], **found)
         parts = [replace(verdict, source=source) for source in sources]
         ours = [slo for slo in self.pipeline.slos.values() if slo.check == check]
         found = tuple(points(ours, [verdict], max(now, self.clock.now())))

@@ -85,14 +85,18 @@ def test_what_did_not_land_is_part_of_what_an_incident_spent(open_shop: OpenShop
         shop.clock.move(MINUTE)
         is_down = 10 <= minute < 40
         shop.commit(
-            "ingestion", "-" if is_down else "+", good=0 if is_down else 1_000, total=1_000, value=1, limit=0.01
-        )
+            "ingestion", "-" if is_down else "+", good=100 if is_down else 1_000, total=1_000, limit=0.01,
+            value=0.9 if is_down else 0.0, measure="failed_ratio",
+        )  # fmt: skip
         told += shop.alerting.evaluate(shop.clock.now())
     pages = [alert for alert in told if alert.severity is Severity.PAGE]
-    assert [problem.alert for problem in pages[0].problems] == [INGESTION_DOWN]
-    # All of 30 minutes of 28 days, of which one in a thousand may be bad.
+    assert [(problem.alert, problem.value, problem.limit) for problem in pages[0].problems] == [
+        (INGESTION_DOWN, "54 %", "50 %")
+    ]
+    # Nine tenths of 30 minutes of 28 days, of which one in a thousand may be bad.
     (end,) = (problem for problem in pages[-1].problems if problem.alert == INGESTION_DOWN)
-    assert end.budget_spent_ratio == pytest.approx(30 / (28 * 24 * 60) / 0.001, rel=0.1)
+    assert end.budget_spent_ratio == pytest.approx(0.9 * 30 / (28 * 24 * 60) / 0.001, rel=0.1)
+    assert (end.value, end.limit) == ("90 %", "50 %")
 
 
 def test_a_page_that_goes_on_while_runs_are_good_says_so(open_shop: OpenShop) -> None:
