@@ -194,7 +194,8 @@ class EvidenceConfig(Section):
     min_group: int = Field(10, ge=1, description="Segments of fewer distinct users are not shown.")
     reports: bool = Field(True, description="Whether a drift alarm gets a report, where Evidently is installed.")
     key: SecretStr = Field(
-        SecretStr(""), description="Key of the pseudonyms of ids; by default one is made and kept in the state."
+        SecretStr(""),
+        description="Key of the pseudonyms of ids; by default one lies in the state, beside what it protects.",
     )
     token: SecretStr = Field(
         SecretStr(""), description="What a reader must show; needed where the server is not on loopback."
