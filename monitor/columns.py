@@ -22,32 +22,60 @@ def split(text: str) -> frozenset[str]:
 
 WORDS: Mapping[Role, frozenset[str]] = {
     Role.USER: split(
-        "user person customer member visitor account buyer reader viewer listener subscriber shopper player patient"
-        " reviewer profile uid"
+        "user usr person customer cust member visitor account acct buyer reader viewer listener subscriber shopper"
+        " player patient consumer reviewer profile uid"
     ),
     Role.ITEM: split(
-        "item product content article movie film track song video sku asin isbn book listing post document doc iid"
+        "item product content article movie film track song video sku asin isbn upc ean gtin book listing post document"
+        " doc iid"
         " offer ad creative news show episode recipe course game hotel restaurant business venue poi job anime"
     ),
-    Role.EVENT_ID: split("event interaction impression message request record transaction log click view"),
-    Role.EVENT_TYPE: split("event action interaction behavior behaviour activity verb"),
-    Role.EVENT_TIME: split("timestamp time ts datetime occurred event when epoch date bucket minute unix unixtime"),
-    Role.INGESTED_AT: split("ingested ingestion ingest received loaded load arrived inserted landed processed stored"),
-    Role.VALUE: split("value rating price weight amount quantity qty stars revenue"),
+    Role.EVENT_ID: split(
+        "event evt interaction impression imp message request record transaction log click view insert playback"
+        " pageview hit review"
+    ),
+    Role.EVENT_TYPE: split("event evt action act interaction behavior behaviour activity verb"),
+    Role.EVENT_TIME: split(
+        "timestamp tstamp time ts datetime dttm occurred event evt when epoch date bucket minute unix unixtime"
+    ),
+    Role.INGESTED_AT: split(
+        "ingested ingestion ingest received loaded load arrived inserted landed processed stored etl collector"
+    ),
+    Role.VALUE: split("value rating overall price weight amount quantity qty stars revenue"),
     Role.SOURCE: split("source producer platform client app channel origin sdk"),
     Role.VALID_FROM: split(
         "created added published released registered registration from since signup joined launched"
     ),
     Role.VALID_TO: split("retired ended deleted expired expires removed until discontinued archived deactivated to"),
 }
-KEY_WORDS = split("id key uuid guid uid iid sku asin isbn hash")
+# Words that mean a user or an item before the word of a key only, and where no better name is there.
+KEYED: Mapping[Role, frozenset[str]] = {
+    Role.USER: split(
+        "client anonymous distinct household cookie device email fan guest learner student rider passenger login"
+    ),
+    Role.ITEM: split(
+        "prod goods asset clip title media story playlist photo question pin place property room dish deal coupon"
+        " vacancy program programme podcast series stock style variant artist album app object entity target"
+    ),
+}
+# Short names that most often mean an item.
+SHORT_ITEMS = split("pid aid vid mid")
 # Words that are ids by themselves.
-WHOLE_KEYS = split("uid iid sku asin isbn")
+WHOLE_KEYS = split("uid iid sku asin isbn upc ean gtin")
+BARE_KEYS = split("id key uuid guid uid hash")
+KEY_WORDS = BARE_KEYS | WHOLE_KEYS | SHORT_ITEMS | split("no nr rid sid tid cid gid")
+# Words of a key after that of a user or an item; elsewhere they count something, or tell a kind.
+NUMBER_WORDS = split("number num code ref")
+_ENTITIES = frozenset().union(WORDS[Role.USER], WORDS[Role.ITEM], *KEYED.values())
+# Words that end like an id and are none.
+_NO_IDS = split("paid unpaid prepaid bid valid invalid grid void android hybrid covid solid fluid liquid rapid squid")
 # Times that say when something was changed, or that have nothing to do with events.
 OTHER_TIMES = split("updated modified changed last birth birthday birthdate dob end")
+# Those of a client or of an event before, beside the event's own.
+BESIDE_TIMES = OTHER_TIMES | split("original previous prev first next sent upload uploaded touch")
 # What cuts a table into days or hours: each window has other values, whatever happens.
 CALENDAR = split("year month week day hour date dt ds hr hh yyyy mm dd ymd yyyymmdd quarter weekday dow")
-_KNOWN = frozenset().union(*WORDS.values(), KEY_WORDS, split("type at name"))
+_KNOWN = frozenset().union(*WORDS.values(), KEY_WORDS, NUMBER_WORDS, split("type at name"))
 
 
 @dataclass(frozen=True)
@@ -70,17 +98,23 @@ class Seen:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The words of the name: of personId, person and id; of userid, user and id."""
+        """The words of the name: of personId, person and id; of userid and id_user, user and id."""
         apart = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", self.name)
         found: list[str] = []
         for word in re.findall(r"[a-z]+", apart.lower()):
             found += _halves(word)
-        return tuple(found)
+        # Some write id_user.
+        return (*found[1:], "id") if found[:1] == ["id"] else tuple(found)
 
     @property
     def is_key(self) -> bool:
         """Whether the name is that of an id."""
-        return bool(self.words) and self.words[-1] in KEY_WORDS
+        *before, last = self.words or ("",)
+        if last in NUMBER_WORDS:
+            # A number called num counts: item_num is as often how many there are.
+            is_count = last == "num" and self.type.kind is not Kind.TEXT
+            return bool(before) and before[-1] in _ENTITIES and not is_count
+        return last in KEY_WORDS
 
     @property
     def is_calendar(self) -> bool:
@@ -118,10 +152,12 @@ class Seen:
 
 
 def _halves(word: str) -> Sequence[str]:
-    """Return a word, or the two known words that it is made of."""
+    """Return a word, or the two words that it is made of: known ones, or any and id."""
     if word in _KNOWN:
         return (word,)
     for at in range(2, len(word) - 1):
         if word[:at] in _KNOWN and word[at:] in _KNOWN:
             return word[:at], word[at:]
+    if word.endswith("id") and len(word) > len("uid") and word not in _NO_IDS:
+        return word.removesuffix("id"), "id"
     return (word,)

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from checks.dataset import Kind, Role
-from monitor.columns import KEY_WORDS, OTHER_TIMES, WHOLE_KEYS, WORDS, Seen, split
+from monitor.columns import (
+    BARE_KEYS,
+    BESIDE_TIMES,
+    KEY_WORDS,
+    KEYED,
+    NUMBER_WORDS,
+    OTHER_TIMES,
+    SHORT_ITEMS,
+    WHOLE_KEYS,
+    WORDS,
+    Seen,
+    split,
+)
 
 if TYPE_CHECKING:
     from monitor.engine import Location
@@ -17,10 +29,14 @@ from monitor.rhythm import Rhythm
 MOST_FEATURES = 20
 MOST_OTHERS = 3
 SURE, LIKELY, GUESS = "sure", "likely", "a guess"
-_ORDER = (SURE, LIKELY, GUESS)
+SURENESS = (SURE, LIKELY, GUESS)
 # From this share of different values on, a column can be the key of its table.
 LEAST_UNIQUE = 0.95
 MOST_VALUES = 50
+# Beside a column that is fuller by more than this, one with the better name is not taken.
+LEAST_FILLED = 0.8
+# From this share of rows without a value on, it is said.
+MUCH_EMPTY = 0.1
 
 _TABLES = {Role.USER: "users", Role.ITEM: "items"}
 # Words between an entity and its id that make it the id of something else: item_category_id.
@@ -30,6 +46,8 @@ _ELSE = split(
 )
 _THEIRS = split("parent related owner creator author seller host previous")
 _PLAIN_ITEMS = split("item product content article movie")
+# What tells people apart, or is text of their own making: nothing whose distribution means anything.
+_NO_FEATURES = split("ip ipaddress fingerprint cookie email phone msisdn url uri href session token login username ifa")
 _DATASET_WORDS: tuple[tuple[str, frozenset[str]], ...] = (
     ("rejected", split("reject rejected dlq deadletter dead quarantine quarantined invalid malformed failed")),
     ("sent", split("sent send produced emitted gateway outbox")),
@@ -110,7 +128,9 @@ def _kind(found: Found) -> tuple[str, str, str]:
     named = _named(found.name)
     entities = {role: best for role in _TABLES if (best := _best(role, _entity, found.columns, named))}
     times = [column.name for column in found.columns if column.is_time]
-    keys = {role: best for role, best in entities.items() if best.column.unique_ratio >= LEAST_UNIQUE}
+    # A name that may mean anything else tells nothing of the dataset.
+    said = {role: best for role, best in entities.items() if not _may_mean(role, best.column)}
+    keys = {role: best for role, best in said.items() if best.column.unique_ratio >= LEAST_UNIQUE}
     if named in ("rejected", "sent") and times:
         return named, LIKELY, "its name, and it has times"
     if named == "vocabulary" and entities:
@@ -121,7 +141,7 @@ def _kind(found: Found) -> tuple[str, str, str]:
             if role in keys:
                 return table, SURE, f"its name, and {entities[role].column.name} is different in nearly every row"
             return table, LIKELY, f"its name, and it has {role} ids"
-    if times and (len(entities) == 2 or (entities and (named == "events" or not keys))):
+    if times and said and (len(entities) == 2 or named == "events" or not keys):
         sure = SURE if len(entities) == 2 else LIKELY
         return "events", sure, f"it has {'s, '.join(entities)}s and times"
     if times and named == "events":
@@ -130,7 +150,18 @@ def _kind(found: Found) -> tuple[str, str, str]:
         role = next(iter(keys))
         return _TABLES[role], GUESS, f"{keys[role].column.name} is different in nearly every row"
     lacks = [what for what, is_there in (("user or item ids", entities), ("times", times)) if not is_there]
-    return "other", GUESS, f"no {' and no '.join(lacks)} found" if lacks else "it fits nothing"
+    said_of = "" if times else _unread_time(found.columns)
+    return "other", GUESS, f"no {' and no '.join(lacks)} found{said_of}" if lacks else "it fits nothing"
+
+
+def _unread_time(columns: Sequence[Seen]) -> str:
+    """Return what to say of a column that is called a time, but cannot be read as one."""
+    called = (column for column in columns if column.filled and not column.is_key and column.words)
+    named = next((column for column in called if column.has(WORDS[Role.EVENT_TIME] - WORDS[Role.EVENT_TYPE])), None)
+    if named is None:
+        return ""
+    read = "neither ISO 8601 text nor Unix s, ms or us" if named.type.kind is Kind.TEXT else "not Unix s, ms or us"
+    return f": {named.name} is {named.type.declared}, {read}; a view may cast it"
 
 
 def _named(name: str) -> str:
@@ -146,7 +177,10 @@ def _guess_roles(found: Found) -> None:
     for role in _ROLES.get(found.kind, _ROLES["events"]):
         # What stands in ${...} is filled in from the environment when the configuration is read.
         left = [column for column in found.columns if column.name not in taken and "${" not in column.name]
-        ranked = _ranked(role, _RULES[role], left, found.kind)
+        if role is Role.EVENT_ID:
+            # What some rows have only is the id of something that happens to them, such as a purchase.
+            left = [column for column in left if column.filled >= LEAST_FILLED * found.rows]
+        ranked = [_how_full(made, found.rows) for made in _ranked(role, _RULES[role], left, found.kind)]
         if ranked:
             found.roles[role] = ranked[0]
             found.others[role] = ranked[1 : 1 + MOST_OTHERS]
@@ -155,9 +189,20 @@ def _guess_roles(found: Found) -> None:
 
 def _ranked(role: Role, rule: Rule, columns: Sequence[Seen], kind: str) -> list[Guessed]:
     guesses = [made for column in columns if (made := rule(role, column, kind)) is not None]
-    # Of equals, the one with more values; then the one that comes first.
-    most = max((made.column.filled for made in guesses), default=0)
-    return sorted(guesses, key=lambda made: (_ORDER.index(made.sure), 2 * made.column.filled < most))
+    # The ids of somebody else are no better for being there always.
+    most = max((made.column.filled for made in guesses if not made.column.has(_THEIRS)), default=0)
+
+    def rank(made: Guessed) -> tuple[bool, int, int]:
+        others = set(made.column.words) - WORDS[role] - KEY_WORDS
+        return made.column.filled < LEAST_FILLED * most, SURENESS.index(made.sure), len(others)
+
+    return sorted(guesses, key=rank)
+
+
+def _how_full(made: Guessed, rows: int) -> Guessed:
+    """Say of how many rows a column tells nothing, where these are many."""
+    empty = 1 - made.column.filled / max(1, rows)
+    return replace(made, why=f"{made.why}; empty in {100 * empty:.2g} % of the rows") if empty >= MUCH_EMPTY else made
 
 
 def _best(role: Role, rule: Rule, columns: Sequence[Seen], kind: str) -> Guessed | None:
@@ -173,28 +218,43 @@ def _entity(role: Role, column: Seen, kind: str) -> Guessed | None:
     if words in (("id",), ("uuid",), ("key",)):
         is_own = kind in (_TABLES[role], f"{role}_vocabulary") and column.unique_ratio >= LEAST_UNIQUE
         return Guessed(role, column, LIKELY, f"the key of a table of {_TABLES[role]}") if is_own else None
+    if words == ("uid",) and kind == "events" and column.unique_ratio >= LEAST_UNIQUE:
+        # The unique id of a row, no user's.
+        return None
     if len(words) == 1 and words[0] in ours:
         if words[0] in WHOLE_KEYS:
             return Guessed(role, column, SURE, "its name says so")
         is_plain = role is Role.USER or words[0] in _PLAIN_ITEMS
         return Guessed(role, column, LIKELY if is_plain else GUESS, "its name is the word for it")
-    if not column.is_key or column.has(_ELSE):
+    if _may_mean(role, column):
+        return Guessed(role, column, GUESS, f"its name may mean {'a user' if role is Role.USER else 'an item'}")
+    if not column.is_key or len(words) == 1 or column.has(_ELSE):
         return None
     if len(words) == 2 and words[0] in ours:
-        return Guessed(role, column, SURE, "its name says so")
+        return Guessed(role, column, LIKELY if words[1] in NUMBER_WORDS else SURE, "its name says so")
     if words[0] in ours or words[-2] in ours:
         return Guessed(role, column, GUESS if column.has(_THEIRS) else LIKELY, "its name has the word for it")
     return None
 
 
+def _may_mean(role: Role, column: Seen) -> bool:
+    """Return whether a name means a user or an item, unless it means something else; of few values it does."""
+    if role is Role.ITEM and len(column.words) == 1 and column.words[0] in SHORT_ITEMS:
+        return True
+    is_keyed = len(column.words) == 2 and column.words[0] in KEYED[role] and column.is_key
+    return is_keyed and column.distinct > min(MOST_VALUES, column.filled // 20)
+
+
 def _event_id(role: Role, column: Seen, kind: str) -> Guessed | None:
-    is_bare = all(word in KEY_WORDS for word in column.words)
-    if not column.is_key or column.has(WORDS[Role.USER] | WORDS[Role.ITEM] | split("session")):
+    is_bare = all(word in BARE_KEYS for word in column.words)
+    others = (WORDS[Role.USER] | WORDS[Role.ITEM]) - BARE_KEYS | split("session")
+    if not column.is_key or column.has(others):
         return None
     if not (is_bare or column.has(WORDS[role])) or column.unique_ratio < 0.9:
         return None
     said = f"its name, and {100 * column.unique_ratio:.4g} % of the values are different"
-    return Guessed(role, column, SURE if "event" in column.words else LIKELY, said)
+    is_plain = set(column.words) <= KEY_WORDS | {"event"} and "event" in column.words
+    return Guessed(role, column, SURE if is_plain else LIKELY, said)
 
 
 def _event_type(role: Role, column: Seen, kind: str) -> Guessed | None:
@@ -213,7 +273,7 @@ def _event_time(role: Role, column: Seen, kind: str) -> Guessed | None:
     if not column.is_time or column.has(WORDS[Role.INGESTED_AT] | WORDS[Role.VALID_TO]):
         return None
     is_day = column.type.kind is Kind.DATE
-    if column.has(OTHER_TIMES):
+    if column.has(BESIDE_TIMES):
         return Guessed(role, column, GUESS, f"{column.time_said}, though its name says something else")
     if column.has(WORDS[Role.VALID_FROM]):
         return Guessed(role, column, GUESS if is_day else LIKELY, f"{column.time_said}, and no better name")
@@ -301,8 +361,16 @@ def _guess_features(found: Found) -> None:
 def _is_feature(column: Seen) -> bool:
     if column.is_key or column.is_time or column.is_calendar or column.distinct < 2 or "${" in column.name:
         return False
+    if column.has(_NO_FEATURES) or (column.type.kind is Kind.TEXT and _is_name_or_time(column)):
+        return False
     if column.type.kind.is_numeric:
         is_numbered = column.type.kind is Kind.INTEGER and column.distinct > 1_000
         return not (is_numbered and column.unique_ratio >= LEAST_UNIQUE)
     is_closed = column.distinct <= max(20, min(5_000, 0.2 * column.filled)) and column.unique_ratio <= 0.5
     return column.type.kind in (Kind.TEXT, Kind.BOOLEAN) and is_closed
+
+
+def _is_name_or_time(column: Seen) -> bool:
+    """Return whether a text is what a user or an item is called, or a time that cannot be read."""
+    is_name = column.words[-1:] == ("name",) and column.has(WORDS[Role.USER] | WORDS[Role.ITEM] | KEYED[Role.ITEM])
+    return is_name or column.words[-1:] in (("time",), ("timestamp",), ("datetime",), ("date",))

@@ -16,7 +16,7 @@ from checks.unknown_ids import PLACEHOLDERS, UnknownIdsSettings
 from checks.window import MICROSECOND, Window
 from monitor.engine import Session
 from monitor.errors import EngineError
-from monitor.guess import GUESS, LIKELY, SURE, Found, Linked
+from monitor.guess import GUESS, LIKELY, SURE, SURENESS, Found, Linked
 
 # Share of the events whose id must be in a table for it to be their catalogue.
 LEAST_CONTAINED = 0.5
@@ -45,8 +45,10 @@ def link(samples: Mapping[str, Dataset], session: Session, datasets: Sequence[Fo
             continue
         for name, role in _TABLES:
             others = [other for other in datasets if other.kind == name and role in found.roles]
+            sureness = {other.name: other.sure for other in others}
             tried = [tries for other in others if (tries := _try(samples, session, (found, other), (name, role)))]
-            tried.sort(key=lambda tries: -tries[0])
+            # Of equals, the one that surely is such a table.
+            tried.sort(key=lambda tries: (-tries[0], SURENESS.index(sureness[tries[1].target])))
             found.links[name] = [linked for _, linked in tried]
             if name in found.taken and name in ("users", "items"):
                 _keep_placeholders(session, found, samples[found.links[name][0].target], role)

@@ -37,6 +37,8 @@ def roles(found: Found) -> dict[str, str]:
     [
         ("user_id", ("user", "id")), ("userId", ("user", "id")), ("userid", ("user", "id")),
         ("UserID", ("user", "id")), ("USER_ID", ("user", "id")), ("createdat", ("created", "at")),
+        ("id_user", ("user", "id")), ("idvisitor", ("visitor", "id")), ("steamid", ("steam", "id")), ("uid", ("uid",)),
+        ("is_paid", ("is", "paid")), ("android", ("android",)), ("product_no", ("product", "no")),
         ("event-type", ("event", "type")), ("item_feature_0", ("item", "feature")), ("42", ()),
         ("valid", ("valid",)), ("together", ("together",)),
     ],
@@ -52,15 +54,53 @@ def test_names_are_taken_apart(name: str, words: tuple[str, ...]) -> None:
         ("customer_id", Role.USER, SURE), ("uid", Role.USER, SURE), ("visitor", Role.USER, LIKELY),
         ("member", Role.USER, LIKELY), ("reviewerID", Role.USER, SURE), ("user_pseudo_id", Role.USER, LIKELY),
         ("hashed_user_id", Role.USER, LIKELY), ("owner_user_id", Role.USER, GUESS),
+        ("customer_no", Role.USER, SURE), ("cust_no", Role.USER, SURE), ("id_user", Role.USER, SURE),
+        ("account_number", Role.USER, LIKELY), ("customer_code", Role.USER, LIKELY),
         ("contentId", Role.ITEM, SURE), ("product_id", Role.ITEM, SURE), ("movieId", Role.ITEM, SURE),
         ("sku", Role.ITEM, SURE), ("article", Role.ITEM, LIKELY), ("article_key", Role.ITEM, SURE),
-        ("video", Role.ITEM, GUESS), ("parent_item_id", Role.ITEM, None),
+        ("video", Role.ITEM, GUESS), ("parent_item_id", Role.ITEM, None), ("ean", Role.ITEM, SURE),
+        ("item_no", Role.ITEM, SURE), ("product_code", Role.ITEM, LIKELY), ("item_num", Role.ITEM, None),
     ],
 )  # fmt: skip
 def test_users_and_items_are_known_by_name(name: str, role: Role, sure: str | None) -> None:
     found = guessed(column(name, Kind.INTEGER), TIME)
     assert (found.roles[role].sure if role in found.roles else None) == sure
     assert found.kind == ("events" if sure else "other")
+
+
+@pytest.mark.parametrize(
+    ("name", "role"),
+    [
+        ("anonymousId", Role.USER), ("client_id", Role.USER), ("device_id", Role.USER), ("distinct_id", Role.USER),
+        ("title_id", Role.ITEM), ("StockCode", Role.ITEM), ("artistID", Role.ITEM), ("pid", Role.ITEM),
+    ],
+)  # fmt: skip
+def test_a_name_that_may_mean_something_else_is_taken_only_where_nothing_better_is_there(name: str, role: Role) -> None:
+    better, other = (USER, ITEM) if role is Role.USER else (ITEM, USER)
+    may_mean = column(name)
+    assert guessed(may_mean, TIME).kind == "other", "it alone makes no events"
+    found = guessed(may_mean, other, TIME)
+    assert (found.roles[role].column.name, found.roles[role].sure) == (name, GUESS)
+    assert name not in guessed(may_mean, other, TIME).features
+    assert guessed(may_mean, better, other, TIME).roles[role].column.name == better.name
+    few = guessed(column("app_id", distinct=2), USER, TIME)
+    assert Role.ITEM not in few.roles, "the own app, no item"
+
+
+def test_a_uid_that_differs_in_each_row_is_the_events() -> None:
+    found = guessed(column("uid", distinct=ROWS), column("customer_no"), column("sku"), TIME, name="clicks")
+    assert roles(found) == {"event_id": "uid", "user": "customer_no", "item": "sku", "event_time": "ts"}
+    assert roles(guessed(column("uid"), column("sku"), TIME, name="clicks"))["user"] == "uid"
+
+
+def test_a_fuller_column_is_taken_before_a_better_name() -> None:
+    half = Seen("user_id", ColumnType(Kind.TEXT, "TEXT"), ROWS // 2, 300)
+    found = guessed(half, column("user_pseudo_id"), ITEM, TIME)
+    assert found.roles[Role.USER].column.name == "user_pseudo_id"
+    assert found.others[Role.USER][0].why == "its name says so; empty in 50 % of the rows"
+    assert roles(guessed(half, column("owner_user_id"), ITEM, TIME))["user"] == "user_id", "somebody else's"
+    nearly = Seen("user_id", ColumnType(Kind.TEXT, "TEXT"), 900, 300)
+    assert roles(guessed(nearly, column("user_pseudo_id"), ITEM, TIME))["user"] == "user_id"
 
 
 @pytest.mark.parametrize(
@@ -83,6 +123,11 @@ def test_the_surer_column_is_taken_and_the_others_are_named() -> None:
 def test_of_equals_a_column_with_values_is_taken() -> None:
     empty = Seen("user_id", ColumnType(Kind.TEXT, "TEXT"), 20, 20)
     assert roles(guessed(empty, column("customer_id"), ITEM, TIME))["user"] == "customer_id"
+
+
+def test_what_few_rows_have_identifies_no_events() -> None:
+    few = Seen("transactionid", ColumnType(Kind.INTEGER, "BIGINT"), ROWS // 10, ROWS // 10)
+    assert Role.EVENT_ID not in guessed(USER, ITEM, TIME, few, name="events").roles
 
 
 def test_an_event_id_is_nearly_unique_and_no_session_and_no_time() -> None:
@@ -132,6 +177,29 @@ def test_times_may_be_text() -> None:
 def test_ids_as_large_as_times_are_no_times() -> None:
     found = guessed(column("user_id", Kind.INTEGER, 300, s=ROWS), column("item_id", Kind.INTEGER, 300, s=ROWS), TIME)
     assert roles(found) == {"user": "user_id", "item": "item_id", "event_time": "ts"}
+
+
+def test_the_events_own_time_is_before_those_beside_it() -> None:
+    names = ("originalTimestamp", "sentAt", "client_event_time", "event_previous_timestamp", "timestamp", "etl_tstamp")
+    found = guessed(USER, ITEM, *(column(name, text=ROWS) for name in names))
+    assert found.roles[Role.EVENT_TIME].column.name == "timestamp"
+    others = found.others[Role.EVENT_TIME]
+    assert [made.column.name for made in others[:2]] == ["client_event_time", "originalTimestamp"]
+    assert (others[0].sure, others[1].sure) == (SURE, GUESS)
+    assert found.roles[Role.INGESTED_AT].column.name == "etl_tstamp"
+    assert roles(guessed(USER, ITEM, column("sent_at", text=ROWS)))["event_time"] == "sent_at", "nothing better"
+
+
+@pytest.mark.parametrize(
+    ("seen", "says"),
+    [
+        (column("timestamp"), "timestamp is TEXT, neither ISO 8601 text nor Unix s, ms or us"),
+        (column("log_date", Kind.INTEGER), "log_date is INTEGER, not Unix s, ms or us"),
+    ],
+)
+def test_a_time_that_cannot_be_read_is_named(seen: Seen, says: str) -> None:
+    assert guessed(USER, ITEM, seen).why == f"no times found: {says}; a view may cast it"
+    assert guessed(USER, ITEM).why == "no times found"
 
 
 def test_times_are_told_apart() -> None:
@@ -229,6 +297,16 @@ def test_features_are_neither_ids_nor_times_nor_free_text() -> None:
     )  # fmt: skip
     assert found.features == ("price", "device", "is_new")
     assert roles(found)["value"] == "price", "a value may be a feature too"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["client_ip", "user_ipaddress", "page_url", "cookie", "session", "reviewerName", "item_name", "reviewTime", "artid",
+     "invoice_no"],
+)  # fmt: skip
+def test_what_tells_people_or_items_apart_is_no_feature(name: str) -> None:
+    found = guessed(USER, ITEM, TIME, column(name, distinct=20), column("geo_country_name", distinct=20))
+    assert found.features == ("geo_country_name",)
 
 
 def test_a_number_that_counts_the_rows_is_no_feature() -> None:

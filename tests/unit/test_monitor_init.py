@@ -338,6 +338,13 @@ def test_of_two_tables_the_one_with_the_ids_is_taken(init: Callable[..., Config]
     assert "# items: articles  # a guess: only 0 % of the events" in (tmp_path / "recwatch.yml").read_text()
 
 
+def test_of_two_tables_with_all_ids_the_one_with_the_name_is_taken(init: Callable[..., Config], tmp_path: Path) -> None:
+    csv(tmp_path / "shop/ratings.csv", EVENTS, events())
+    csv(tmp_path / "shop/links.csv", "item_id,imdbId", [f"i{n},{n}" for n in range(7)])
+    csv(tmp_path / "shop/movies.csv", "item_id,title", [f"i{n},Film {n}" for n in range(7)])
+    assert init().datasets["ratings"].items == "movies"
+
+
 def test_placeholders_say_nothing_about_a_table(init: Callable[..., Config], tmp_path: Path) -> None:
     """A client that drops most ids does not make a table of items another's."""
     dropped = [row.replace(row.split(",")[1], "undefined") if n % 4 else row for n, row in enumerate(events())]
