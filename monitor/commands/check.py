@@ -19,6 +19,7 @@ from checks.ingestion import Ingestion
 from checks.rows import Rows
 from checks.window import MICROSECOND, Window, moment
 from monitor.clock import SystemClock
+from monitor.columns import TIME_RANGES
 from monitor.commands import config_option, state_so_far
 from monitor.commands.table import show
 from monitor.errors import ConfigError, EngineError
@@ -126,6 +127,10 @@ def whole_span(pipeline: Pipeline, name: str) -> Window | None:
         at: Any = Rows(dataset, Window(moment(0), moment(1))).micros(dataset.clock)
         statement = select(func.min(at), func.max(at)).select_from(dataset.table)
         first, last = resolver.session(name).run(statement, 1, f"span of {name}")[0]
+    earliest, latest = TIME_RANGES["us"]
+    if first is not None and (last < earliest or first > latest):
+        said = f"no time of column {dataset.roles[dataset.clock]} (role {dataset.clock}) is between 1990 and 2100"
+        click.echo(f"warning: datasets.{name}: {said}; recwatch doctor -c FILE says what it holds", err=True)
     is_counted = pipeline.config.datasets[name].sent is not None
     steps = [check.settings.every // MICROSECOND for check in pipeline.checks[name] if check.id == Ingestion.id]
     step = steps[0] if is_counted and steps else 1

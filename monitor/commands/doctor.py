@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, closing
+from datetime import UTC, datetime
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -20,11 +21,13 @@ from sqlalchemy.exc import ArgumentError
 
 from checks.contract import Contract
 from checks.dataset import Dataset, Kind, Role
+from checks.dialect import count_if
 from checks.rows import ID_ROLES, Rows
-from checks.window import EPOCH, MICROSECOND, Window
+from checks.window import EPOCH, MICROSECOND, Window, micros, moment
 from monitor import state_size
 from monitor._launch import PACKAGES
 from monitor.cli import EXIT_CONFIG, EXIT_UNREACHABLE, version
+from monitor.columns import TIME_RANGES
 from monitor.config import Config
 from monitor.engine import Engine, Session
 from monitor.errors import ConfigError, EngineError, RecwatchError
@@ -45,6 +48,7 @@ EXTRAS = {"evidently": "reports", "scipy": "reports", "confluent-kafka": "kafka"
 # Rows by which it is told what a column holds.
 SAMPLE = 1_000
 LARGEST = sys.float_info.max
+LATEST = moment(TIME_RANGES["us"][1])
 
 
 @click.command()
@@ -183,8 +187,8 @@ def _look_at(pipeline: Pipeline, name: str) -> list[str]:
         for what, columns in _named(pipeline.config, name):
             wrong += [dataset.no_column(column, what) for column in columns if column not in dataset.columns]
         for role in TIME_ROLES:
-            if role in dataset.roles and not _has_times(session, dataset, role):
-                wrong.append(f"column {dataset.roles[role]} (role {role}) holds no times")
+            if role in dataset.roles and (said := _no_times(session, dataset, role, _floor(pipeline, name))):
+                wrong.append(f"column {dataset.roles[role]} (role {role}) holds {said}")
         if wrong:
             raise EngineError(f"dataset {name}: {'; '.join(wrong)}")
         held = {role: dataset.roles[role] for role in ID_ROLES if role in dataset.roles}
@@ -223,15 +227,37 @@ def _has_inexact_ids(session: Session, dataset: Dataset, name: str) -> bool:
     return bool(session.run(asked, 1, f"ids of {dataset.name}")[0][0])
 
 
-def _has_times(session: Session, dataset: Dataset, role: Role) -> bool:
-    """Return whether a sample of a column has a time, or nothing at all."""
+def _floor(pipeline: Pipeline, name: str) -> datetime:
+    """Return the time before which no event of a dataset can be."""
+    own = (check.settings for check in pipeline.checks.get(name, ()) if check.id == Contract.id)
+    return next(own, Contract.settings_type()).epoch_floor
+
+
+def _no_times(session: Session, dataset: Dataset, role: Role, floor: datetime) -> str:
+    """Return what a sample of a column holds in place of times; empty if most are such, or it holds nothing at all."""
     rows = Rows(dataset, Window(EPOCH, EPOCH + MICROSECOND))
-    column = rows.column(role)
-    sample = select(rows.micros(role).label("at")).select_from(dataset.table).where(column.is_not(None))
-    found = sample.limit(SAMPLE).subquery()
-    asked: Any = select(func.count(), func.count(found.c["at"])).select_from(found)
-    values, times = session.run(asked, 1, f"times of {dataset.name}")[0]
-    return not values or bool(times)
+    column, at, is_number = rows.column(role), rows.micros(role), dataset.kind(role).is_numeric
+    # A text that is no time may be anything, and is not shown.
+    shown = (column if is_number else at).label("shown")
+    sample = select(shown, at.label("at")).select_from(dataset.table).where(column.is_not(None)).limit(SAMPLE)
+    found: Any = sample.subquery().c
+    plausible = count_if(found.at.between(micros(floor), micros(LATEST)))
+    asked: Any = select(func.count(), func.count(found.at), plausible, func.min(found.shown), func.max(found.shown))
+    values, times, fitting, low, high = session.run(asked, 1, f"times of {dataset.name}")[0]
+    if values and not times:
+        return "no times; name a column of times, text among them in ISO 8601"
+    # A life may begin and end at any time.
+    if role not in (Role.EVENT_TIME, Role.INGESTED_AT) or 2 * fitting >= times:
+        return ""
+    held, unit = (f"{low} to {high}", f" as Unix {dataset.time_units[role]}") if is_number else (_days(low, high), "")
+    said = f"{held}, of which most are{unit} no times from {floor:%Y} to {LATEST:%Y}"
+    return f"{said}; name the column of the time{', or its unit' if is_number else ''}"
+
+
+def _days(first: int, last: int) -> str:
+    """Return two times of a sample as days; what no calendar has is cut off at its ends."""
+    ends = (micros(datetime.min.replace(tzinfo=UTC)), micros(datetime.max.replace(tzinfo=UTC)))
+    return " to ".join(moment(min(max(at, ends[0]), ends[1])).date().isoformat() for at in (first, last))
 
 
 def _streams(config: Config) -> Iterator[bool]:

@@ -207,6 +207,17 @@ def test_all_of_times_that_are_none_is_refused_with_a_way_out(recwatch: Recwatch
     assert "use --from and --to" in said.err
 
 
+def test_all_warns_of_a_column_that_holds_no_times(recwatch: Recwatch, tmp_path: Path) -> None:
+    (tmp_path / "events.csv").write_text("price,ts,user\n10.5,1770000000,ann\n11.5,1770000001,bob\n")
+    config = tmp_path / "recwatch.yml"
+    one = f"datasets: {{events: {{files: {tmp_path}/events.csv, roles: {{event_time: price, user: user}}}}}}\n"
+    config.write_text(one)
+    said = recwatch("check", "-c", str(config), "--all", "--only", "contract")
+    assert "warning: datasets.events: no time of column price (role event_time) is between 1990 and 2100" in said.err
+    config.write_text(one.replace("price", "ts"))
+    assert recwatch("check", "-c", str(config), "--all", "--only", "contract").err == ""
+
+
 def test_at_judges_the_newest_settled_windows_of_that_time(recwatch: Recwatch, config: str) -> None:
     at = FAULTY + 95 * timedelta(seconds=1)
     said = recwatch("check", "-c", config, "--json", "--at", at.isoformat())

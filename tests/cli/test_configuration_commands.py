@@ -241,10 +241,40 @@ def test_doctor_looks_whether_the_data_has_what_is_named(recwatch: Run, tmp_path
     assert "dataset right: answers after" in done.out
     assert (
         "dataset wrong: column userid (role user) is not in the data; did you mean user_id?; column apps (features) is"
-        " not in the data; did you mean app?; column app (role event_time) holds no times"
+        " not in the data; did you mean app?; column app (role event_time) holds no times; name a column of"
+        " times, text among them in ISO 8601"
     ) in done.out
     assert "dataset deep: column ctx.user (role user) is not in the data; a field within ctx is no column" in done.out
     assert f"dataset none: files {tmp_path}/c.csv: there is no c.csv in {tmp_path}\n" in done.out
+
+
+@pytest.mark.parametrize(
+    ("column", "says"),
+    [
+        ("price", "10.5 to 11.5, of which most are as Unix s no times from 1990 to 2100; name the column of"),
+        ("{column: ms, unit: s}", "1772539200000 to 1772539201000, of which most are as Unix s no times from 1990"),
+        ("born", "1950-01-02 to 2001-01-01, of which most are no times from 1990 to 2100; name the column of"),
+        ("far", "0001-01-01 to 9999-12-31, of which most are no times from 1990"),
+        ("ms", ""), ("some", ""),
+    ],
+)  # fmt: skip
+def test_doctor_tells_a_column_whose_values_are_no_plausible_times(
+    recwatch: Run, tmp_path: Path, column: str, says: str
+) -> None:
+    lines = [
+        "user_id,price,ms,born,far,some", "ann,10.5,1772539200000,1950-01-02,9999-12-31T23:59:59Z,0",
+        "bob,11.5,1772539201000,1951-01-02,0001-01-01T00:00:00Z,1772539200", "cy,11,1772539201000,2001-01-01,,",
+    ]  # fmt: skip
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    path = tmp_path / "recwatch.yml"
+    one = f"datasets: {{a: {{files: {tmp_path}/a.csv, roles: {{user: user_id, event_time: {column}}}"
+    path.write_text(f"{one}}}}}")
+    done = recwatch("doctor", "-c", str(path))
+    assert done.code == (3 if says else 0)
+    assert (f"(role event_time) holds {says}" if says else "dataset a: answers after") in done.out
+    if column == "born":
+        path.write_text(f"{one}, checks: {{contract: {{epoch_floor: 1900-01-01T00:00:00Z}}}}}}}}")
+        assert recwatch("doctor", "-c", str(path)).code == 0, "its own floor holds"
 
 
 def test_doctor_looks_for_the_columns_that_checks_evidence_and_changes_name(recwatch: Run, tmp_path: Path) -> None:
