@@ -6,9 +6,9 @@ A dataset knows names and types only. Which rows of it are looked at is said by
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from enum import StrEnum
 
 from sqlalchemy import Column, FromClause, TableClause, table
@@ -120,9 +120,9 @@ class Dataset:
             name: The column.
             what: What it is to be, for the text.
         """
-        close = get_close_matches(name, self.columns, 1)
+        close = closest(name, self.columns)
         outer = name.partition(".")[0]
-        hint = f"; did you mean {close[0]}?" if close else ""
+        hint = f"; did you mean {close}?" if close else ""
         if outer != name and outer in self.columns:
             hint = f"; a field within {outer} is no column, name it in a view"
         return f"column {name}{f' ({what})' if what else ''} is not in the data{hint}"
@@ -143,3 +143,45 @@ class Dataset:
 def dataset_table(name: str, columns: Mapping[str, ColumnType], schema: str | None = None) -> TableClause:
     """Return the selectable of a table by this name, with its columns quoted where needed."""
     return table(name, *(Column(column, NullType()) for column in columns), schema=schema)
+
+
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """Return the one of some names that was probably meant, or None if none is close enough, or several are as close.
+
+    Close are names that differ in one letter of four (added, left out, another one, or two swapped), one that has all
+    the words of the other, and one that begins with the other, of four letters or more.
+
+    Examples:
+        >>> closest("freshnes", ["freshness", "density"]), closest("max_age_seconds", ["max_age", "min_rows"])
+        ('freshness', 'max_age')
+        >>> closest("page-fast", ["page-slow", "tickets"]), closest("pattern", ["user_pattern", "item_pattern"])
+        (None, None)
+    """
+    near = [(apart, other) for other in known if (apart := _apart(name.casefold(), other.casefold())) is not None]
+    best = [other for apart, other in near if apart == min(near)[0]]
+    return best[0] if len(best) == 1 else None
+
+
+def _apart(name: str, other: str) -> int | None:
+    """Return by how many letters two names differ; None if they are not close."""
+    short, long = sorted((name, other), key=len)
+    most = 0 if len(name) < 3 else max(1, len(name) // 4)
+    if len(long) - len(short) <= most and (steps := _steps(name, other)) <= most:
+        return steps
+    words, more = (set(re.split(r"[\W_]+", text)) for text in (short, long))
+    has_words = words < more and "" not in words
+    return len(long) - len(short) if has_words or (len(short) >= 4 and long.startswith(short)) else None
+
+
+def _steps(name: str, other: str) -> int:
+    """Return how many letters to add, leave out, replace or swap with their neighbour make one name the other."""
+    before: list[int] = []
+    row = list(range(len(other) + 1))
+    for at, letter in enumerate(name, start=1):
+        before, last, row = row, before, [at]
+        for to, target in enumerate(other, start=1):
+            steps = min(before[to] + 1, row[-1] + 1, before[to - 1] + (letter != target))
+            if at > 1 and to > 1 and letter == other[to - 2] and name[at - 2] == target:
+                steps = min(steps, last[to - 2] + 1)
+            row.append(steps)
+    return row[-1]

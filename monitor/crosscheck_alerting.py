@@ -48,7 +48,7 @@ def slos(config: Config) -> Iterator[Problem]:
             continue
         is_default = name in DEFAULTS or (name in defaults and own.check is None)
         if own.check is None and not is_default:
-            todo = meant(name, [*DEFAULTS, *defaults], "add check", 0.8)
+            todo = meant(name, [*DEFAULTS, *defaults], "add check")
             yield Problem(where, "is no check and no default objective, so it needs check", todo)
             continue
         if own.check is not None and own.check not in DEFAULTS:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import timedelta
-from difflib import get_close_matches
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -13,14 +12,12 @@ from pydantic import BaseModel, ValidationError
 from monitor.config import Config
 from monitor.document import UNSAID, Document, Problem, Where
 from monitor.durations import duration_text
-from monitor.wording import meant
+from monitor.wording import meant, probable
 
 _EMPTY = "must not be empty"
 # A number as people write it elsewhere: with a decimal comma, as a percentage, or both.
 _ELSEWHERE = re.compile(r"(\d+|\d*[.,]\d+)\s*(%|percent)?")
 _ZONE = re.compile("(?i)tz|((time)?zone|utc)(offset)?")
-# A key that is less alike than this was meant otherwise: target is no misspelt dataset.
-_ALIKE = 0.65
 _SINGLE = ("int_", "float_", "bool_", "string_")
 # Kinds of schema errors, by how their names begin: the rule, and what to do.
 _WORDS = (
@@ -62,7 +59,7 @@ def problems_of(error: ValidationError, document: Document) -> list[Problem]:
             rule = "must be the name of a column, or a mapping with column and unit"
             found[where] = Problem(where, rule, "write the column's name", entry["input"])
         elif entry["type"] == "extra_forbidden":
-            found[where] = _unknown_key(where, entry["loc"])
+            found[where] = _unknown_key(where, entry["loc"], document)
         else:
             found[where] = _problem(entry, where, document)
     meant = {problem.meant for problem in found.values()}
@@ -85,13 +82,15 @@ def _known_place(entry: Any, document: Document) -> Where:
     return (*kept, last) if (*kept, last) in document.places or entry["type"] == "missing" else kept
 
 
-def _unknown_key(where: Where, location: Where) -> Problem:
+def _unknown_key(where: Where, location: Where, document: Document) -> Problem:
     names = _keys(location[:-1])
     if _ZONE.fullmatch(re.sub("[-_ ]", "", str(where[-1]))):
         return Problem(where, "unknown key", "remove it: all times are UTC, those of the data without a zone too")
-    close = get_close_matches(str(where[-1]), names, 1, _ALIKE)
-    if close:
-        return Problem(where, "unknown key", f"did you mean {close[0]}?", meant=(*where[:-1], close[0]))
+    if close := probable(str(where[-1]), names):
+        place = (*where[:-1], close)
+        # What is wrong with a key that is there as well is another problem.
+        absent = None if place in document.places else place
+        return Problem(where, "unknown key", f"did you mean {close}?", meant=absent)
     return Problem(where, "unknown key", f"use one of {', '.join(sorted(names))}")
 
 

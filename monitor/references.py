@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from urllib.parse import quote
+
+from checks.dataset import closest
 
 MOST_BYTES = 65_536
 _REFERENCE = re.compile(r"\$\$\{|\$\{(?P<inner>[^{}]*)\}|\$\{")
@@ -79,8 +80,8 @@ class References:
         # As in a shell, a default also stands for what is set and empty.
         found = self._environ.get(name) or default
         if found is None and name not in self._environ:
-            close = get_close_matches(name, self._environ, 1, 0.8)
-            todo = f"export it, or did you mean {close[0]}?" if close else "export it"
+            close = closest(name, self._environ)
+            todo = f"export it, or did you mean {close}?" if close else "export it"
             raise LookupError(f"the environment variable {name} is not set", todo)
         return found or ""
 

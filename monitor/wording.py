@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 from math import isfinite
+
+from checks.dataset import closest
 
 NOTHING = "\N{EN DASH}"
 _LONG_UNITS = (("d", 86400.0), ("h", 3600.0), ("min", 60.0))
@@ -12,6 +13,26 @@ _LONG_UNITS = (("d", 86400.0), ("h", 3600.0), ("min", 60.0))
 _COUNTS = frozenset({"rows", "changes"})
 # What a number without a unit of its own is called beside it.
 _NAMES = {"rows": "rows", "changes": "changes", "psi": "PSI", "js_distance": "JS distance", "l_infinity": "L-infinity"}
+
+# What other tools call the keys, roles and checks of a configuration; of several the one that can stand at the place.
+_ELSEWHERE = {
+    "alerts": "notify", "notification": "notify", "notifications": "notify", "objectives": "slos",
+    "database": "engine engines", "db": "engine engines", "http": "server", "metrics": "server", "kafka": "streams",
+    "url": "webhook_url external_url", "path": "files", "paths": "files", "glob": "files", "uri": "url", "dsn": "url",
+    "connection": "url", "catalog": "items", "catalogue": "items", "topic": "stream", "deploys": "changes",
+    "retention": "keep", "event": "event_type", "timestamp": "event_time", "time": "event_time", "ts": "event_time",
+    "customer": "user", "visitor": "user", "member": "user", "account": "user", "product": "item", "article": "item",
+    "content": "item", "id": "event_id", "action": "event_type", "type": "event_type", "platform": "source",
+    "channel": "source", "price": "value", "rating": "value", "drift": "feature_drift", "schema": "contract",
+    "volume": "ingestion", "nulls": "unknown_ids", "completeness": "ingestion", "latency": "freshness",
+    "lag": "freshness", "staleness": "freshness", "uniqueness": "duplicates", "interval": "every step",
+    "frequency": "every", "schedule": "every cron", "max_lag": "max_age", "max_delay": "max_age",
+    "threshold": "max_age max_ratio max_failed_ratio min_effect", "target": "objective", "goal": "objective",
+    "owner": "team", "kind": "type", "bind": "host", "listen": "host", "address": "host", "ssl": "tls", "https": "tls",
+    "brokers": "kafka", "bootstrap_servers": "kafka", "promql": "query", "expr": "query", "from": "start",
+    "begin": "start", "to": "end", "duration": "for", "length": "for", "message": "text", "label": "text",
+    "external_link": "external_url",
+}  # fmt: skip
 
 
 def value_text(measure: str, value: float | None, digits: int = 3) -> str:
@@ -132,19 +153,30 @@ def whole(text: str) -> str:
     return text.encode("utf-8", "replace").decode().replace("\0", "?")
 
 
-def meant(name: str, known: Iterable[str], otherwise: str = "", likeness: float = 0.6) -> str:
+def probable(name: str, known: Iterable[str]) -> str | None:
+    """Return the one of some names that was probably meant: the closest, else one that others call so; None if none.
+
+    Examples:
+        >>> probable("path", ["watch", "files", "table"]), probable("path", ["watch"])
+        ('files', None)
+    """
+    known = list(known)
+    elsewhere = _ELSEWHERE.get(name.casefold(), "").split()
+    return next((word for word in elsewhere if word in known), None) or closest(name, known)
+
+
+def meant(name: str, known: Iterable[str], otherwise: str = "") -> str:
     """Return what to do about a name that nothing has.
 
     Args:
         name: The name.
         known: Names that something has.
         otherwise: What to do where none of them is alike; by default to use one of them.
-        likeness: How alike they must be, 0 to 1.
 
     Examples:
         >>> meant("freshnes", ["freshness", "density"]), meant("x", ["freshness", "density"])
         ('did you mean freshness?', 'use one of freshness, density')
     """
     known = list(known)
-    close = get_close_matches(name, known, 1, likeness)
-    return f"did you mean {close[0]}?" if close else otherwise or f"use one of {', '.join(known)}"
+    close = probable(name, known)
+    return f"did you mean {close}?" if close else otherwise or f"use one of {', '.join(known)}"

@@ -20,5 +20,5 @@ def command(name: str | None) -> None:
     # Tables show the names without what all of them begin with.
     found = runbook.text(name) or runbook.text(f"recwatch{name}")
     if found is None:
-        raise click.BadParameter(f"no alert is called {name}; {meant(name.lower(), known, likeness=0.4)}")
+        raise click.BadParameter(f"no alert is called {name}; {meant(name.lower(), known)}")
     click.echo(found, nl=False)

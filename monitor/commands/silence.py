@@ -23,9 +23,6 @@ from monitor.store import Store
 from monitor.times import Time
 from monitor.wording import meant
 
-# Names of objectives have their dataset in common.
-ALIKE = 0.85
-
 
 @click.group()
 def command() -> None:
@@ -56,7 +53,7 @@ def add_command(path: Path, pattern: str, length: str | None, until: datetime | 
         known = _objectives(store, config)
         if not any(fnmatchcase(name, pattern) for name in known):
             there = f"there are {', '.join(known) or 'none yet'}"
-            said = f"no objective is called {pattern}; {meant(pattern, known, there, ALIKE)}"
+            said = f"no objective is called {pattern}; {meant(pattern, known, there)}"
             raise click.BadParameter(said, param_hint="--slo")
         number = silences.add(store, Silence(0, pattern, now, end, reason, getpass.getuser()))
     click.echo(f"silence {number}: {pattern} until {_day(end)}; end it with: recwatch silence end {number}")
