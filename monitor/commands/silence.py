@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 from datetime import datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -55,7 +56,7 @@ def add_command(path: Path, pattern: str, length: str | None, until: datetime | 
             there = f"there are {', '.join(known) or 'none yet'}"
             said = f"no objective is called {pattern}; {meant(pattern, known, there)}"
             raise click.BadParameter(said, param_hint="--slo")
-        number = silences.add(store, Silence(0, pattern, now, end, reason, getpass.getuser()))
+        number = silences.add(store, Silence(0, pattern, now, end, reason, _author()))
     click.echo(f"silence {number}: {pattern} until {_day(end)}; end it with: recwatch silence end {number}")
 
 
@@ -82,6 +83,14 @@ def end_command(path: Path, number: int) -> None:
         if not silences.end(store, number, SystemClock().now()):
             raise click.ClickException(f"no silence {number} is in force; see recwatch silence list")
     click.echo(f"silence {number} has ended")
+
+
+def _author() -> str:
+    """Return who asks for it; in a container the user may have no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"
 
 
 def _day(at: datetime) -> str:

@@ -163,6 +163,15 @@ def test_a_silence_that_is_none_is_told_what_it_lacks(
     assert "nothing is silenced" in recwatch("silence", "list", "-c", config).out
 
 
+def test_a_user_without_a_name_may_silence(config: str, recwatch: Recwatch, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 1_234_567_890)
+    said = recwatch("silence", "add", "-c", config, "--slo", "events-*", "--for", "2h", "--reason", "migration")
+    assert said.code == 0
+    assert "migration (user 1234567890)" in recwatch("silence", "list", "-c", config).out
+
+
 def test_a_silence_is_one_line_with_its_year(config: str, recwatch: Recwatch) -> None:
     about = ("--slo", "events-freshness", "--until", "2130-01-01", "--reason", "two\nlines \x1b[31mred")
     assert "until 2130-01-01 00:00 UTC" in recwatch("silence", "add", "-c", config, *about).out
