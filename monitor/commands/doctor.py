@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import platform
 import sys
 import time
@@ -141,11 +142,14 @@ def _states(config: Config) -> Iterator[bool]:
                 return [_said_of_size(store)]
 
         yield _tried("state", look)
-    elif (folder := Path(make_url(url).database or "").parent).is_dir():
-        click.echo("  state: none yet, the daemon will make it")
-    else:
+    elif not (folder := Path(make_url(url).database or "").parent).is_dir():
         click.echo(f"  state: cannot be made, there is no folder {folder}; make it, or write another path")
         yield False
+    elif not os.access(folder, os.W_OK):
+        click.echo(f"  state: cannot be made, {folder} cannot be written; change its rights, or set state")
+        yield False
+    else:
+        click.echo("  state: none yet, the daemon will make it")
 
 
 def _said_of_size(store: Store) -> str:

@@ -214,6 +214,13 @@ def test_doctor_says_that_a_state_has_no_folder(recwatch: Run, config: Path) -> 
     assert "state: cannot be made, there is no folder /no/such/folder; make it, or write another path" in done.out
 
 
+def test_doctor_says_that_a_state_cannot_be_made(recwatch: Run, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != config.parent)
+    done = recwatch("doctor", "-c", str(config))
+    assert done.code == 3
+    assert f"state: cannot be made, {config.parent} cannot be written; change its rights, or set state" in done.out
+
+
 def test_doctor_tries_state_and_engines(recwatch: Run, config: Path) -> None:
     done = recwatch("doctor", "-c", str(config))
     assert done.code == 0
