@@ -82,6 +82,19 @@ def test_the_container_runs_a_command_that_exists() -> None:
     assert_understood(yaml.safe_load(values("CMD")[0]))
 
 
+def test_what_the_head_mounts_is_what_the_configuration_names() -> None:
+    mounted = dict(re.findall(r"-v (\S+?):(/[^\s:]+)", DOCKERFILE))
+    config = yaml.safe_load((HERE / "recwatch.yml").read_text())
+    where = {Path(path) for path in mounted.values()}
+    assert Path(config["datasets"]["events"]["files"]).parent in where
+    assert Path(config["state"].removeprefix("sqlite:///")).parent in where
+    assert Path(yaml.safe_load(values("CMD")[0])[-1]).parent in where, (
+        "a file by itself would hide that it was replaced"
+    )
+    for command in re.findall(r"(?m)^#   docker exec recwatch recwatch (.*)$", DOCKERFILE):
+        assert_understood(shlex.split(command))
+
+
 def test_the_health_check_tells_a_server_that_answers(serve_health: int) -> None:
     _options, _, command = values("HEALTHCHECK")[0].partition("CMD ")
     interpreter, flag, code = yaml.safe_load(command)
@@ -128,10 +141,10 @@ def test_the_configurations_are_valid_and_ask_for_a_token(tmp_path: Path) -> Non
 def test_the_pod_has_no_rights_that_it_does_not_need() -> None:
     pod = OBJECTS["Deployment"]["spec"]["template"]["spec"]
     container = next(found for found in pod["containers"] if found["name"] == "recwatch")
-    assert pod["securityContext"]["runAsNonRoot"] is True
-    assert pod["securityContext"]["runAsUser"] == 10001
     assert pod["automountServiceAccountToken"] is False
     rights = container["securityContext"]
+    assert (rights["runAsNonRoot"], rights["runAsUser"]) == (True, 10001)
+    assert "runAsUser" not in pod["securityContext"], "the pipeline's image has a user of its own"
     assert (rights["readOnlyRootFilesystem"], rights["allowPrivilegeEscalation"]) == (True, False)
     assert rights["capabilities"] == {"drop": ["ALL"]}
     assert set(container["resources"]["limits"]) == {"cpu", "memory"}
