@@ -238,6 +238,21 @@ class TestEffectLimit:
             stats.MINIMUM_EFFECTS["psi"] = 0.2  # type: ignore[index]
 
 
+class TestChanceLimit:
+    """What chance reaches at a true ratio at the limit, one window in a thousand."""
+
+    def test_few_events_raise_the_limit_and_many_leave_it(self) -> None:
+        # Of 0.36 expected events chance makes 3, of 12,000 about 12,340.
+        assert chance.TAIL == 0.001
+        assert chance.chance_limit(0.001, 360) == 3 / 360
+        assert chance.chance_limit(0.001, 12_000_000) == pytest.approx(0.001028, abs=5e-7)
+
+    def test_it_is_a_ratio_and_never_below_the_limit(self) -> None:
+        assert chance.chance_limit(0.9, 1) == chance.chance_limit(1.0, 10) == 1.0
+        assert chance.chance_limit(0.25, 0) == 0.25
+        assert chance.chance_limit(0.0, 360) == 0.0
+
+
 class TestBenjaminiHochberg:
     """The example of the paper, and its edges."""
 

@@ -26,9 +26,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy.spatial.distance import jensenshannon
 from scipy.special import kolmogorov
-from scipy.stats import ks_2samp, wasserstein_distance
+from scipy.stats import ks_2samp, poisson, wasserstein_distance
 
-from checks import stats
+from checks import chance, stats
 
 ROWS = 5000
 BINS = 20
@@ -210,6 +210,13 @@ class TestScipy:
         counts = case.counts([*values, values[-1] + 1])
         exact = ks_2samp(case.reference, case.current).statistic
         assert stats.ks_statistic(*counts) == pytest.approx(exact, rel=1e-9)
+
+    @pytest.mark.parametrize("tail", [0.05, 0.01, 0.001])
+    def test_the_most_that_chance_gives_is_equal(self, tail: float) -> None:
+        # Around 500 the closed form takes over.
+        expected = (0.0, 0.001, 0.0011, 0.36, 1.0, 12.0, 300.0, 499.9, 500.0, 500.1, 600.0, 5000.0, 123456.7, 1e6, 1e8)
+        for mean in expected:
+            assert chance.most_by_chance(mean, tail) == poisson.ppf(1 - tail, mean), mean
 
 
 @pytest.mark.slow
