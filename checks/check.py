@@ -237,12 +237,11 @@ def ratio_verdict(
     reached = chance_limit(limit, total)
     details["limit_origin"] = f"chance at {total:,} events" if reached > limit else check.limit_setting
     parts = {"good": total - bad, "total": total, "limit": reached, "details": details, **fields}
-    ratio = bad / total if total else None
-    few = check.too_few(tally, measure, total, value=ratio, **parts)
-    if few is not None or ratio is None:
-        return few or check.verdict(tally, Outcome.UNKNOWN, measure, reason="no rows", **parts)
-    outcome = Outcome.BAD if ratio > reached else Outcome.GOOD
-    return check.verdict(tally, outcome, measure, value=ratio, reason=reason, **parts)
+    few = check.too_few(tally, measure, total, value=bad / total if total else None, **parts)
+    if few is not None:
+        return few
+    outcome = Outcome.BAD if bad / total > reached else Outcome.GOOD
+    return check.verdict(tally, outcome, measure, value=bad / total, reason=reason, **parts)
 
 
 def percent(ratio: float) -> str:

@@ -196,7 +196,7 @@ class Contract(Check[ContractSettings]):
         limit = self.settings.max_invalid_ratio
         return ratio_verdict(
             self, tally, "invalid_ratio", bad, total, limit,
-            source=source, reason=reason if total else "no rows", details={"rules": broken},
+            source=source, reason=reason, details={"rules": broken},
         )  # fmt: skip
 
     def _schema_verdict(self, tally: Tally, baseline: Baseline) -> Verdict:

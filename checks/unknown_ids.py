@@ -190,7 +190,7 @@ class UnknownIds(Check[UnknownIdsSettings]):
         reason = f"no bad {entity} id" if not bad else f"{percent(bad / total)} of events: {named}"
         return ratio_verdict(
             self, tally, "unknown_ratio", bad, total, self.settings.max_ratio,
-            entity=entity, source=source, reason=reason if total else "no rows", details=details,
+            entity=entity, source=source, reason=reason, details=details,
         )  # fmt: skip
 
     def counters(self, tally: Tally) -> tuple[Sample, ...]:
