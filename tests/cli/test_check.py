@@ -94,15 +94,17 @@ def test_what_came_later_is_not_dated_in_the_future(recwatch: Recwatch, config: 
 
 def test_a_replay_does_not_count_what_landed_after_it_was_judged(tmp_path: Path) -> None:
     """A feed that was held back for an hour: the daemon would have told, though everything is there by now."""
-    late = START + 60 * MINUTE
-    rows = [f"{START + n * timedelta(seconds=1):%FT%TZ},{(late if n % 2 else START):%FT%TZ}" for n in range(60)]
+    late, window = START + 60 * MINUTE, Window(START, START + MINUTE)
+    # A window is judged two minutes after its end.
+    in_time, too_late = window.end + timedelta(seconds=119), window.end + timedelta(seconds=120)
+    landed_at = [START, in_time, too_late, late] * 15
+    rows = [f"{START + n * timedelta(seconds=1):%FT%TZ},{at:%FT%TZ}" for n, at in enumerate(landed_at)]
     (tmp_path / "events.csv").write_text("\n".join(["at,landed", *rows]))
     (tmp_path / "sends.csv").write_text(f"at,n\n{START:%FT%TZ},60\n")
     sends = {"files": f"{tmp_path}/sends.csv", "roles": {"event_time": "at", "value": "n"}}
     roles = {"event_time": "at", "ingested_at": "landed"}
     datasets = {"events": {"files": f"{tmp_path}/events.csv", "roles": roles, "sent": "sends"}, "sends": sends}
     config = Config.model_validate({"datasets": datasets, "checks": {"ingestion": {"min_rows": 1}}})
-    window = Window(START, START + MINUTE)
     with closing(build(config)) as pipeline:
         check = next(check for check in pipeline.checks["events"] if check.id == "ingestion")
         runner, landed = Runner(pipeline, None, ManualClock(late)), []
