@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
+from alerts import track as tracks
 from alerts.burn import WORKBOOK
 from alerts.slo import Kind, Slo
 from alerts.track import Track
@@ -17,6 +19,14 @@ START = datetime(2026, 3, 3, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)
 GOOD, BAD, UNKNOWN = Outcome.GOOD, Outcome.BAD, Outcome.UNKNOWN
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forgets_at_once() -> Iterator[None]:
+    """A few runs are forgotten, too, which otherwise wait until there are many."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(tracks, "_LEAST_FORGOTTEN", 1)
+        yield
 
 
 def slo(kind: Kind, interval: timedelta = MINUTE) -> Slo:
@@ -35,6 +45,15 @@ def test_a_slice_holds_until_the_next_run_and_no_longer_than_it_may() -> None:
     assert seen.events == 360
     assert seen.bad_ratio == pytest.approx(4 / 6)
     assert seen.bad_checks == 2
+
+
+def test_a_run_that_finished_before_the_last_finished_with_it() -> None:
+    track = Track(slo(Kind.EVENTS))
+    for minute, good, bad in [(0, 1, 0), (2, 1, 0), (1, 0, 3)]:
+        track.add(START + minute * MINUTE, BAD if bad else GOOD, good, bad)
+    assert track.over(START + MINUTE, MINUTE).events == 0
+    seen = track.over(START + 2 * MINUTE, MINUTE)
+    assert (seen.bad_ratio, seen.bad_checks, seen.events) == (0.75, 1, 4)
 
 
 def test_nothing_seen_has_no_ratio() -> None:
