@@ -56,6 +56,30 @@ def test_a_run_that_finished_before_the_last_finished_with_it() -> None:
     assert (seen.bad_ratio, seen.bad_checks, seen.events) == (0.75, 1, 4)
 
 
+@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("before", range(18))
+def test_what_is_forgotten_changes_no_window_after_it(kind: Kind, before: int) -> None:
+    whole, short = Track(slo(kind)), Track(slo(kind))
+    for track in (whole, short):
+        for minute, outcome in [
+            (0, BAD),
+            (1, GOOD),
+            (3, BAD),
+            (4, GOOD),
+            (8, UNKNOWN),
+            (9, BAD),
+            (10, GOOD),
+            (15, BAD),
+        ]:
+            track.add(START + minute * MINUTE, outcome, minute, 2)
+    short.forget(START + before * MINUTE)
+    for start in range(before, 20):
+        for end in range(max(start + 1, 15), 21):
+            now, length = START + end * MINUTE, (end - start) * MINUTE
+            assert short.over(now, length) == whole.over(now, length)
+            assert short.last_known(now, length) == whole.last_known(now, length)
+
+
 def test_nothing_seen_has_no_ratio() -> None:
     seen = Track(slo(Kind.SLICES)).over(START, 60 * MINUTE)
     assert (seen.bad_ratio, seen.bad_checks, seen.events) == (None, 0, 0)
