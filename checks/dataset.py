@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from difflib import SequenceMatcher
 from enum import StrEnum
 
 from sqlalchemy import Column, FromClause, TableClause, table
@@ -71,6 +72,8 @@ class ColumnType:
 
 
 # A dataset may point to others. Each link is optional; a check that needs one says so.
+# The share of letters that two names have in common, in order, from which on one was probably meant for the other.
+ALIKE = 0.8
 LINKS = ("users", "items", "user_vocabulary", "item_vocabulary", "sent", "rejected")
 
 
@@ -148,8 +151,8 @@ def dataset_table(name: str, columns: Mapping[str, ColumnType], schema: str | No
 def closest(name: str, known: Iterable[str]) -> str | None:
     """Return the one of some names that was probably meant, or None if none is close enough, or several are as close.
 
-    Close are names that differ in one letter of four (added, left out, another one, or two swapped), one that has all
-    the words of the other, and one that begins with the other, of four letters or more.
+    Close are names that share most of their letters in order, or all in another one, one that has all the words of the
+    other, and one that begins with the other, of four letters or more.
 
     Examples:
         >>> closest("freshnes", ["freshness", "density"]), closest("max_age_seconds", ["max_age", "min_rows"])
@@ -162,26 +165,10 @@ def closest(name: str, known: Iterable[str]) -> str | None:
     return best[0] if len(best) == 1 else None
 
 
-def _apart(name: str, other: str) -> int | None:
-    """Return by how many letters two names differ; None if they are not close."""
+def _apart(name: str, other: str) -> float | None:
+    """Return how far apart two names are; None if they are not close."""
+    alike = 1.0 if sorted(name) == sorted(other) else SequenceMatcher(None, name, other).ratio()
     short, long = sorted((name, other), key=len)
-    most = 0 if len(name) < 3 else max(1, len(name) // 4)
-    if len(long) - len(short) <= most and (steps := _steps(name, other)) <= most:
-        return steps
     words, more = (set(re.split(r"[\W_]+", text)) for text in (short, long))
     has_words = words < more and "" not in words
-    return len(long) - len(short) if has_words or (len(short) >= 4 and long.startswith(short)) else None
-
-
-def _steps(name: str, other: str) -> int:
-    """Return how many letters to add, leave out, replace or swap with their neighbour make one name the other."""
-    before: list[int] = []
-    row = list(range(len(other) + 1))
-    for at, letter in enumerate(name, start=1):
-        before, last, row = row, before, [at]
-        for to, target in enumerate(other, start=1):
-            steps = min(before[to] + 1, row[-1] + 1, before[to - 1] + (letter != target))
-            if at > 1 and to > 1 and letter == other[to - 2] and name[at - 2] == target:
-                steps = min(steps, last[to - 2] + 1)
-            row.append(steps)
-    return row[-1]
+    return 1 - alike if alike >= ALIKE or has_words or (len(short) >= 4 and long.startswith(short)) else None
