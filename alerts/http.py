@@ -156,7 +156,7 @@ def _without(address: str, said: str) -> str:
     return re.sub("|".join(map(re.escape, sorted(forms, key=len, reverse=True))), "***", said) if forms else said
 
 
-def retry_after_seconds(header: str | None, now: datetime | None = None) -> float | None:
+def retry_after_seconds(header: str | None) -> float | None:
     """Return how long a ``Retry-After`` asks to wait, given in seconds or as a date; None without sense.
 
     Examples:
@@ -174,4 +174,4 @@ def retry_after_seconds(header: str | None, now: datetime | None = None) -> floa
     except (ValueError, OverflowError):
         return None
     at = at.replace(tzinfo=UTC) if at.tzinfo is None else at
-    return max(0.0, (at - (now or datetime.now(UTC))).total_seconds())
+    return max(0.0, (at - datetime.now(UTC)).total_seconds())

@@ -10,12 +10,12 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
 from typing import Any
 
 import yaml
 
 from alerts.burn import Tier
+from alerts.rules import span
 from alerts.slo import Kind, Slo
 
 VERSION = "openslo/v1"
@@ -64,14 +64,14 @@ def _objective(slo: Slo, service: str) -> dict[str, Any]:
     is_events = slo.kind is Kind.EVENTS
     target: dict[str, Any] = {"displayName": "good", "target": slo.objective}
     if not is_events:
-        target |= {"timeSliceTarget": 1.0, "timeSliceWindow": _span(slo.interval)}
+        target |= {"timeSliceTarget": 1.0, "timeSliceWindow": span(slo.interval)}
     counted = "events" if is_events else "time"
     indicator = {"metadata": {"name": name_of(f"{slo.name}-indicator")}, "spec": {"ratioMetric": _ratio(slo, service)}}
     return {
         "description": f"{slo.check} of {slo.dataset}: {slo.objective:.4%} of {counted} good.",
         "service": name_of(service),
         "indicator": indicator,
-        "timeWindow": [{"duration": _span(slo.period), "isRolling": True}],
+        "timeWindow": [{"duration": span(slo.period), "isRolling": True}],
         "budgetingMethod": "Occurrences" if is_events else "Timeslices",
         "objectives": [target],
         "alertPolicies": [name_of(f"{slo.name}-{tier.name}") for tier in slo.active],
@@ -108,21 +108,12 @@ def _policy(slo: Slo, tier: Tier) -> dict[str, Any]:
 
 
 def _condition(slo: Slo, tier: Tier) -> dict[str, Any]:
-    short = _span(tier.short)
+    short = span(tier.short)
     return {
         "description": f"The budget burns too fast. recwatch also asks for it over {short}, which OpenSLO cannot say.",
         "severity": SEVERITIES[tier.severity],
         "condition": {
             "kind": "burnrate", "op": "gt", "threshold": round(tier.factor(slo.period), 6),
-            "lookbackWindow": _span(tier.long), "alertAfter": "0m",
+            "lookbackWindow": span(tier.long), "alertAfter": "0m",
         },
     }  # fmt: skip
-
-
-def _span(length: timedelta) -> str:
-    """Return a duration as OpenSLO writes it, in its largest whole unit."""
-    seconds = int(length.total_seconds())
-    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
-        if seconds % size == 0:
-            return f"{seconds // size}{unit}"
-    return f"{seconds}s"

@@ -20,12 +20,12 @@ from alerts.wording import (
     duration,
     ended,
     left,
-    percent,
     printable,
     since,
     text,
     together,
 )
+from checks.check import percent
 
 LONGEST_HEADER, LONGEST_FIGURE, LONGEST_SENTENCE, LONGEST_LINE, LONGEST_REPLY = 150, 80, 400, 190, 2_000
 LONGEST_TEXT = 3_500

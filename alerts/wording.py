@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 
 from alerts.message import Alert, Problem, Severity, State
+from checks.check import percent
 
 MOST_PROBLEMS = 8
 # What began less before its alarm began with it.
@@ -128,16 +129,6 @@ def facts(problem: Problem) -> list[tuple[str, str]]:
 def _spent(alert: Alert) -> str:
     spent = max((problem.budget_spent_ratio or 0.0 for problem in alert.problems), default=0.0)
     return f"; it spent {percent(spent)} of the budget" if spent > 0 else ""
-
-
-def percent(ratio: float) -> str:
-    """Return a ratio in percent.
-
-    Examples:
-        >>> percent(0.634), percent(-1.25), percent(0.0004)
-        ('63.4 %', '-125 %', '0.04 %')
-    """
-    return f"{100 * ratio:.3g} %" if abs(ratio) < 10 else f"{100 * ratio:,.0f} %"
 
 
 def left(ratio: float) -> str:

@@ -48,7 +48,7 @@ def most_by_chance(expected: float, tail: float = TAIL) -> int:
     return count
 
 
-def chance_limit(limit: float, total: int, tail: float = TAIL) -> float:
+def chance_limit(limit: float, total: int) -> float:
     """Return the greatest ratio that is still good when the true ratio may be up to ``limit``.
 
     With a limit of 0.001 and 360 events, one bad event is a ratio of 0.0028 and no sign of
@@ -57,7 +57,6 @@ def chance_limit(limit: float, total: int, tail: float = TAIL) -> float:
     Args:
         limit: Greatest true ratio that is good, from 0 to 1.
         total: Events in the window.
-        tail: Probability of a false alarm at a true ratio of ``limit``.
 
     Examples:
         >>> round(chance_limit(0.001, 360), 4), round(chance_limit(0.001, 12_000_000), 6)
@@ -67,7 +66,7 @@ def chance_limit(limit: float, total: int, tail: float = TAIL) -> float:
     """
     if not total:
         return limit
-    return min(1.0, max(limit, most_by_chance(limit * total, tail) / total))
+    return min(1.0, max(limit, most_by_chance(limit * total) / total))
 
 
 @dataclass(frozen=True)

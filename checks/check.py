@@ -248,7 +248,7 @@ def percent(ratio: float) -> str:
     """Return a ratio as people read it in a sentence.
 
     Examples:
-        >>> percent(0.31), percent(0.00042), percent(0.0)
-        ('31 %', '0.042 %', '0 %')
+        >>> percent(0.31), percent(0.00042), percent(0.0), percent(12.5)
+        ('31 %', '0.042 %', '0 %', '1,250 %')
     """
-    return f"{100 * ratio:.3g} %"
+    return f"{100 * ratio:.3g} %" if abs(ratio) < 10 else f"{100 * ratio:,.0f} %"

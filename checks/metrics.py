@@ -71,9 +71,9 @@ def _of_check(name: str, unit: str, meaning: str) -> Metric:
     return Metric(f"{PREFIX}check_{name}", Kind.GAUGE, unit, ("dataset", "check"), meaning)
 
 
-def _of_verdict(name: str, unit: str, labels: tuple[str, ...], meaning: str) -> Metric:
+def _of_verdict(name: str, labels: tuple[str, ...], meaning: str) -> Metric:
     named = ("dataset", "check", "entity", "feature", *labels)
-    return Metric(f"{PREFIX}check_{name}", Kind.GAUGE, unit, named, meaning, optional=("entity", "feature"))
+    return Metric(f"{PREFIX}check_{name}", Kind.GAUGE, "", named, meaning, optional=("entity", "feature"))
 
 
 def _own(name: str, kind: Kind, unit: str, meaning: str, labels: tuple[str, ...] = ()) -> Metric:
@@ -171,10 +171,10 @@ METRICS: tuple[Metric, ...] = (
               "When the check last finished without an error, as a Unix time; absent until it has."),
     _of_check("watermark_timestamp_seconds", "seconds", "End of the newest window that was judged, as a Unix time."),
     CHECK_RUNS,
-    _of_verdict("good", "", (),
+    _of_verdict("good", (),
                 "1 if the last verdict was good, 0 if it was bad; absent while it is unknown or an error."),
-    _of_verdict("value", "", ("measure",), "The value of the last verdict, in the unit that its measure names."),
-    _of_verdict("limit", "", ("measure",), "The bound that the value was last held against, in the same unit."),
+    _of_verdict("value", ("measure",), "The value of the last verdict, in the unit that its measure names."),
+    _of_verdict("limit", ("measure",), "The bound that the value was last held against, in the same unit."),
     _gauge("newest_event_timestamp_seconds", "seconds", ("dataset", "source"),
            "Time of the newest event, as a Unix time; rows dated ahead of the clock are left out.", "freshness"),
     _gauge("freshness_emergency_seconds", "seconds", ("dataset",), "Age of the newest event that is an emergency.",

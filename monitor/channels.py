@@ -6,7 +6,6 @@ A notifier's module is loaded only if a channel needs it: the daemon must not pa
 from __future__ import annotations
 
 import sys
-from typing import TextIO
 
 from alerts.message import Severity
 from alerts.notifier import Notifier
@@ -21,17 +20,12 @@ from monitor.config_alerting import (
 )
 
 
-def notifiers(config: Config, stream: TextIO | None = None) -> dict[str, Notifier]:
-    """Return the notifier of each channel, by name.
-
-    Args:
-        config: A valid configuration.
-        stream: Where the console writes; by default the standard output.
-    """
-    return {name: _built(name, channel, stream or sys.stdout) for name, channel in config.channels.items()}
+def notifiers(config: Config) -> dict[str, Notifier]:
+    """Return the notifier of each channel, by name."""
+    return {name: _built(name, channel) for name, channel in config.channels.items()}
 
 
-def _built(name: str, channel: ChannelConfig, stream: TextIO) -> Notifier:
+def _built(name: str, channel: ChannelConfig) -> Notifier:
     if isinstance(channel, SlackChannel):
         from alerts.slack import Slack
 
@@ -58,7 +52,7 @@ def _built(name: str, channel: ChannelConfig, stream: TextIO) -> Notifier:
         return Webhook(name, url=channel.url.get_secret_value(), secret=channel.secret.get_secret_value())
     from alerts.console import Console
 
-    return Console(name, stream)
+    return Console(name, sys.stdout)
 
 
 def told(config: Config, severity: Severity, own: tuple[str, ...] = ()) -> tuple[str, ...]:

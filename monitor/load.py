@@ -51,29 +51,25 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Config:
     return config
 
 
-def load_on_call(path: Path, environ: Mapping[str, str] = os.environ) -> tuple[OnCallConfig, list[str]]:
+def load_on_call(path: Path) -> tuple[OnCallConfig, list[str]]:
     """Return what those on call need of a file that somebody may be editing, and every problem that it has.
 
     Where there are problems, all but ``pipeline`` and ``state`` is as if it were not in the file. If it is no YAML,
     the lines that begin with these two are read alone.
 
-    Args:
-        path: The file.
-        environ: Where ``${NAME}`` is looked up.
-
     Raises:
         ConfigError: The file cannot be read, or what is wrong with it may be about these two.
     """
     try:
-        return load(path, environ), []
+        return load(path), []
     except ConfigError as error:
         problems = error.problems
     folder = path.absolute().parent
     try:
-        document = read(path, environ)
+        document = read(path, os.environ)
         _validated(anchored(document.value, folder), document, Config)
     except ConfigError:
-        document = _lines(path, environ, problems)
+        document = _lines(path, problems)
     own = {key: document.value[key] for key in ON_CALL if key in document.value}
     config = _validated(anchored(own, folder), document, OnCallConfig)
     if config is not None:
@@ -85,10 +81,10 @@ def load_on_call(path: Path, environ: Mapping[str, str] = os.environ) -> tuple[O
     return config, problems
 
 
-def _lines(path: Path, environ: Mapping[str, str], problems: list[str]) -> Document:
+def _lines(path: Path, problems: list[str]) -> Document:
     """Return the lines of a file that those on call need; without any, its problems are raised."""
     try:
-        return read(path, environ, ON_CALL)
+        return read(path, os.environ, ON_CALL)
     except ConfigError:
         raise ConfigError(problems) from None
 

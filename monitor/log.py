@@ -13,7 +13,7 @@ _LOGGER = logging.getLogger("recwatch")
 whose: ContextVar[str] = ContextVar("whose", default="")
 
 
-def set_up(verbose: bool = False) -> None:
+def set_up(verbose: bool) -> None:
     """Send log lines to standard error, in UTC."""
     formatter = logging.Formatter("%(asctime)sZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
     formatter.converter = time.gmtime
