@@ -24,7 +24,8 @@ lint: $(VENV)/.developing
 	$(BIN)/lint-imports
 
 check-tests: $(VENV)/.developing $(if $(SPARK),$(VENV)/.with-spark)
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+	@# The tests of a file stay together: what they share, a play of 80 s for one, is set up once.
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 format: $(VENV)/.developing
 	$(BIN)/ruff check --fix

@@ -26,7 +26,7 @@ from monitor.runner import Runner
 from monitor.store import Store
 from monitor.stream import LiveWriter, Stream, StreamSettings
 from monitor.triage import Triage, postmortem, told, triage
-from tests.faults.test_faults_turn_checks import CALM, END, FAULTY, SECONDS_LATER, SPAN, START, config
+from tests.faults.test_faults_turn_checks import CALM, FAULTY, SECONDS_LATER, SPAN, START, config
 
 # Two worlds: of different size, ids and habits.
 SHOPS = {
@@ -103,7 +103,7 @@ def shops(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Shop]:
 
 def broken(shop: Shop, fault: Fault, folder: Path) -> Iterator[Store]:
     """Yield the state after the fault was judged, with its evidence."""
-    LiveWriter(shop.stream, folder, CALM, since=START, faults=(fault,)).advance(END + SECONDS_LATER)
+    LiveWriter(shop.stream, folder, CALM, since=START, faults=(fault,)).advance(FAULTY + SPAN + SECONDS_LATER)
     shutil.copy(shop.state, folder / "state.db")
     with closing(Store(f"sqlite:///{folder}/state.db", "default")) as store, closing(build(config(folder))) as pipeline:
         clock = ManualClock(FAULTY + SPAN)
