@@ -233,7 +233,8 @@ class Daemon:
         except RecwatchError as error:
             log.error("tick_failed", dataset=dataset, error=error)
         finally:
-            self._first_pending -= {(dataset, check.id) for check in checks}
+            # In place: a reload may have put another set there meanwhile.
+            self._first_pending.difference_update((dataset, check.id) for check in checks)
 
     def _not_allowed(self, engine: str, pairs: list[tuple[Check[Any], Window]]) -> set[str]:
         """Return the checks that must wait: first those that can catch up on what they miss, then all."""

@@ -103,6 +103,8 @@ class Watch:
                         notifier.deliver(replace(last, at=now), {})
                     except DeliveryError as error:
                         log.error("repeat_failed", channel=name, error=error)
+                        # Others wait: the next ones would take as long to fail as this one.
+                        break
 
     def _beat(self, now: datetime) -> None:
         heartbeat = self._notify.heartbeat

@@ -10,6 +10,7 @@ from alerts.message import Alert
 from alerts.notifier import DeliveryError, Memory
 from monitor import outbox
 from monitor.delivery import LONGEST_WAIT_SECONDS, deliver
+from monitor.watch import Watch
 
 
 class Broken:
@@ -45,3 +46,20 @@ def test_an_hour_without_a_channel_loses_and_doubles_nothing(open_shop: Callable
     while (item := outbox.first(shop.store, "here")) is not None:
         assert deliver(shop.store, shop.clock, channel, item) is None
     assert channel.told == steps, "in order, each once"
+
+
+def test_a_channel_that_is_told_again_and_again_holds_up_an_evaluation_once(open_shop: Callable[..., Any]) -> None:
+    both = {"channels": {name: {"type": "console"} for name in ("here", "too")}}
+    shop, channel = open_shop(**both, slos={"freshness": {"channels": ["here"]}}), Broken()
+    shop.play("+" * 60 + "-" * 20, "unknown_ids")
+    shop.play("+" * 60 + "-" * 20)
+    assert len(shop.alerting.memory.board.incidents) == 2
+    watch = Watch(shop.store, shop.pipeline, shop.clock)
+    channel.repeat = timedelta(minutes=1)  # type: ignore[attr-defined]
+    watch._notifiers = {"here": channel}
+    watch.evaluate()
+    assert channel.tries == 1, "each try may take ten seconds, and people wait for what is evaluated after"
+    channel.works = True
+    shop.clock.move(timedelta(minutes=1))
+    watch.evaluate()
+    assert len(channel.told) == 2
