@@ -20,7 +20,7 @@ import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.util import parse_url
 
-from alerts.notifier import DeliveryError
+from alerts.notifier import DeliveryError, unreached
 
 TIMEOUT_SECONDS = 10.0
 # Client errors that a repeated request may not meet again: time-out, too early, too many.
@@ -125,7 +125,7 @@ class Client:
             raise DeliveryError(f"{self.name}: the address is no URL", permanent=True) from None
         except (urllib3.exceptions.HTTPError, OSError) as error:
             # Its text holds the address.
-            raise DeliveryError(f"{self.name}: not reached ({type(error).__name__})", permanent=False) from None
+            raise DeliveryError(f"{self.name}: not reached ({unreached(error)})", permanent=False) from None
         shown = " ".join(_without(url, said.decode("utf-8", "replace")).split())
         answer = Answer(response.status, shown[:LONGEST_ANSWER])
         if 200 <= answer.status < 300:

@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from alerts.http import Incoming
 from alerts.message import Alert
-from alerts.notifier import DeliveryError, Memory
+from alerts.notifier import DeliveryError, Memory, unreached
 from alerts.wording import cut, lines, mark, printable
 
 # Servers refuse mails of 10 MB.
@@ -115,7 +115,7 @@ class Mail:
             given = {to: code for to, (code, _text) in error.recipients.items()}
             return {**dict.fromkeys(recipients, CLOSING), **given}
         except (OSError, smtplib.SMTPException) as error:
-            raise self._failed(f"not reached ({type(error).__name__})", False) from None
+            raise self._failed(f"not reached ({unreached(error)})", False) from None
 
     def _failed(self, what: str, permanent: bool) -> DeliveryError:
         hint = "; check the sender, the recipients and the login" if permanent else ""

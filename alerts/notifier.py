@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+import os
+import socket
+import ssl
+from collections.abc import Iterator, MutableMapping
 from typing import ClassVar, Protocol, runtime_checkable
 
 from alerts.message import Alert, Change
@@ -25,6 +28,34 @@ class DeliveryError(Exception):
         super().__init__(text)
         self.permanent = permanent
         self.retry_after_seconds = retry_after_seconds
+
+
+def unreached(error: BaseException) -> str:
+    """Return why something was not reached, without its address, which the error's own text may hold.
+
+    Examples:
+        >>> unreached(ConnectionRefusedError(111, "127.0.0.1:80 refuses")), unreached(TimeoutError())
+        ('connection refused', 'no answer in time')
+    """
+    for cause in _causes(error):
+        if isinstance(cause, TimeoutError):
+            return "no answer in time"
+        if isinstance(cause, socket.gaierror):
+            return "no machine has this name"
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return "its certificate is not trusted"
+        if isinstance(cause, OSError) and cause.errno and not isinstance(cause, ssl.SSLError):
+            return os.strerror(cause.errno).lower()
+    return type(error).__name__
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and what it comes of: what it was raised from, or what it holds."""
+    found: list[BaseException] = [error]
+    for cause in found:
+        yield cause
+        of = (cause.__cause__, cause.__context__, *cause.args)
+        found += [one for one in of if isinstance(one, BaseException) and all(one is not known for known in found)]
 
 
 @runtime_checkable

@@ -17,7 +17,7 @@ from slack_sdk.webhook import WebhookClient, WebhookResponse
 from alerts.http import PASSING as PASSING_STATUS
 from alerts.http import TIMEOUT_SECONDS, TimedResponse, retry_after_seconds
 from alerts.message import Alert, Severity, State
-from alerts.notifier import DeliveryError, Memory
+from alerts.notifier import DeliveryError, Memory, unreached
 from alerts.slack_blocks import blocks, fallback, reply, triage
 
 OK, TOO_MANY, FIRST_SERVER_ERROR = 200, 429, 500
@@ -250,7 +250,7 @@ class Slack:
 
     def _unreached(self, error: Exception) -> DeliveryError:
         # Its text may hold the address.
-        return DeliveryError(f"slack {self.name}: not reached ({type(error).__name__})", permanent=False)
+        return DeliveryError(f"slack {self.name}: not reached ({unreached(error)})", permanent=False)
 
 
 class _AnyAnswer(HTTPErrorProcessor):

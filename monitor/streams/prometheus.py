@@ -12,6 +12,7 @@ import urllib3
 from urllib3.util import parse_url
 
 from alerts.http import basic, pools
+from alerts.notifier import unreached
 from checks.window import MICROSECOND, Window, micros
 from monitor.config_streams import StreamConfig
 from monitor.errors import EngineError
@@ -105,7 +106,7 @@ class Prometheus:
             response.drain_conn() if len(body) <= LARGEST_ANSWER else response.close()
         except (urllib3.exceptions.HTTPError, OSError) as error:
             # Its text holds the address, which may hold a password.
-            what = f"Prometheus is not reached ({type(error).__name__}); check its URL and the network"
+            what = f"Prometheus is not reached ({unreached(error)}); check its URL and the network"
             raise EngineError(f"stream {self.name}: {what}", unreachable=True) from None
         if len(body) > LARGEST_ANSWER:
             raise EngineError(f"stream {self.name}: the answer is larger than 10 MB; aggregate the query")

@@ -96,3 +96,22 @@ def _fails_in_time(asks: Callable[[], object], error: type[Exception], says: str
     with pytest.raises(error, match=says):
         asks()
     assert LIMIT_SECONDS - 0.1 < time.monotonic() - started < 2 * LIMIT_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("where", "why"), [("127.0.0.1:1", "connection refused"), ("nowhere.invalid", "no machine has this name")]
+)
+@pytest.mark.parametrize("ask", [
+    lambda where: Client("hook").post(f"http://{where}/secret", {}),
+    lambda where: Slack("team", token="xoxb-1", channel="C01", base_url=f"http://{where}/")._call("api_test"),
+    lambda where: Prometheus(
+        "load", StreamConfig.model_validate({"prometheus": f"http://{where}/secret", "query": "up"})
+    ).probe(),
+])  # fmt: skip
+def test_why_a_place_is_not_reached_is_said_without_its_address(
+    where: str, why: str, ask: Callable[[str], object]
+) -> None:
+    with pytest.raises((DeliveryError, EngineError), match=rf"not reached \({why}\)") as caught:
+        ask(where)
+    assert where not in str(caught.value)
+    assert "secret" not in str(caught.value)
