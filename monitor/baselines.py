@@ -42,34 +42,35 @@ class Builder:
         self._runner, self._store = runner, store
         self._progress = progress or (lambda _done, _total, _what: None)
 
-    def build(self, span: Window, only: Sequence[str] = (), *, pinned: bool = False) -> list[Built]:
+    def build(self, span: Window | None, only: Sequence[str] = (), *, pinned: bool = False) -> list[Built]:
         """Build the baselines of every check over a span of history.
 
         Args:
-            span: Which history; the windows to be judged later should not lie in it.
+            span: Which history; the windows to be judged later should not lie in it. None takes what the daemon does.
             only: Check ids; all if empty.
             pinned: Whether references stay as they are until they are built again by hand.
 
         Returns:
             One line for each check that has a baseline of either kind.
         """
+        now, length = self._runner.clock.now(), self._runner.pipeline.config.baselines.span
         steps = [
-            (dataset, check)
+            (dataset, check, span or reference_span(check, now - check.settings.settle, length))
             for dataset, checks in self._runner.pipeline.checks.items()
             for check in checks
             if (check.has_reference or check.history) and (not only or check.id in only)
         ]
-        work = [(dataset, check, self._missing(dataset, check, span)) for dataset, check in steps]
-        total = sum(len(windows) + check.has_reference for _dataset, check, windows in work)
+        work = [(dataset, check, of, self._missing(dataset, check, of)) for dataset, check, of in steps]
+        total = sum(len(windows) + check.has_reference for _dataset, check, _of, windows in work)
         done, built = 0, []
-        for dataset, check, windows in work:
+        for dataset, check, of, windows in work:
             what = f"{check.id} on {dataset}"
             self._progress(done, total, what)
             found = Built(dataset, check.id)
             if check.has_reference:
-                found = self.build_reference(dataset, check, span, pinned=pinned)
+                found = self.build_reference(dataset, check, of, pinned=pinned)
                 done += 1
-            for kept, problem in self._replay(dataset, check, windows, span):
+            for kept, problem in self._replay(dataset, check, windows, of):
                 self._progress(done, total, what)
                 done += 1
                 found = replace(found, windows=found.windows + kept, problem=found.problem or problem)

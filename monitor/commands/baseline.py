@@ -36,20 +36,22 @@ def command() -> None:
 @command.command("build")
 @config_option
 @only_option
-@click.option("--from", "start", type=Time(), required=True, help="Start of the history.")
-@click.option("--to", "end", type=Time(), required=True, help="End of the history.")
+@click.option("--from", "start", type=Time(), help="Start of the history (default: baselines.span ago).")
+@click.option("--to", "end", type=Time(), help="End of the history (default: now).")
 @click.option("--pin", is_flag=True, help="Keep the references until they are built again by hand.")
-def build_command(path: Path, only: Sequence[str], start: datetime, end: datetime, pin: bool) -> None:
+def build_command(path: Path, only: Sequence[str], start: datetime | None, end: datetime | None, pin: bool) -> None:
     """Build baselines from a span of history.
 
     References (bins, a ranking, the event contract) are read once over the whole span. Bands (the
     usual density and volume) come from its single windows.
     """
-    if end <= start:
+    if (start is None) != (end is None):
+        raise click.UsageError("--from and --to go together; give both, or none for the last days, as the daemon does")
+    if start is not None and end is not None and end <= start:
         raise click.UsageError(f"--to must be after --from, got {start:%Y-%m-%d} to {end:%Y-%m-%d}")
     with _open(path, only) as (pipeline, store), _progress() as on_progress:
         builder = Builder(Runner(pipeline, store, SystemClock()), store, on_progress)
-        built = builder.build(Window(start, end), only, pinned=pin)
+        built = builder.build(Window(start, end) if start and end else None, only, pinned=pin)
     for found in built:
         parts = ["reference"] if found.reference else []
         parts += [f"{found.windows:,} windows"] if found.windows else []

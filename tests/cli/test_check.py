@@ -282,6 +282,23 @@ def test_baselines_are_built_shown_pinned_used_and_dropped(recwatch: Recwatch, c
     assert json.loads(after.out)["verdict"] == "unknown"
 
 
+def test_a_baseline_is_of_the_last_days_where_no_span_is_given(recwatch: Recwatch, tmp_path: Path) -> None:
+    """As the runbook of a contract says it, after an intended change."""
+    now = datetime.now(UTC)
+    rows = [f"u{n % 9},i{n % 7},{now - timedelta(minutes=5, seconds=n):%FT%T}" for n in range(200)]
+    (tmp_path / "events.csv").write_text("\n".join(("user,item,at", *rows)))
+    config = tmp_path / "recwatch.yml"
+    config.write_text(
+        f"datasets: {{events: {{files: {tmp_path}/events.csv, roles: {{user: user, item: item, event_time: at}}}}}}\n"
+    )
+    built = recwatch("baseline", "build", "-c", str(config), "--only", "contract")
+    assert (built.code, built.out) == (0, "contract on events: reference\n")
+    assert f"{now - timedelta(days=7):%Y-%m-%d}" in recwatch("baseline", "show", "-c", str(config)).out
+    half = recwatch("baseline", "build", "-c", str(config), "--from", "2026-01-01")
+    assert half.code == 2
+    assert "--from and --to go together" in half.err
+
+
 @pytest.mark.parametrize("change", [("pin",), ("pin", "--unpin"), ("drop",)])
 def test_a_baseline_that_is_not_there_is_neither_pinned_nor_dropped(
     recwatch: Recwatch, config: str, change: tuple[str, ...]
