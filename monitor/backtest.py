@@ -8,6 +8,7 @@ temporary one.
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -16,6 +17,7 @@ from typing import Any
 
 from alerts.incidents import Member
 from alerts.message import Problem, State
+from checks.check import Outcome
 from checks.window import Window
 from monitor.alerting import Alerting
 from monitor.baselines import Builder, is_due, reference_span
@@ -63,12 +65,14 @@ class Replayed:
         transitions: Alerts that somebody would have been told of, in order.
         explained: Alarms that an alarm upstream explained, by objective.
         runs: Runs of checks by outcome.
+        bad: Bad runs by check and dataset.
     """
 
     span: Window
     transitions: list[Transition] = field(default_factory=list)
     explained: set[str] = field(default_factory=set)
     runs: dict[str, int] = field(default_factory=dict)
+    bad: Counter[str] = field(default_factory=Counter)
 
     def totals(self) -> dict[str, Any]:
         """Return the last line of the JSON: how many pages and tickets, in all and a week."""
@@ -81,7 +85,7 @@ class Replayed:
                 "pages": counts["page"], "tickets": counts["ticket"],
                 "pages_per_week": round(counts["page"] / weeks, 3),
                 "tickets_per_week": round(counts["ticket"] / weeks, 3),
-                "explained": sorted(self.explained), "runs": self.runs,
+                "explained": sorted(self.explained), "runs": self.runs, "bad": dict(self.bad),
             }
         }  # fmt: skip
 
@@ -162,6 +166,8 @@ class _Replay:
     def _count(self, judged: Judged) -> None:
         outcome = worst(judged.verdicts).value
         self._found.runs[outcome] = self._found.runs.get(outcome, 0) + 1
+        if outcome == Outcome.BAD:
+            self._found.bad[f"{judged.check} on {judged.dataset}"] += 1
 
     def _renew(self, now: datetime) -> None:
         """Build references as the daemon does, from what there was by then."""

@@ -287,7 +287,7 @@ def told(found: Triage) -> str:
     else:
         lines += [f"Most likely: {found.cause.kind}", f"  {found.cause.says}"]
     lines += [f"  segment   {found.segment}"] if found.segment else []
-    lines += [f"  evidence  /evidence/{found.evidence}"] if found.evidence else []
+    lines += [f"  evidence  /evidence/{found.evidence} on the status page"] if found.evidence else []
     lines += [f"  runbook   recwatch runbook {BURN}", "", "What deviated, first to last (first window ending)"]
     lines += [f"  {line}" for line in timeline(found)]
     walked = (f"  {check:<14} {fared}" for check, fared in found.walked)

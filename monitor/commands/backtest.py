@@ -73,7 +73,9 @@ def _print(console: Console, found: Replayed) -> None:
     if not {Outcome.GOOD, Outcome.BAD} & totals["runs"].keys():
         console.print(f"No check could judge anything: see whether there is data in {found.span}.")
     runs = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(totals["runs"].items()))
-    console.print(Text(f"runs of checks: {runs or 'none'}", style="dim"))
+    bad = ", ".join(f"{name} {count:,}" for name, count in found.bad.most_common())
+    said = f"runs of checks: {runs or 'none'}{f'; bad: {bad}' if bad else ''}"
+    console.print(Text(said, style="dim"), soft_wrap=True)
     if found.transitions:
         console.print(_alerts(found))
         console.print(_weeks(found))

@@ -29,12 +29,19 @@ from monitor.wording import meant
 
 
 @click.command()
-@click.argument("check")
+@click.argument("check", required=False)
 @config_option
 @click.option("--dataset", help="On which dataset; by default the first that is watched.")
 @click.option("--at", type=Time(), help="For the newest window as of this time (default: now).")
-def command(check: str, path: Path, dataset: str | None, at: datetime | None) -> None:
-    """Say what CHECK detects, how it is computed, what can be set, and the SQL that it would run."""
+def command(check: str | None, path: Path, dataset: str | None, at: datetime | None) -> None:
+    """Say what CHECK detects, how it is computed, what can be set, and the SQL that it would run.
+
+    Without one, list the checks.
+    """
+    if check is None:
+        for kind in CATALOGUE:
+            click.echo(f"{kind.id + ':':<15}{words(kind)[0]}")
+        return
     kind = _known("explain", "check", check, {kind.id: kind for kind in CATALOGUE})
     console = screen()
     try:

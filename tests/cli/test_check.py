@@ -122,6 +122,15 @@ def test_a_backtest_of_less_than_a_week_reckons_no_weeks(recwatch: Recwatch, con
     assert "No check could judge anything: see whether there is data in 2026-03-03 03:40 to 03:45 UTC." in long_ago
 
 
+def test_a_backtest_names_the_checks_that_were_bad(recwatch: Recwatch, config: str, tmp_path: Path) -> None:
+    """Many may be before anybody is told."""
+    said = recwatch("backtest", "-c", config, *span(FAULTY, 5), "--json", str(tmp_path / "found.jsonl")).out
+    totals = json.loads((tmp_path / "found.jsonl").read_text().splitlines()[-1])["totals"]
+    assert sum(totals["bad"].values()) == totals["runs"]["bad"] > 0
+    name, count = next(iter(totals["bad"].items()))
+    assert f"; bad: {name} {count}" in said
+
+
 def test_each_verdict_stands_under_its_window(recwatch: Recwatch, config: str) -> None:
     lines = recwatch("check", "-c", config, "--at", (FAULTY + 1.5 * MINUTE).isoformat()).out.splitlines()
     titles = {line.rstrip(): at for at, line in enumerate(lines) if line.startswith("events, ")}

@@ -128,6 +128,13 @@ def test_explain_says_everything_about_a_check(recwatch: Run, config: Path) -> N
     assert "\x1b" not in done.out
 
 
+def test_explain_without_a_check_lists_them(recwatch: Run) -> None:
+    said = recwatch("explain")
+    assert said.code == 0
+    assert [line.split(":")[0] for line in said.out.splitlines()] == [check.id for check in CATALOGUE]
+    assert "freshness:     Tells how long ago the newest event happened and arrived." in said.out
+
+
 def test_explain_without_a_configuration_says_the_rest(recwatch: Run, tmp_path: Path) -> None:
     for check in CATALOGUE:
         done = recwatch("explain", check.id, "-c", str(tmp_path / "absent.yml"))
