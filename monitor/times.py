@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from monitor.durations import parse_duration
+
 if TYPE_CHECKING:
     from apscheduler.triggers.cron import CronTrigger
 
@@ -37,6 +39,7 @@ class Time(click.ParamType[datetime]):
     """A moment on the command line."""
 
     name = "time"
+    ways = "2026-03-01 or 2026-03-01T12:00:00Z"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
         """Return the moment, or fail with what to write."""
@@ -45,7 +48,20 @@ class Time(click.ParamType[datetime]):
         try:
             return parse_time(str(value))
         except ValueError:
-            self.fail(f"must be a time, got {value}; write 2026-03-01 or 2026-03-01T12:00:00Z", param, ctx)
+            self.fail(f"must be a time, got {value}; write {self.ways}", param, ctx)
+
+
+class Since(Time):
+    """A moment on the command line, or how long ago it was: ``6h``."""
+
+    ways = f"{Time.ways}, or 6h for how long ago"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """Return the moment, or fail with what to write."""
+        try:
+            return value if isinstance(value, datetime) else datetime.now(UTC) - parse_duration(value)
+        except ValueError:
+            return super().convert(value, param, ctx)
 
 
 def cron_trigger(cron: str) -> CronTrigger:

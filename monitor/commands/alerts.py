@@ -20,8 +20,8 @@ from monitor.clock import SystemClock
 from monitor.commands import config_option, on_call, screen
 from monitor.commands.table import plain
 from monitor.config import Config, OnCallConfig
-from monitor.durations import parse_duration
 from monitor.store import Store
+from monitor.times import Since
 from monitor.wording import ago, value_text
 
 EXIT_FIRING = 1
@@ -31,17 +31,13 @@ STALE = timedelta(minutes=15)
 
 @click.command()
 @config_option
-@click.option("--since", default="24h", show_default=True, metavar="DURATION", help="How far back messages are shown.")
+@click.option("--since", type=Since(), default="24h", show_default=True, help="From when on messages are shown.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
-def command(path: Path, since: str, as_json: bool) -> None:
+def command(path: Path, since: datetime, as_json: bool) -> None:
     """Show what fires, what is kept quiet and why, and what was sent; exits 1 if anything fires."""
-    try:
-        length = parse_duration(since)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--since") from error
     now = SystemClock().now()
     with on_call(path) as (store, config):
-        memory, sent = saved(store), outbox.history(store, now - length)
+        memory, sent = saved(store), outbox.history(store, since)
         rows = list(_rows(memory, config, store, now))
     if as_json:
         for row in rows:

@@ -13,7 +13,7 @@ from checks.window import Window
 from monitor import happenings
 from monitor.commands import config_option, on_call
 from monitor.happenings import Happening
-from monitor.times import Time
+from monitor.times import Since, Time
 
 
 @click.group()
@@ -38,7 +38,7 @@ def add_command(path: Path, text: str, kind: str, at: datetime | None, source: s
 
 @command.command("list")
 @config_option
-@click.option("--since", type=Time(), help="From this time on (default: a week).")
+@click.option("--since", type=Since(), help="From this time on (default: 7d, ago).")
 def list_command(path: Path, since: datetime | None) -> None:
     """Show what was noted."""
     now = datetime.now(UTC)
@@ -49,6 +49,6 @@ def list_command(path: Path, since: datetime | None) -> None:
         for found in noted:
             # Words of others are no orders to a terminal.
             text = " ".join(printable(found.text).split())
-            click.echo(f"{found.at:%Y-%m-%d %H:%M:%S}  {found.kind:<7} {text}")
+            click.echo(f"{found.at:%Y-%m-%d %H:%M:%S} UTC  {found.kind:<7} {text}")
     if not noted:
         click.echo("nothing was noted in that time")

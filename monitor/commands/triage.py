@@ -12,13 +12,13 @@ from checks.window import Window
 from monitor.alerting import saved
 from monitor.commands import config_option, on_call
 from monitor.store import Store
-from monitor.times import Time
+from monitor.times import Since, Time
 from monitor.triage import postmortem, told, triage
 
 
 @click.command()
 @config_option
-@click.option("--since", type=Time(), help="Look at what happened since this time (default: 6 hours ago).")
+@click.option("--since", type=Since(), help="Look at what happened since this time (default: 6h, ago).")
 @click.option("--to", "until", type=Time(), help="... and until this time (default: now).")
 @click.option(
     "--postmortem", "out", type=click.Path(path_type=Path, dir_okay=False), help="Write the skeleton of a postmortem."

@@ -269,6 +269,14 @@ def test_events_are_listed_a_line_each(config: str, recwatch: Recwatch) -> None:
     assert recwatch("event", "add", "-c", config, "ios\n8.3.0 \x1b[31m").code == 0
     (line,) = recwatch("event", "list", "-c", config).out.splitlines()
     assert line.endswith("deploy  ios 8.3.0 [31m")
+    assert recwatch("event", "list", "-c", config, "--since", "1h").out.splitlines() == [line]
+    at = f"{datetime.now(UTC) - timedelta(days=2):%FT%TZ}"
+    assert recwatch("event", "add", "-c", config, "ios 8.2.0", "--at", at).code == 0
+    assert "8.2.0" not in recwatch("event", "list", "-c", config, "--since", "1d").out
+    assert "8.2.0" in recwatch("event", "list", "-c", config, "--since", "3d").out
+    for command in (("event", "list"), ("triage",), ("alerts",)):
+        said = recwatch(*command, "-c", config, "--since", "yesterday")
+        assert (said.code, "or 6h for how long ago" in said.err) == (2, True)
     ahead = recwatch("event", "list", "-c", config, "--since", "2130-01-01")
     assert (ahead.code, "--since: must be in the past" in ahead.err) == (2, True)
 

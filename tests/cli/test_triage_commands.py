@@ -38,7 +38,7 @@ def test_what_was_noted_and_what_was_found_stand_on_one_timeline(tmp_path: Path)
     noted = runner.invoke(event.command, ["add", "gateway 2.1", "--config", str(config), "--at", at])
     assert noted.exit_code == 0, noted.output
     listed = runner.invoke(event.command, ["list", "--config", str(config), "--since", NOON.isoformat()])
-    assert listed.output == "2026-03-03 11:55:00  deploy  gateway 2.1\n"
+    assert listed.output == "2026-03-03 11:55:00 UTC  deploy  gateway 2.1\n"
 
     out, span = (
         tmp_path / "postmortem.md",
