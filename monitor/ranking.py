@@ -10,7 +10,7 @@ from sqlalchemy import Text, cast, func
 
 from checks.dataset import Role
 from checks.rows import Rows
-from checks.window import Window
+from checks.window import MICROSECOND, Window, moment
 from monitor.engine import Session
 from monitor.errors import EngineError
 
@@ -70,6 +70,9 @@ def _numbered(ranks: dict[tuple[Any, Any], float], hit: set[tuple[Any, Any]]) ->
         yield users.setdefault(user, len(users)), items.setdefault(item, len(items)), rank, is_hit
 
 
-def counted(session: Session, rows: Rows) -> int:
-    """Return how many rows a window has."""
-    return int(session.run(rows.select(func.count()), 1, f"rows of {rows.dataset.name}")[0][0])
+def extent(session: Session, rows: Rows) -> tuple[int, Window]:
+    """Return how many rows a window has, and the part of it that they take up; a young history leaves most empty."""
+    at = rows.micros(rows.clock_role)
+    asked = rows.select(func.count(), func.min(at), func.max(at))
+    count, first, last = session.run(asked, 1, f"rows of {rows.dataset.name}")[0]
+    return int(count), Window(moment(first), moment(last) + MICROSECOND) if count else rows.window

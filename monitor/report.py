@@ -26,7 +26,7 @@ from checks.window import Window
 from monitor import evidently_child
 from monitor.engine import Session
 from monitor.errors import EngineError, RecwatchError
-from monitor.ranking import counted, shown, slice_of
+from monitor.ranking import extent, shown, slice_of
 from monitor.resolve import Resolver
 from monitor.runner import Runner
 from monitor.wording import value_text
@@ -131,8 +131,8 @@ def _holds(sample: Sample, at: int) -> bool:
 
 def _lists(session: Session, dataset: Dataset, window: Window, asked: Asked) -> Sample:
     """Return what was shown in a part of a window of about so many rows."""
-    total = counted(session, Rows(dataset, window))
-    part = slice_of(window, asked.sample_rows / max(total, 1), asked.seed)
+    total, filled = extent(session, Rows(dataset, window))
+    part = slice_of(filled, asked.sample_rows / max(total, 1), asked.seed)
     found = shown(session, Rows(dataset, part), (asked.rank, asked.hits), 2 * asked.sample_rows)
     if not any(is_hit for *_, is_hit in found):
         said = f"{len(found):,} items shown, of which none was a hit"

@@ -73,6 +73,15 @@ def test_what_stood_first_and_was_right_scores_best(config: Path) -> None:
 
 @pytest.mark.skipif(importlib.util.find_spec("evidently") is None, reason="evidently is not installed")
 @pytest.mark.slow
+def test_a_reference_that_is_mostly_before_the_first_row_has_lists_all_the_same(config: Path, tmp_path: Path) -> None:
+    before = ["--reference-from", (HOUR[11] - timedelta(days=7)).isoformat(), "--reference-to", HOUR[11].isoformat()]
+    asked = ["--config", str(config), *SPAN, *before, "--rank", "place", "--hit", "click", "--sample-rows", "4000"]
+    done = CliRunner().invoke(command, [*asked, "--out", str(tmp_path / "report.html")])
+    assert done.exit_code == 0, done.output
+
+
+@pytest.mark.skipif(importlib.util.find_spec("evidently") is None, reason="evidently is not installed")
+@pytest.mark.slow
 def test_what_stood_last_and_was_right_counts_at_the_last_rank(config: Path, tmp_path: Path) -> None:
     spans = ["--from", HOUR[10].isoformat(), "--to", HOUR[11].isoformat()]
     spans += ["--reference-from", HOUR[11].isoformat(), "--reference-to", HOUR[12].isoformat()]
