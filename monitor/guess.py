@@ -180,11 +180,17 @@ def _guess_roles(found: Found) -> None:
         if role is Role.EVENT_ID:
             # What some rows have only is the id of something that happens to them, such as a purchase.
             left = [column for column in left if column.filled >= LEAST_FILLED * found.rows]
-        ranked = [_how_full(made, found.rows) for made in _ranked(role, _RULES[role], left, found.kind)]
+        ranked = _ranked(role, _RULES[role], left, found.kind)
+        if role not in (Role.VALID_FROM, Role.VALID_TO, Role.VALUE):
+            ranked = [_how_full(made, found.rows) for made in ranked]
         if ranked:
             found.roles[role] = ranked[0]
             found.others[role] = ranked[1 : 1 + MOST_OTHERS]
             taken.add(ranked[0].column.name)
+        elif role is Role.USER:
+            why = "a session is no user; where visitors have no other id, take it"
+            sessions = [column for column in left if column.words in (("session",), ("session", "id"))]
+            found.others[role] = [Guessed(role, column, GUESS, why) for column in sessions]
 
 
 def _ranked(role: Role, rule: Rule, columns: Sequence[Seen], kind: str) -> list[Guessed]:

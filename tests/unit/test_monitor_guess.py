@@ -125,6 +125,20 @@ def test_of_equals_a_column_with_values_is_taken() -> None:
     assert roles(guessed(empty, column("customer_id"), ITEM, TIME))["user"] == "customer_id"
 
 
+def test_a_session_is_shown_where_no_user_is_found_and_not_taken() -> None:
+    found = guessed(column("session_id"), ITEM, TIME)
+    assert Role.USER not in found.roles
+    assert [made.column.name for made in found.others[Role.USER]] == ["session_id"]
+    assert Role.USER not in guessed(ITEM, TIME).roles
+    assert all(made.column.name != "session" for made in guessed(USER, column("session"), ITEM, TIME).others[Role.USER])
+
+
+def test_an_end_that_few_rows_have_is_as_usual() -> None:
+    ended = Seen("retired_at", ColumnType(Kind.TIMESTAMP, "TIMESTAMP"), 20, 20)
+    found = guessed(column("item_id", distinct=ROWS), ended, name="items")
+    assert "empty" not in found.roles[Role.VALID_TO].why
+
+
 def test_what_few_rows_have_identifies_no_events() -> None:
     few = Seen("transactionid", ColumnType(Kind.INTEGER, "BIGINT"), ROWS // 10, ROWS // 10)
     assert Role.EVENT_ID not in guessed(USER, ITEM, TIME, few, name="events").roles
