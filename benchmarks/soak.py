@@ -176,8 +176,9 @@ class Soak:
                 if (now - START) % every == timedelta(0):
                     daemon.tick(dataset, [check for check in checks if check.settings.every == every])
                     self.ticks += 1
+        renew, reopen = (partial(daemon.run_each, work) for work in (chores.renewals, chores.late_rows))
         for length, calls in {
-            2: (daemon.evaluate,), 5: (daemon.renew_baselines,), 10: (daemon.reopen,), 15: (self._scrape,),
+            2: (daemon.evaluate,), 5: (renew,), 10: (reopen,), 15: (self._scrape,),
             60: (partial(chores.prune, daemon), self._look),
         }.items():  # fmt: skip
             if self._minute % length == 0:

@@ -270,15 +270,8 @@ class Daemon:
             live.evidence.after(judged)
         return {judged.check for judged in written if judged.tally is None}
 
-    def renew_baselines(self) -> None:
-        """Build references that are missing, and those that are not pinned and have grown old."""
-        self._run_each(chores.renewals)
-
-    def reopen(self) -> None:
-        """Judge windows again that have got late rows; what they add is counted once."""
-        self._run_each(chores.late_rows)
-
-    def _run_each(self, work: Callable[[Daemon, str], Iterator[None]]) -> None:
+    def run_each(self, work: Callable[[Daemon, str], Iterator[None]]) -> None:
+        """Do a chore for every dataset now."""
         for dataset in self.live.pipeline.checks:
             for _done in work(self, dataset):
                 pass
@@ -286,11 +279,6 @@ class Daemon:
     def _queue_each(self, name: str, work: Callable[[Daemon, str], Iterator[None]]) -> None:
         for dataset in self.live.pipeline.checks:
             self._queue_on_engine(dataset, name, work(self, dataset))
-
-    def read_changes(self) -> None:
-        """Note the deploys and other changes that datasets list."""
-        for changes in self.live.config.changes:
-            chores.read_changes(self, changes)
 
     def _queue_changes(self) -> None:
         for changes in self.live.config.changes:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from checks.window import Window
-from monitor import happenings
+from monitor import chores, happenings
 from monitor.changes import read
 from monitor.clock import ManualClock
 from monitor.config import ChangesConfig, Config
@@ -115,10 +115,10 @@ changes: [{{dataset: releases, text: version}}]
     (folder / "recwatch.yml").write_text(text)
     daemon = Daemon(folder / "recwatch.yml", ManualClock(NOON))
     try:
-        daemon.read_changes()
+        chores.read_changes(daemon, *daemon.live.config.changes)
         assert [one.text for one in happenings.between(daemon.store, DAY)] == ["ranker 41", "ranker 42 (canary)"]
         (folder / "releases.csv").unlink()
-        daemon.read_changes()
+        chores.read_changes(daemon, *daemon.live.config.changes)
         assert len(list(happenings.between(daemon.store, DAY))) == 2
     finally:
         daemon.live.watch.close()

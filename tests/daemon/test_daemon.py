@@ -16,7 +16,7 @@ from alerts.message import Alert, Severity, State
 from alerts.notifier import Memory
 from checks.check import Outcome, Sample
 from checks.window import Window
-from monitor import log, outbox
+from monitor import chores, log, outbox
 from monitor.clock import ManualClock
 from monitor.daemon import Daemon
 from monitor.errors import StateError
@@ -404,7 +404,7 @@ def test_the_daemon_builds_missing_references_by_itself(
     # A reference ends where the window under test begins.
     writer.advance(START + 12 * MINUTE)
     daemon = start(START + 12 * MINUTE)
-    daemon.renew_baselines()
+    daemon.run_each(chores.renewals)
     assert {saved.check for saved in daemon.store.saved_baselines()} == {"contract", "feature_drift"}
     tick(daemon)
     drift = [verdict for verdict in daemon.store.latest() if verdict.check == "feature_drift"]
@@ -414,7 +414,7 @@ def test_the_daemon_builds_missing_references_by_itself(
     }
     built = daemon.store.saved_baseline("events", "contract")
     move(daemon, timedelta(days=2))
-    daemon.renew_baselines()
+    daemon.run_each(chores.renewals)
     assert daemon.store.saved_baseline("events", "contract") == built, "a contract never renews itself"
 
 
@@ -484,7 +484,7 @@ def test_late_rows_reopen_just_their_windows(
     move(daemon, 3 * MINUTE)
     tick(daemon)
     before = counted(daemon)
-    daemon.reopen()
+    daemon.run_each(chores.late_rows)
     assert counted(daemon) == before, "nothing is late yet"
 
     if is_link_lost:
@@ -492,8 +492,8 @@ def test_late_rows_reopen_just_their_windows(
         rejected.unlink()
     late_writer.advance(START + 10 * MINUTE)  # with rows whose event time lies before minute 5
     move(daemon, timedelta(seconds=30))
-    daemon.reopen()
-    daemon.reopen()
+    daemon.run_each(chores.late_rows)
+    daemon.run_each(chores.late_rows)
     span = (START + MINUTE, START + 5 * MINUTE)
     assert counted(daemon) == rows_by_event_time(late_writer, *span) > before
     with daemon.store.reading() as connection:

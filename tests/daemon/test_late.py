@@ -10,6 +10,7 @@ from typing import Any
 import duckdb
 import pytest
 
+from monitor import chores
 from monitor.clock import ManualClock
 from monitor.daemon import Daemon
 
@@ -110,7 +111,7 @@ def test_counts_of_the_producer_and_rejects_that_come_late_are_counted(start: St
     put(tmp_path, "sent/b", SENT, [(at, "web", 60), (at, "web", 40)])
     put(tmp_path, "rejected/b", REJECTED, [(at, "web")] * 10)
     for _again in range(2):
-        daemon.reopen()
+        daemon.run_each(chores.late_rows)
         assert counted(daemon, INGESTED, result="ok") == 90
         assert counted(daemon, INGESTED, result="failed") == 10
     assert [version for *_span, version in windows(daemon, "ingestion")] == [2, 1]
@@ -132,13 +133,13 @@ def test_late_rows_count_where_the_rows_of_their_window_did(start: Start, tmp_pa
     assert sum(sources.values()) == len(rows)
     put(tmp_path, "events/late", EVENTS, [(times[7] + SECOND, "ios")])
     put(tmp_path, "sent/late", SENT, [(times[7] + SECOND, "ios", 1)])
-    daemon.reopen()
+    daemon.run_each(chores.late_rows)
     sources["other"] += 1
     assert {source: counted(daemon, INGESTED, source=source) for source in sources} == sources
     again = start(NOON + 92 * MINUTE)
     put(tmp_path, "events/later", EVENTS, [(times[8] + SECOND, "ios")])
     put(tmp_path, "sent/later", SENT, [(times[8] + SECOND, "ios", 1)])
-    again.reopen()
+    again.run_each(chores.late_rows)
     sources["other"] += 1
     assert {source: counted(again, INGESTED, source=source) for source in sources} == sources, "after a restart, too"
 
@@ -154,9 +155,9 @@ def test_another_cadence_goes_back_to_the_grid_and_misses_nothing(start: Start, 
     assert windows(daemon, "contract") == told
     valid = "recwatch_contract_rows_total"
     assert counted(daemon, valid) == 15 * 6
-    daemon.reopen()
+    daemon.run_each(chores.late_rows)
     assert windows(daemon, "contract") == told, "nothing is late"
     put(tmp_path, "events/late", EVENTS, [(NOON + minute * MINUTE + SECOND, "web") for minute in (3, 8, 12)])
-    daemon.reopen()
+    daemon.run_each(chores.late_rows)
     assert [version for *_span, version in windows(daemon, "contract")] == [1, 1, 1, 2, 1, 1, 1, 2, 2]
     assert counted(daemon, valid) == 15 * 6 + 3

@@ -10,6 +10,7 @@ import pytest
 
 from checks.check import Outcome
 from checks.window import Window
+from monitor import chores
 
 BOTH = {"contract": Outcome.ERROR, "unknown_ids": Outcome.ERROR}
 
@@ -63,7 +64,7 @@ def test_an_empty_folder_is_an_error_and_no_good_news(shop: Any) -> None:
 )
 def test_a_column_that_changes_its_type_never_looks_healthy(shop: Any, user: str, moment: str) -> None:
     shop.write(range(6))
-    shop.daemon(4).renew_baselines()
+    shop.daemon(4).run_each(chores.renewals)
     shop.tick()
     assert shop.outcomes["contract"] is Outcome.GOOD
     before = shop.counted
