@@ -218,7 +218,7 @@ class FeatureDrift(Check[FeatureDriftSettings]):
             return stats.psi_limit(n, m, size), stats.psi_p_value(scores[method], n, m, size)
         if method == "js_distance":
             return stats.js_limit(n, m, size), stats.js_p_value(scores[method], n, m, size)
-        factor = stats.null_quantiles(p).l_infinity
+        factor = stats.l_infinity_factor(p)
         return stats.scaled_limit(factor, n, m), stats.l_infinity_p_value(scores[method], p, n, m)
 
     def _verdict(

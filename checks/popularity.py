@@ -105,7 +105,7 @@ class Popularity(Check[PopularitySettings]):
         ranking = [[key, int(count)] for key, count in tally.listings["ranking"]]
         counts = [count for _key, count in ranking]
         rest = max(0, tally.count("events") - sum(counts))
-        factor = stats.null_quantiles([*counts, rest]).l_infinity if sum(counts) else 0.0
+        factor = stats.l_infinity_factor([*counts, rest]) if sum(counts) else 0.0
         return {"ranking": ranking, "l_infinity_factor": factor}
 
     def judge(self, tally: Tally, baseline: Baseline) -> tuple[Verdict, ...]:
@@ -139,7 +139,7 @@ class Popularity(Check[PopularitySettings]):
             if few is not None:
                 yield few
                 continue
-            factor = stats.null_quantiles(p).l_infinity
+            factor = stats.l_infinity_factor(p)
             yield self._against(tally, (p, q), _movers(ranking, p, q), factor, {"events": sum(q)}, source)
 
     def _against(

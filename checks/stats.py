@@ -11,7 +11,7 @@ The laws hold for large counts. A bin should expect 10 rows or more in the small
 there are thousands of bins; join rarer bins (chosen by both counts added, which favours neither sample).
 
 Cost:
-    Arithmetic over the bins, a microsecond each, except for ``null_quantiles``, which alone loads NumPy. All else
+    Arithmetic over the bins, a microsecond each, except for ``l_infinity_factor``, which alone loads NumPy. All else
     is the standard library's: every daemon judges drift, and NumPy with SciPy would cost each of them 27 MB.
 
 Raises:
@@ -30,7 +30,6 @@ References:
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from types import MappingProxyType
 
@@ -135,8 +134,7 @@ def normed_wasserstein(
 ) -> float:
     """Return the Wasserstein distance in standard deviations of the reference.
 
-    A deviation below ``DEVIATION_FLOOR`` (a constant feature) counts as that floor. Divide the limit from
-    ``NullQuantiles.wasserstein``, which is in the feature's unit, by the same figure.
+    A deviation below ``DEVIATION_FLOOR`` (a constant feature) counts as that floor.
 
     Examples:
         >>> normed_wasserstein((0, 1, 2, 3), (10, 0, 0), (0, 0, 10), reference_deviation=4.0)
@@ -208,31 +206,14 @@ def l_infinity_p_value(value: float, reference: Sequence[float], n: float, m: fl
     return min(1.0, math.fsum(chi_square.chance_above(1, value**2 / s) for s in spreads if s))
 
 
-@dataclass(frozen=True)
-class NullQuantiles:
-    """Factors c of one reference; ``scaled_limit(c, n, m)`` is the limit. All plain numbers, to be stored.
-
-    Args:
-        l_infinity: Factor of the largest change of a share.
-        ks: Factor of the KS statistic on the edges; for bins in another order it is another figure.
-        wasserstein: Factor of the Wasserstein distance in the feature's unit; None without edges.
-        tail: Chance that a limit is exceeded when nothing changed.
-    """
-
-    l_infinity: float
-    ks: float
-    wasserstein: float | None
-    tail: float
+# Arguments and answer of ``checks.simulation.drawn_point``, which is the default.
+Simulate = Callable[[Sequence[float], float, int], float]
 
 
-# Arguments and answer of ``checks.simulation.drawn_points``, which is the default.
-Simulate = Callable[[Sequence[float], Sequence[float] | None, float, int], list[float]]
+def _simulated_here(shares: Sequence[float], tail: float, seed: int) -> float:
+    from checks.simulation import drawn_point
 
-
-def _simulated_here(shares: Sequence[float], widths: Sequence[float] | None, tail: float, seed: int) -> list[float]:
-    from checks.simulation import drawn_points
-
-    return drawn_points(shares, widths, tail, seed)
+    return drawn_point(shares, tail, seed)
 
 
 _simulate: Simulate = _simulated_here
@@ -244,17 +225,14 @@ def simulate_with(simulate: Simulate | None) -> None:
     _simulate = simulate or _simulated_here
 
 
-def null_quantiles(
-    reference: Sequence[float], edges: Sequence[float] | None = None, tail: float = 0.001, seed: int = SEED
-) -> NullQuantiles:
-    """Return how large L-infinity, KS and Wasserstein get under no change, for any number of rows.
+def l_infinity_factor(reference: Sequence[float], tail: float = 0.001, seed: int = SEED) -> float:
+    """Return how large L-infinity gets under no change, for any number of rows; ``scaled_limit`` makes a limit of it.
 
     With many rows, q - p is normal with covariance (1/n + 1/m) (diag(p) - p p'), drawn 30,000 times. A bin
-    empty in the reference stays empty. For L-infinity with ``null``, call again with it and without edges.
+    empty in the reference stays empty.
 
     Args:
         reference: Rows per bin of the reference.
-        edges: As for ``wasserstein``; None leaves that statistic out.
         tail: Chance of exceeding a limit, from 0.0005, below which the draws are too few, to under 1.
         seed: Start of the random numbers; the same seed gives the same figures.
 
@@ -262,19 +240,16 @@ def null_quantiles(
         Linear in bins: 40 ms for 23 bins, 0.9 s for 1,000 (so join the rare ones of a catalogue); 12 MB.
 
     Examples:
-        >>> round(null_quantiles((50, 50), tail=0.01).l_infinity, 1)
+        >>> round(l_infinity_factor((50, 50), tail=0.01), 1)
         1.3
     """
     if not SMALLEST_SIMULATED_TAIL <= tail < 1:
         raise ValueError(f"tail must be from {SMALLEST_SIMULATED_TAIL} to under 1, got {tail}; use 0.001")
-    shares = _shares("reference", reference)
-    widths = None if edges is None else _widths(edges, len(shares))
-    points = _simulate(shares, widths, tail, seed)
-    return NullQuantiles(points[0], points[1], points[2] if edges is not None else None, tail)
+    return _simulate(_shares("reference", reference), tail, seed)
 
 
 def scaled_limit(factor: float, n: float, m: float) -> float:
-    """Return the limit for n and m rows from a factor of ``NullQuantiles``: factor * sqrt(1/n + 1/m).
+    """Return the limit for n and m rows from ``l_infinity_factor``: factor * sqrt(1/n + 1/m).
 
     Examples:
         >>> scaled_limit(1.5, 18, 18)

@@ -14,8 +14,8 @@ from monitor.errors import EngineError
 LONGEST_SECONDS = 60.0
 
 
-def drawn_apart(shares: Sequence[float], widths: Sequence[float] | None, tail: float, seed: int) -> list[float]:
-    """Return what ``checks.simulation.drawn_points`` returns, drawn by another process.
+def drawn_apart(shares: Sequence[float], tail: float, seed: int) -> float:
+    """Return what ``checks.simulation.drawn_point`` returns, drawn by another process.
 
     Raises:
         EngineError: The process failed, or took longer than ``LONGEST_SECONDS``.
@@ -26,7 +26,7 @@ def drawn_apart(shares: Sequence[float], widths: Sequence[float] | None, tail: f
     spec = find_spec("checks.simulation")
     # -P: the program's folder holds modules whose names are words that others use too.
     command = [sys.executable, "-P", str(spec.origin if spec else None)]
-    asked = json.dumps({"shares": list(shares), "widths": widths, "tail": tail, "seed": seed})
+    asked = json.dumps({"shares": list(shares), "tail": tail, "seed": seed})
     # One thread: the draws are no matrix of a size that gains by more.
     surroundings = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
     try:
@@ -41,5 +41,4 @@ def drawn_apart(shares: Sequence[float], widths: Sequence[float] | None, tail: f
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no word"])[-1]
         raise EngineError(f"draws failed: {last}")
-    points: list[float] = json.loads(done.stdout)
-    return points
+    return float(json.loads(done.stdout))

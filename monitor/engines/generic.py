@@ -109,7 +109,7 @@ def bound_answers(engine: sa.Engine, seconds: float, sever: Sever) -> None:
     engine.dialect.initialize = lambda connection: bounded(  # type: ignore[method-assign]
         connection.connection.dbapi_connection, lambda: initialize(connection), seconds, sever
     )
-    # Asked of every connection that is given back, too.
+    # Asked after every statement that failed.
     engine.dialect.do_rollback = lambda dbapi_connection: bounded(  # type: ignore[method-assign]
         dbapi_connection, lambda: rollback(dbapi_connection), seconds, sever
     )

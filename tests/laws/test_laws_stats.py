@@ -293,11 +293,9 @@ def no_change(request: pytest.FixtureRequest) -> dict[str, object]:
     shares, n, m = SHAPES[request.param]
     random = np.random.default_rng(20_240_601)
     before, after = random.multinomial(n, shares, REPEATS), random.multinomial(m, shares, REPEATS)
-    edges = np.linspace(-1, 4, len(shares) + 1).tolist()
     drawn = list(zip(before, after, strict=True))
     values = {name: np.array([distance(*pair) for pair in drawn]) for name, distance in DISTANCES.items()}
-    values["wasserstein"] = np.array([stats.wasserstein(edges, *pair) for pair in drawn])
-    return {"values": values, "n": n, "m": m, "bins": len(shares), "edges": edges, "reference": before[0]}
+    return {"values": values, "n": n, "m": m, "bins": len(shares), "reference": before[0]}
 
 
 class TestCalibration:
@@ -311,15 +309,11 @@ class TestCalibration:
         assert low < np.sum(no_change["values"]["js_distance"] > stats.js_limit(n, m, bins, tail)) < high
 
     @pytest.mark.parametrize("tail", [0.1, 0.01])
-    @pytest.mark.parametrize(
-        ("name", "factor"),
-        [("l_infinity", "l_infinity"), ("ks_statistic", "ks"), ("wasserstein", "wasserstein")],
-    )
-    def test_simulated_limits(self, no_change: dict, name: str, factor: str, tail: float) -> None:
-        factors = stats.null_quantiles(no_change["reference"], no_change["edges"], tail)
-        limit = stats.scaled_limit(getattr(factors, factor), no_change["n"], no_change["m"])
+    def test_the_simulated_limit(self, no_change: dict, tail: float) -> None:
+        factor = stats.l_infinity_factor(no_change["reference"], tail)
+        limit = stats.scaled_limit(factor, no_change["n"], no_change["m"])
         low, high = band(tail)
-        assert low < np.sum(no_change["values"][name] > limit) < high
+        assert low < np.sum(no_change["values"]["l_infinity"] > limit) < high
 
     @pytest.mark.parametrize(
         ("name", "p_value"),
@@ -344,15 +338,12 @@ class TestCalibration:
         """Equal counts by construction do not make the reference exact: the edges vary instead."""
         random = np.random.default_rng(20_240_602)
         n, m, bins, repeats = 2000, 1500, 20, 2000
-        p_values, beyond = [], 0
-        factors = stats.null_quantiles([n / bins] * bins, tail=0.05)
+        p_values = []
         for _ in range(repeats):
             edges = np.quantile(random.normal(size=n), np.linspace(0, 1, bins + 1)[1:-1])
             after = np.bincount(np.searchsorted(edges, random.normal(size=m)), minlength=bins)
             p_values.append(stats.psi_p_value(stats.psi([n / bins] * bins, after), n, m, bins))
-            beyond += stats.ks_statistic([n / bins] * bins, after) > stats.scaled_limit(factors.ks, n, m)
         assert kstest(p_values, "uniform").statistic < 1.95 / math.sqrt(repeats)
-        assert abs(beyond / repeats - 0.05) < 4 * math.sqrt(0.05 * 0.95 / repeats)
 
     def test_nearly_empty_bins_make_psi_cautious_and_js_too_eager(self) -> None:
         """The stated reach of the laws: 200 bins by 1/rank with fewer than 1 row expected in the rarest."""

@@ -1,14 +1,11 @@
 """Golden numbers, edge cases and error texts of ``checks.stats`` and ``checks.concentration``."""
 
-import dataclasses
-import json
 import math
 import subprocess
 import sys
 from pathlib import Path
 from statistics import NormalDist
 
-import numpy as np
 import pytest
 
 from checks import chance, simulation, stats
@@ -134,79 +131,43 @@ class TestClosedLimits:
         assert stats.psi_p_value(0, 200, 200, bins=1) == stats.js_p_value(0, 200, 200, bins=1) == 1.0
 
 
-class TestNullQuantiles:
+class TestLInfinityFactor:
     """The simulation against laws that are known in closed form, within 4 percent (30 draws above 0.1 %)."""
 
     def test_two_bins_are_one_normal_number(self) -> None:
-        factors = stats.null_quantiles((30, 70), edges=(0, 1, 2))
         exact = NormalDist().inv_cdf(1 - 0.0005) * math.sqrt(0.3 * 0.7)
-        assert factors.l_infinity == pytest.approx(exact, rel=0.04)
-        assert factors.ks == pytest.approx(factors.l_infinity)
-        assert factors.wasserstein == pytest.approx(factors.l_infinity)
+        assert stats.l_infinity_factor((30, 70)) == pytest.approx(exact, rel=0.04)
 
-    def test_many_fine_bins_approach_the_law_of_kolmogorov_from_below(self) -> None:
-        factors = stats.null_quantiles([1] * 300, tail=0.01)
-        assert factors.ks == pytest.approx(1.6276, rel=0.04)
-        assert factors.ks < 1.6276
-
-    def test_fine_bins_approach_the_area_under_the_brownian_bridge(self) -> None:
-        factors = stats.null_quantiles([1] * 100, edges=np.linspace(0, 1, 101).tolist(), tail=0.05)
-        # The law is that of Johnson and Killeen (1983), Annals of Probability 11(3), 807; its 95 % point is
-        # taken from 200,000 paths of 2,000 steps, summed up apart from this module.
-        assert factors.wasserstein == pytest.approx(0.582, rel=0.03)
-
-    def test_l_infinity_of_many_equal_bins_is_close_to_independent_bins(self) -> None:
-        factors = stats.null_quantiles([5] * 100)
+    def test_many_equal_bins_are_close_to_independent_bins(self) -> None:
         one_bin = NormalDist().inv_cdf(1 - 0.001 / 200) * math.sqrt(0.01 * 0.99)
-        assert factors.l_infinity == pytest.approx(one_bin, rel=0.04)
+        assert stats.l_infinity_factor([5] * 100) == pytest.approx(one_bin, rel=0.04)
 
     def test_bins_that_are_empty_in_the_reference_do_no_harm(self) -> None:
-        plain = stats.null_quantiles((40, 30, 30), edges=(0, 1, 2, 3))
-        padded = stats.null_quantiles((0, 40, 30, 30, 0), edges=(-9, 0, 1, 2, 3, 9))
-        assert padded.l_infinity == pytest.approx(plain.l_infinity, rel=0.05)
-        assert padded.ks == pytest.approx(plain.ks, rel=0.05)
-        assert plain.wasserstein is not None
-        assert padded.wasserstein == pytest.approx(plain.wasserstein, rel=0.05)
+        plain, padded = stats.l_infinity_factor((40, 30, 30)), stats.l_infinity_factor((0, 40, 30, 30, 0))
+        assert padded == pytest.approx(plain, rel=0.05)
 
     def test_all_rows_in_one_bin_cannot_vary(self) -> None:
-        factors = stats.null_quantiles((0, 9, 0), edges=(0, 1, 2, 3))
-        assert [factors.l_infinity, factors.ks, factors.wasserstein] == pytest.approx([0, 0, 0])
-
-    def test_the_unit_of_the_edges_is_the_unit_of_the_factor(self) -> None:
-        small = stats.null_quantiles((4, 3, 3), edges=(0, 1, 2, 3)).wasserstein
-        large = stats.null_quantiles((4, 3, 3), edges=(0, 1000, 2000, 3000)).wasserstein
-        assert small is not None
-        assert large == pytest.approx(1000 * small)
+        assert stats.l_infinity_factor((0, 9, 0)) == pytest.approx(0)
 
     def test_the_seed_fixes_the_figures(self) -> None:
-        first, again = (stats.null_quantiles((4, 3, 3)) for _ in range(2))
-        other = stats.null_quantiles((4, 3, 3), seed=stats.SEED + 1)
+        first, again = (stats.l_infinity_factor((4, 3, 3)) for _ in range(2))
         assert first == again
-        assert 0 < abs(other.ks / first.ks - 1) < 0.05
+        assert 0 < abs(stats.l_infinity_factor((4, 3, 3), seed=stats.SEED + 1) / first - 1) < 0.05
 
     def test_drawing_in_many_chunks_follows_the_same_law(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        whole = stats.null_quantiles((4, 3, 3), edges=(0, 1, 2, 3))
+        whole = stats.l_infinity_factor((4, 3, 3))
         monkeypatch.setattr(simulation, "CELLS_AT_ONCE", 3 * 7)
-        chunked = stats.null_quantiles((4, 3, 3), edges=(0, 1, 2, 3))
-        assert chunked.l_infinity == pytest.approx(whole.l_infinity, rel=0.05)
-        assert chunked.ks == pytest.approx(whole.ks, rel=0.05)
-        assert whole.wasserstein is not None
-        assert chunked.wasserstein == pytest.approx(whole.wasserstein, rel=0.05)
+        assert stats.l_infinity_factor((4, 3, 3)) == pytest.approx(whole, rel=0.05)
 
     def test_more_bins_than_numbers_in_one_chunk(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(simulation, "CELLS_AT_ONCE", 2)
         monkeypatch.setattr(simulation, "DRAWS", 200)
-        assert 0.3 < stats.null_quantiles((4, 3, 3), tail=0.5).l_infinity < 0.6
+        assert 0.3 < stats.l_infinity_factor((4, 3, 3), tail=0.5) < 0.6
 
     def test_a_smaller_tail_gives_a_larger_factor(self) -> None:
-        factors = [stats.null_quantiles((4, 3, 3), tail=tail).ks for tail in (0.1, 0.01, 0.001)]
+        factors = [stats.l_infinity_factor((4, 3, 3), tail=tail) for tail in (0.1, 0.01, 0.001)]
         assert factors == sorted(factors)
         assert factors[0] < factors[2]
-
-    def test_it_can_be_stored_as_json(self) -> None:
-        factors = stats.null_quantiles((4, 3, 3), edges=(0, 1, 2, 3))
-        assert stats.NullQuantiles(**json.loads(json.dumps(dataclasses.asdict(factors)))) == factors
-        assert stats.null_quantiles((4, 3, 3)).wasserstein is None
 
     def test_scaling(self) -> None:
         assert stats.scaled_limit(2.0, 100, 100) == pytest.approx(2.0 * math.sqrt(0.02))
@@ -350,10 +311,10 @@ BAD_CALLS = {
     "no bins for a p-value": (lambda: stats.js_p_value(0.1, 10, 10, 0), "bins.*got 0"),
     "a tail in percent": (lambda: stats.psi_limit(10, 10, 5, tail=5), "tail.*got 5"),
     "a tail of 0": (lambda: stats.js_limit(10, 10, 5, tail=0), "tail.*got 0"),
-    "a tail beyond the draws": (lambda: stats.null_quantiles((1, 2), tail=0.0001), "from 0.0005.*got 0.0001"),
-    "a tail of 1": (lambda: stats.null_quantiles((1, 2), tail=1), "tail.*got 1"),
-    "an empty reference to simulate": (lambda: stats.null_quantiles((0, 0)), "at least one row"),
-    "edges that do not fit": (lambda: stats.null_quantiles((1, 2), edges=(0, 1)), "the 2 bins, got 2"),
+    "a tail beyond the draws": (lambda: stats.l_infinity_factor((1, 2), tail=0.0001), "from 0.0005.*got 0.0001"),
+    "a tail of 1": (lambda: stats.l_infinity_factor((1, 2), tail=1), "tail.*got 1"),
+    "an empty reference to simulate": (lambda: stats.l_infinity_factor((0, 0)), "at least one row"),
+    "edges that do not fit": (lambda: stats.wasserstein((0, 1), (1, 2), (2, 1)), "the 2 bins, got 2"),
     "a negative PSI": (lambda: stats.psi_p_value(-0.1, 10, 10, 5), "got -0.1"),
     "a PSI that is no number": (lambda: stats.psi_p_value(math.nan, 10, 10, 5), "got nan"),
     "a negative factor": (lambda: stats.scaled_limit(-1, 10, 10), "got -1"),
@@ -400,7 +361,7 @@ def test_numpy_is_not_loaded_until_draws_are_asked_for() -> None:
         "stats.psi((1, 2), (2, 1)); stats.wasserstein((0, 1, 2), (1, 2), (2, 1));"
         "stats.psi_limit(100, 100, 5); stats.psi_p_value(0.1, 100, 100, 5);"
         "assert 'numpy' not in sys.modules;"
-        "stats.null_quantiles((1, 2));"
+        "stats.l_infinity_factor((1, 2));"
         "assert 'numpy' in sys.modules;"
         "assert 'scipy' not in sys.modules; print('as promised')"
     )

@@ -18,20 +18,20 @@ def elsewhere() -> Iterator[None]:
 
 
 def test_draws_apart_are_those_drawn_here(elsewhere: None) -> None:
-    apart_from_here = stats.null_quantiles((50, 30, 20), edges=(0, 1, 2, 3))
+    apart_from_here = stats.l_infinity_factor((50, 30, 20))
     stats.simulate_with(None)
-    assert apart_from_here == stats.null_quantiles((50, 30, 20), edges=(0, 1, 2, 3))
+    assert apart_from_here == stats.l_infinity_factor((50, 30, 20))
 
 
 def test_a_process_that_fails_or_cannot_start_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(EngineError, match=r"draws failed: .+"):
-        apart.drawn_apart([0.5, 0.5], [1.0], 0.001, 1)
+        apart.drawn_apart([], 0.001, 1)
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with pytest.raises(EngineError, match="could not be started: No such file"):
-        apart.drawn_apart([0.5, 0.5], None, 0.001, 1)
+        apart.drawn_apart([0.5, 0.5], 0.001, 1)
 
 
 def test_draws_that_take_too_long_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(apart, "LONGEST_SECONDS", 0.001)
     with pytest.raises(EngineError, match="draws of 2 bins took longer than"):
-        apart.drawn_apart([0.5, 0.5], None, 0.001, 1)
+        apart.drawn_apart([0.5, 0.5], 0.001, 1)
