@@ -27,9 +27,6 @@ class Bins:
         labels: What each bin is called, in the order of the counts.
         edges: Bounds of the inner bins of a numeric feature, ascending; empty for a categorical one.
         values: The values of a categorical feature.
-        lowest: Least value of the reference, which closes ``below``.
-        highest: Greatest value of the reference, which closes ``above``.
-        mean: Mean of the reference.
         deviation: Standard deviation of the reference.
         recurring: Whether the reference has so few different values that rows are best grouped by value first.
     """
@@ -37,16 +34,8 @@ class Bins:
     labels: tuple[str, ...]
     edges: tuple[float, ...] = ()
     values: tuple[str, ...] = ()
-    lowest: float = 0.0
-    highest: float = 0.0
-    mean: float = 0.0
     deviation: float = 0.0
     recurring: bool = False
-
-    @property
-    def nulls(self) -> int:
-        """How many leading bins have no place on the number line."""
-        return 1
 
     @property
     def has_cut(self) -> bool:
@@ -71,13 +60,12 @@ class Bins:
     @classmethod
     def load(cls, saved: Mapping[str, Any]) -> Bins:
         """Return saved bins."""
-        lists = {"edges": tuple(saved["edges"])}
         # What was saved before long values were cut finds its rows, too.
-        lists |= {name: tuple(map(clip, saved[name])) for name in ("labels", "values")}
-        return cls(**{**saved, **lists})
+        labels, values = (tuple(map(clip, saved[name])) for name in ("labels", "values"))
+        return cls(labels, tuple(saved["edges"]), values, saved["deviation"], saved.get("recurring", False))
 
 
-def numeric(quantiles: Sequence[float], lowest: float, highest: float, mean: float, deviation: float) -> Bins:
+def numeric(quantiles: Sequence[float], lowest: float, highest: float, deviation: float) -> Bins:
     """Return bins between the distinct quantiles of the reference.
 
     A value belongs to the bin whose upper edge it does not exceed; the least value belongs to the
@@ -86,7 +74,7 @@ def numeric(quantiles: Sequence[float], lowest: float, highest: float, mean: flo
     edges = sorted({lowest, *quantiles, highest})
     inner = [f"{low:.6g} to {high:.6g}" for low, high in pairwise(edges)]
     labels = (NULL, f"{BELOW} {edges[0]:.6g}", *inner, f"{ABOVE} {edges[-1]:.6g}")
-    return Bins(labels, tuple(edges), (), lowest, highest, mean, deviation)
+    return Bins(labels, tuple(edges), (), deviation)
 
 
 def categorical(values: Sequence[str], most: int) -> Bins:

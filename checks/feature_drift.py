@@ -193,7 +193,8 @@ class FeatureDrift(Check[FeatureDriftSettings]):
             "l_infinity": stats.l_infinity(p, q),
         }
         if bins.edges:
-            ordered = slice(bins.nulls, None)
+            # The nulls come first, and have no place on the line.
+            ordered = slice(1, None)
             # Between numbers near the largest that there are, distances have no number.
             if sum(p[ordered]) and sum(q[ordered]) and all(map(isfinite, bins.closed_edges)):
                 scores["ks"] = stats.ks_statistic(p[ordered], q[ordered])
@@ -328,7 +329,7 @@ def _quantiles(rows: Rows, name: str, bins: int) -> Any:
 
 
 def _moments(rows: Rows, name: str) -> Any:
-    """Return least and greatest value, mean, standard deviation, and the number of different values.
+    """Return least and greatest value, standard deviation, and the number of different values.
 
     One value whose square has no number any more would leave all without a deviation, or the engine without an answer.
     """
@@ -336,5 +337,5 @@ def _moments(rows: Rows, name: str) -> Any:
     usual = and_(_finite(rows, name), raw.between(-LARGEST, LARGEST))
     mean = rows.select(func.avg(raw)).where(usual).scalar_subquery()
     deviation = func.sqrt(func.avg((raw - mean) * (raw - mean)))
-    found = (func.min(raw), func.max(raw), func.avg(raw), deviation, func.count(distinct(raw)))
+    found = (func.min(raw), func.max(raw), deviation, func.count(distinct(raw)))
     return rows.select(*found).where(usual)
