@@ -1,4 +1,4 @@
-"""The daemon as a process of its own: serving, signals, kills, and a real Prometheus that scrapes it."""
+"""The daemon as a process of its own: serving, signals, and a real Prometheus that scrapes it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pytest
 
 from monitor.demo import free_port
@@ -138,32 +137,6 @@ def test_it_serves_reloads_and_ends_gracefully(shop: Shop) -> None:
     assert shop.end(signal.SIGTERM) == 0, shop.log
     assert "stopped" in shop.log
     assert "Traceback" not in shop.log
-
-
-def test_killed_again_and_again_it_counts_every_row_once(shop: Shop) -> None:
-    # Rows that land later than that are counted by a chore of every ten minutes, which no life here lives to see.
-    shop.config.write_text(shop.config.read_text().replace("settle: 1s", "settle: 20s"))
-    for run in range(5):
-        shop.start()
-        wait_for("ready", shop.is_ready)
-        ends = time.monotonic() + 0.3 + 0.37 * run
-        while time.monotonic() < ends:
-            shop.write()
-            time.sleep(0.05)
-        shop.end(signal.SIGKILL)
-    store = Store(f"sqlite:///{shop.folder}/state.db", "shop")
-    with store.reading() as connection:
-        query = "SELECT min(start_us), max(end_us), count(*) FROM windows WHERE check_id = 'contract'"
-        first, last, windows = connection.exec_driver_sql(query).one()
-        query = "SELECT sum(value + held) FROM counters WHERE metric = 'recwatch_contract_rows_total'"
-        counted = connection.exec_driver_sql(query).scalar()
-    store.close()
-    assert windows == (last - first) // 1_000_000, "no window is missing or doubled"
-    with duckdb.connect() as connection:
-        query = "SELECT count(*) FROM read_parquet(?) WHERE epoch_us(ingested_at) >= ? AND epoch_us(ingested_at) < ?"
-        truth = connection.execute(query, [f"{shop.folder}/events/*.parquet", first, last]).fetchone()
-    assert truth is not None
-    assert counted == truth[0]
 
 
 @pytest.fixture
