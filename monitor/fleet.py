@@ -137,12 +137,13 @@ class Fleet:
     # -- files -----------------------------------------------------------------------------------
 
     def _queue_look(self) -> None:
+        # Not that of a look, which may wait for a statement of a pipeline that goes, or for the state of a new one.
+        self._heartbeat = self.clock.now()
         self.workers.turns.put(PULSE, ITSELF, "look", once(self.look))
 
     def look(self) -> None:
         """Start what was added or mended, and stop what was taken away; each pipeline reads its own changes."""
         with self._lock:
-            self._heartbeat = self.clock.now()
             found = files_of(self._places)
             gone = (set(self.members) | set(self.broken)) - set(found)
             # Editors replace a file by moving another one there: it may be missing for a moment.

@@ -372,3 +372,25 @@ def test_ticks_of_many_are_spread_and_judge_the_same_windows() -> None:
     seconds = sorted(offset.total_seconds() for offset in offsets)
     assert max(b - a for a, b in zip([0.0, *seconds], [*seconds, 60.0], strict=True)) < 10
     assert Workers().offset("pipeline-1", 5 * MINUTE) == timedelta(0)
+
+
+def test_a_pipeline_that_takes_long_to_end_is_no_reason_to_restart_all(
+    fleet: Fleet, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    news, told = member(fleet, "news"), []
+    end = news.stop
+
+    def slowly() -> None:
+        # Its statement runs on, and the schedule moves meanwhile.
+        fleet.clock.move(10 * MINUTE)  # type: ignore[attr-defined]
+        fleet._queue_look()
+        told.append(fleet.problem())
+        end()
+
+    monkeypatch.setattr(news, "stop", slowly)
+    fleet.workers.start()
+    (folder / "news.yml").unlink()
+    fleet.look()
+    fleet.look()
+    assert told == [None]
+    assert names(fleet) == ["shop"]

@@ -141,7 +141,7 @@ class Between(BaseHTTPRequestHandler):
 def between(status: int, body: bytes) -> Iterator[str]:
     Between.answer, Between.asked = (status, body), []
     server = ThreadingHTTPServer(("127.0.0.1", 0), Between)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     try:
         yield f"127.0.0.1:{server.server_port}"
     finally:
