@@ -25,7 +25,7 @@ lint: $(VENV)/.developing
 
 check-tests: $(VENV)/.developing $(if $(SPARK),$(VENV)/.with-spark)
 	@# The tests of a file stay together: what they share, a play of 80 s for one, is set up once.
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 format: $(VENV)/.developing
 	$(BIN)/ruff check --fix

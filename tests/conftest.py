@@ -50,6 +50,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="Write expected texts anew.")
 
 
+# Each takes a minute or more; begun last, one process would be alone with it at the end.
+LONG = (
+    "test_kills.py",
+    "test_demo.py",
+    "test_queries.py",
+    "test_two_daemons.py",
+    "test_both_agree.py",
+    "test_parity.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONG)
+
+
 # -- the command line ------------------------------------------------------------------------------
 
 
