@@ -142,11 +142,12 @@ def basic(address: str) -> dict[str, str]:
     """Return the header that shows the user and password of an address; the library sends none by itself.
 
     Examples:
-        >>> basic("https://ann:a%2Fb@example.org/hook"), basic("https://example.org")
-        ({'authorization': 'Basic YW5uOmEvYg=='}, {})
+        >>> basic("https://ann:a%2Fb@example.org/hook"), basic("https://ann@example.org"), basic("https://example.org")
+        ({'authorization': 'Basic YW5uOmEvYg=='}, {'authorization': 'Basic YW5uOg=='}, {})
     """
     auth = parse_url(address).auth
-    return {"authorization": f"Basic {base64.b64encode(unquote_to_bytes(auth)).decode()}"} if auth else {}
+    shown = unquote_to_bytes(auth if ":" in auth else f"{auth}:") if auth else b""
+    return {"authorization": f"Basic {base64.b64encode(shown).decode()}"} if shown else {}
 
 
 def _without(address: str, said: str) -> str:
