@@ -148,7 +148,9 @@ class App:
         if environ["REQUEST_METHOD"] == "POST" and (path.startswith(RECEIVER) or path == HAPPENINGS):
             route = self._note_event if path == HAPPENINGS else self._receive
         elif route is None:
-            return Answer.text("404 Not Found", f"nothing is here; there are {', '.join(self._routes)}")
+            return Answer.text(
+                "404 Not Found", f"nothing is here; there are {', '.join(self._routes)}, and POST {HAPPENINGS}"
+            )
         elif environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             return Answer.text("405 Method Not Allowed", "only GET and HEAD are answered", ("Allow", "GET, HEAD"))
         takes_body = route in (self._receive, self._note_event)

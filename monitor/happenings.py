@@ -81,6 +81,9 @@ def newest(store: Store) -> dict[str, datetime]:
         return {kind: moment(at) for kind, at in connection.execute(statement.group_by(table.c.kind))}
 
 
+_LIKE = 'an event is JSON such as {"text": "ios 8.3.0", "kind": "deploy"}'
+
+
 def parsed(body: bytes, now: datetime) -> Happening:
     """Return the event that a request tells of: JSON with ``text``, and ``kind``, ``at`` and ``source`` if need be.
 
@@ -91,8 +94,10 @@ def parsed(body: bytes, now: datetime) -> Happening:
         told = json.loads(body)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
+    except ValueError as error:
+        raise ValueError(f"{_LIKE}, of 10 kB at most; this is none: {error}") from None
     if not isinstance(told, dict) or not isinstance(told.get("text"), str):
-        raise ValueError('an event is JSON such as {"text": "ios 8.3.0", "kind": "deploy"}')
+        raise ValueError(_LIKE)
     unknown = sorted(set(told) - {"text", "kind", "at", "source"})
     if unknown:
         raise ValueError(f"unknown key {unknown[0][:40]}; there are text, kind, at and source")

@@ -412,7 +412,8 @@ def test_an_event_is_noted(stage: Stage) -> None:
 @pytest.mark.parametrize(
     ("body", "says"),
     [
-        (b"", "Expecting value"),
+        (b"", "an event is JSON such as"),
+        (b"ios 8.3.0", "this is none: Expecting value"),
         (b"[]", "an event is JSON such as"),
         (b'{"text": 7}', "an event is JSON such as"),
         (b'{"text": " "}', "an event needs a text"),
@@ -434,5 +435,7 @@ def test_events_are_posted_and_nothing_else(stage: Stage) -> None:
     # As a form of somebody else's page would, for which a browser asks nobody.
     assert post(stage, b'{"text": "x"}', "text/plain")[0] == 415
     assert post(stage, b"{}", "text/plain", "/alertmanager/team")[0] == 415
-    assert stage.ask("/api/events")[0] == 404
+    status, _headers, said = stage.ask("/api/events")
+    assert status == 404
+    assert said.endswith(b"and POST /api/events\n")
     assert stage.ask("/api/events", "DELETE")[0] in (404, 405)
