@@ -161,7 +161,7 @@ def _unread_time(columns: Sequence[Seen]) -> str:
     if named is None:
         return ""
     read = "neither ISO 8601 text nor Unix s, ms or us" if named.type.kind is Kind.TEXT else "not Unix s, ms or us"
-    return f": {named.name} is {named.type.declared}, {read}; a view may cast it"
+    return f": {named.name} is {named.type.declared}, {read}; a view can make it one, see monitor/guides/engines.md"
 
 
 def _named(name: str) -> str:

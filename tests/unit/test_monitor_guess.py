@@ -212,7 +212,10 @@ def test_the_events_own_time_is_before_those_beside_it() -> None:
     ],
 )
 def test_a_time_that_cannot_be_read_is_named(seen: Seen, says: str) -> None:
-    assert guessed(USER, ITEM, seen).why == f"no times found: {says}; a view may cast it"
+    assert (
+        guessed(USER, ITEM, seen).why
+        == f"no times found: {says}; a view can make it one, see monitor/guides/engines.md"
+    )
     assert guessed(USER, ITEM).why == "no times found"
 
 
