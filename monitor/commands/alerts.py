@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,10 @@ from monitor.clock import SystemClock
 from monitor.commands import config_option, on_call, screen
 from monitor.commands.table import plain
 from monitor.config import Config, OnCallConfig
+from monitor.durations import duration_text
+from monitor.objectives import latest
+from monitor.resolve import enabled_checks
+from monitor.slos import objectives
 from monitor.store import Store
 from monitor.times import Since
 from monitor.wording import ago, value_text
@@ -39,6 +44,7 @@ def command(path: Path, since: datetime, as_json: bool) -> None:
     with on_call(path) as (store, config):
         memory, sent = saved(store), outbox.history(store, since)
         rows = list(_rows(memory, config, store, now))
+        early = list(_early(memory, config, store, now))
     if as_json:
         for row in rows:
             click.echo(json.dumps(row))
@@ -46,6 +52,8 @@ def command(path: Path, since: datetime, as_json: bool) -> None:
             click.echo(json.dumps({"sent": entry.alert.title, **_sent(entry)}))
     else:
         _print(screen(), memory, rows, sent)
+        for line in early:
+            click.echo(line)
         every = config.notify.every if isinstance(config, Config) else STALE
         if memory.evaluated is not None and now - memory.evaluated > max(STALE, 3 * every):
             click.echo(f"\nThis is from {ago((now - memory.evaluated).total_seconds())}: see whether the daemon runs.")
@@ -76,6 +84,22 @@ def _rows(memory: Memory, config: OnCallConfig, store: Store, now: datetime) -> 
             "limit": sign.threshold, "since": alarm.since.isoformat() if alarm.since else None,
             "why": "" if is_told else why,
         }  # fmt: skip
+
+
+def _early(memory: Memory, config: OnCallConfig, store: Store, now: datetime) -> Iterator[str]:
+    """Yield what burns fast enough for a tier that was not watched for long enough yet, as after a first start."""
+    if not isinstance(config, Config):
+        return
+    since, checks = latest(store), {dataset: enabled_checks(config, dataset) for dataset in config.watched()}
+    fires = {alarm.sign.name for alarm in memory.alarms.values()}
+    for name, slo in objectives(config, checks).items():
+        for tier in slo.active if name in since and name not in fires else ():
+            able = since[name].since + tier.long / 2
+            burn = memory.burns.get(name, {}).get(int(tier.long.total_seconds()))
+            if now < able and burn is not None and burn >= tier.factor(slo.period):
+                half = duration_text(tier.long / 2)
+                yield f"{name} burns {burn:.3g} times too fast; {tier.name} can fire after {half}, at {clock(able)}"
+                break
 
 
 def _sent(entry: outbox.Sent) -> dict[str, Any]:

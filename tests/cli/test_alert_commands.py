@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -88,14 +89,14 @@ def config(tmp_path: Path, web: Web) -> str:
     return str(path)
 
 
-def play(config: str, minutes: str) -> None:
-    """Let freshness run once a minute up to now, and evaluate after each run."""
+def play(config: str, minutes: str, watched: timedelta = timedelta(days=5)) -> None:
+    """Let freshness run once a minute up to now, and once when it was first watched; evaluate after each run."""
     loaded = load(Path(config))
     pipeline, store = build(loaded), Store(loaded.state.get_secret_value(), "shop")
     now = datetime.now(UTC) - len(minutes) * MINUTE
     slos = [slo for slo in pipeline.slos.values() if slo.check == "freshness"]
     alerting = Alerting(store, pipeline, now)
-    for what, at in [("+", now - timedelta(days=5)), *((what, now + n * MINUTE) for n, what in enumerate(minutes))]:
+    for what, at in [("+", now - watched), *((what, now + n * MINUTE) for n, what in enumerate(minutes))]:
         outcome = Outcome.GOOD if what == "+" else Outcome.BAD
         verdict = Verdict(
             "freshness", "events", Window(at - MINUTE, at), outcome, "lag_seconds", 700, 300, reason="old"
@@ -119,6 +120,15 @@ def test_alerts_tells_what_fires_and_what_was_sent(config: str, recwatch: Recwat
     assert {line["state"] for line in lines if "slo" in line} >= {"firing"}
     assert any("sent" in line for line in lines)
     assert CANARY not in said.out
+
+
+def test_what_burns_before_it_was_watched_for_long_enough_is_said(config: str, recwatch: Recwatch) -> None:
+    """Half of a tier's long window has to be watched; whoever has just begun wonders why nothing fires."""
+    play(config, "+" * 5 + "-" * 15, MINUTE)
+    said = recwatch("alerts", "-c", config)
+    assert (said.code, said.out.startswith("Nothing fires, as of ")) == (0, True)
+    (line,) = said.out.splitlines()[1:]
+    assert re.match(r"events-freshness burns [\d.]+ times too fast; page_fast can fire after 30m, at \d\d:\d\d", line)
 
 
 def test_that_nothing_fires_is_said_with_its_time(config: str, recwatch: Recwatch) -> None:
