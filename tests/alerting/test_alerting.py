@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
@@ -427,11 +428,27 @@ def test_a_run_that_could_not_judge_gives_way_to_one_that_can(open_shop: OpenSho
 def test_a_silence_keeps_people_quiet_until_it_ends(open_shop: OpenShop) -> None:
     shop = open_shop()
     now = shop.clock.now()
-    number = silences.add(shop.store, Silence(0, "events-fresh*", now, now + 60 * MINUTE, "known", "me"))
+    silence = Silence(0, "events-fresh*", now, now + 60 * MINUTE, "known", "me")
+    number = silences.add(shop.store, silence)
+    assert silences.current(shop.store, now) == [replace(silence, id=number)]
     assert shop.play("+" * 30 + "-" * 12) == []
     assert silences.end(shop.store, number, shop.clock.now())
     assert len(shop.play("-")) == 1
     assert not silences.end(shop.store, number, shop.clock.now()), "it has ended already"
+    assert silences.current(shop.store, shop.clock.now()) == []
+
+
+def test_a_silence_is_in_force_from_its_start_until_its_end_for_what_it_names(open_shop: OpenShop) -> None:
+    now, tick = START, timedelta(microseconds=1)
+    silence = Silence(1, "events-fresh*", now, now + 60 * MINUTE, "known", "me")
+    for at, holds in [(now - tick, False), (now, True), (silence.end - tick, True), (silence.end, False)]:
+        assert silence.covers("events-freshness", at) is holds
+    assert not silence.covers("events-density", now)
+    # Those still to come are told, too; the first to end comes first.
+    store = open_shop().store
+    found = [silences.add(store, replace(silence, start=now + start * MINUTE, end=now + end * MINUTE))
+             for start, end in [(0, 60), (30, 40), (-60, 0)]]  # fmt: skip
+    assert [one.id for one in silences.current(store, now)] == [found[1], found[0]]
 
 
 @pytest.mark.parametrize(
@@ -589,6 +606,12 @@ def test_what_waits_for_a_channel_that_is_gone_goes_to_the_others(open_shop: Ope
     (sent,) = outbox.history(shop.store, shop.clock.now() - timedelta(days=1))
     assert sent.channels == {"here": "refused", "there": "queued", "too": "delivered"}
     assert sent.errors == {"here": "there is no such channel any more"}
+    of = schema.counters.c
+    # What was never exposed is held back at 0 first.
+    counted = sa.select(of.labels, of.value + of.held).where(of.metric == "recwatch_notifications_total")
+    with shop.store.reading() as connection:
+        told = {tuple(json.loads(labels).values()): n for labels, n in connection.execute(counted)}
+    assert told == {("here", "refused"): 1, ("too", "delivered"): 1}
     assert outbox.readdress(shop.store, ["too", "there"], lambda alert: ("too", "there"), shop.clock.now()) == 0
 
 
@@ -661,7 +684,8 @@ def test_what_was_told_is_forgotten_after_a_while_and_what_waits_is_not(open_sho
     outbox.prune(shop.store, shop.clock.now() + MINUTE)
     assert outbox.history(shop.store, shop.clock.now() - timedelta(days=9)) == []
     with shop.store.reading() as connection:
-        assert connection.execute(sa.select(sa.func.count()).select_from(schema.memories)).scalar() == 0
+        for table in (schema.transitions, schema.outbox, schema.memories):
+            assert connection.execute(sa.select(sa.func.count()).select_from(table)).scalar() == 0, table.name
 
 
 def test_what_others_told_meanwhile_is_read_though_an_evaluation_was_under_way(
