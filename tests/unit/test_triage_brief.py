@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from math import inf
 from pathlib import Path
@@ -51,6 +51,7 @@ def bad(
     length: timedelta = MINUTE,
     times_its_limit: float = 30.0,
     outcome: Outcome = Outcome.BAD,
+    sources: Sequence[str] = (),
 ) -> None:
     """Let a check be bad, or end otherwise, in windows that end at these minutes."""
     measure, limit, reason = SAID[check]
@@ -61,7 +62,17 @@ def bad(
             check, "events", window, outcome, measure, times_its_limit * limit, limit, reason=reason,
             details=DETAILS.get(check, {}), **about,
         )  # fmt: skip
-        store.commit(Judged(check, "events", window, [verdict], window.end, 0.1, Tally("events", window)))
+        verdicts = [verdict, *(replace(verdict, source=source) for source in sources)]
+        store.commit(Judged(check, "events", window, verdicts, window.end, 0.1, Tally("events", window)))
+
+
+def collect(store: Store, minute: int, counted: tuple[int, int], whole: tuple[int, int]) -> None:
+    """Keep evidence about unknown users of a segment of so many rows and bad ones, of so many in all."""
+    (segment,) = segments({"app": [("8.2", *counted, 50, 0)]}, ("", *whole, 90, 0), 10)
+    row = {"pipeline": "shop", "dataset": "events", "check_id": "unknown_ids", "subject": '{"entity":"user"}'}
+    with store.writing() as connection:
+        body, at = json.dumps({"segments": [asdict(segment)]}), micros(NOON + minute * MINUTE)
+        connection.execute(schema.evidence.insert().values(**row, id=str(minute), outcome="bad", at_us=at, body=body))
 
 
 def told(store: Store, check: str, minute: int, alert: str = BURN) -> str:
@@ -82,15 +93,32 @@ def test_a_segment_is_named_that_chance_does_not_make(
     counted: tuple[int, int], whole: tuple[int, int], is_named: bool, store: Store
 ) -> None:
     bad(store, "unknown_ids", range(1, 4))
-    (segment,) = segments({"app": [("8.2", *counted, 50, 0)]}, ("", *whole, 90, 0), 10)
-    row = {"pipeline": "shop", "dataset": "events", "check_id": "unknown_ids", "subject": '{"entity":"user"}'}
-    with store.writing() as connection:
-        body = json.dumps({"segments": [asdict(segment)]})
-        at = micros(NOON + 2 * MINUTE)
-        connection.execute(schema.evidence.insert().values(**row, id="x", outcome="bad", at_us=at, body=body))
+    collect(store, 2, counted, whole)
     said = told(store, "unknown_ids", 4)
     assert ("Segment: app 8.2" in said) == is_named
     assert ("times its share of all rows" in said) == is_named
+
+
+def test_evidence_of_before_the_time_that_is_looked_at_is_about_something_else(store: Store) -> None:
+    bad(store, "unknown_ids", range(1, 4))
+    # What is looked at begins an hour before the alarm.
+    collect(store, -57, (60, 40), (100, 40))
+    assert "Segment" not in told(store, "unknown_ids", 4)
+    collect(store, -56, (60, 40), (100, 40))
+    assert "Segment: app 8.2: 100 % of them" in told(store, "unknown_ids", 4)
+
+
+@pytest.mark.parametrize(
+    ("sources", "said"),
+    [(["ios"], "Segment: source ios\n"), (["web", "ios"], "Segment: source ios, web\n"), (["web", "ios", "tv"], "")],
+)
+def test_without_evidence_one_or_two_sources_that_are_bad_are_named(
+    sources: list[str], said: str, store: Store
+) -> None:
+    bad(store, "unknown_ids", range(1, 4), sources=sources)
+    found = told(store, "unknown_ids", 4)
+    assert said in found
+    assert ("Segment" in found) == bool(said)
 
 
 @pytest.mark.parametrize(("worse", "said"), [(3.0, "0.0057"), (0.2, "0.00038")])
