@@ -15,7 +15,7 @@ from monitor import evidence
 from monitor.baselines import Builder
 from monitor.clock import ManualClock
 from monitor.config import Config
-from monitor.evidence import Collector
+from monitor.evidence import KEY, Collector, pseudonym
 from monitor.resolve import build
 from monitor.runner import Runner
 from monitor.store import Store
@@ -124,6 +124,55 @@ def test_small_groups_are_not_broken_down(bench: Any, table: Callable[..., Any])
         assert evidence.find(store, name) is not None
         evidence.prune(store, NOW.end.replace(year=2027))
         assert evidence.find(store, name) is None
+
+
+@pytest.mark.parametrize("key", ["of our own", ""])
+def test_pseudonyms_are_made_with_the_key(key: str, benches: Any, table: Callable[..., Any]) -> None:
+    bench = benches("duckdb")
+    bench.place.fill({"events": table(COLUMNS, changed(healthy(12), lambda row: (*row[:6], -1.0, row[7])))})
+    config = Config.model_validate(
+        {
+            "engines": bench.place.engines,
+            "datasets": {"events": {"roles": ROLES, **bench.place.dataset("events")}},
+            "evidence": {"sample_rows": 50, "key": key},
+        }
+    )
+    with closing(build(config)) as pipeline, closing(Store(f"sqlite:///{bench.folder}/state.db", "shop")) as store:
+        runner = Runner(pipeline, store, ManualClock(NOW.end))
+        contract = next(one for one in pipeline.checks["events"] if one.id == "contract")
+        (judged,) = runner.run("events", [(contract, NOW)])
+        pieces = []
+        for day in range(2):
+            # Another process, as after a restart.
+            clock = ManualClock(NOW.end + timedelta(days=day))
+            pieces.append(evidence.find(store, Collector(runner, store, clock).after(judged)[0]))
+        made = store.note(KEY)
+    assert (made is None) == bool(key), "one is made where none is configured"
+    users = {row[1] for row in healthy(12) if row[5] == "2.0"}
+    pseudonyms = {pseudonym((key or made).encode(), user) for user in users}
+    for piece in pieces:
+        assert piece is not None
+        assert piece.body["bad"] == 50
+        at = piece.body["columns"].index("who")
+        assert {row[at] for row in piece.body["sample"]} == pseudonyms
+
+
+def test_of_what_is_normal_one_subject_is_looked_at_a_minute(benches: Any, table: Callable[..., Any]) -> None:
+    bench, clock = benches("duckdb"), ManualClock(NOW.end)
+    bench.place.fill({"events": table(COLUMNS, healthy(12))})
+    dataset = {"roles": ROLES, **bench.place.dataset("events")}
+    # The item 0 is one here.
+    checks = {"unknown_ids": {"placeholders": []}}
+    config = Config.model_validate({"engines": bench.place.engines, "datasets": {"events": dataset}, "checks": checks})
+    with closing(build(config)) as pipeline, closing(Store(f"sqlite:///{bench.folder}/state.db", "shop")) as store:
+        runner = Runner(pipeline, store, clock)
+        ids = next(one for one in pipeline.checks["events"] if one.id == "unknown_ids")
+        (judged,) = runner.run("events", [(ids, NOW)])
+        collector, found = Collector(runner, store, clock), []
+        for seconds in (0, 59, 1, 60):
+            clock.move(timedelta(seconds=seconds))
+            found.append(len(collector.after(judged)))
+    assert found == [1, 0, 1, 0], "users, then items"
 
 
 def test_what_is_normal_is_kept_once_a_day_without_rows(bench: Any, table: Callable[..., Any]) -> None:
