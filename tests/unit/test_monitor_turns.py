@@ -109,6 +109,23 @@ def test_the_last_place_is_left_to_others(turns: Turns) -> None:
     turns.leave("a")
 
 
+def test_who_allows_fewer_at_once_waits_until_no_more_run(turns: Turns) -> None:
+    turns.join("a", {WAREHOUSE: 2})
+    first, second, ran = Slow(), Slow(), threading.Event()
+    for name, slow in (("first", first), ("second", second)):
+        turns.put(WAREHOUSE, "a", name, once(slow))
+        assert slow.has_begun()
+    turns.join("b", {WAREHOUSE: 1})
+    assert turns.waiting("b") == 0
+    turns.put(WAREHOUSE, "b", "tick", once(ran.set))
+    first.may_end.set()
+    assert not ran.wait(0.1)
+    second.may_end.set()
+    assert ran.wait(PATIENCE_SECONDS)
+    turns.leave("a")
+    turns.leave("b")
+
+
 def test_no_more_run_at_once_than_the_strictest_pipeline_allows(turns: Turns) -> None:
     lock, running, most, left = threading.Lock(), 0, 0, 120
     done = threading.Event()
@@ -153,7 +170,13 @@ def test_who_leaves_waits_for_what_runs_and_nothing_of_it_runs_later(turns: Turn
     turns.join("a", {WAREHOUSE: 1})
     turns.join("b", {WAREHOUSE: 1})
     slow, later, left = Slow(), Slow(), threading.Event()
-    turns.put(WAREHOUSE, "a", "tick", once(slow))
+
+    def two_pieces() -> Iterator[None]:
+        slow()
+        yield
+        later()
+
+    turns.put(WAREHOUSE, "a", "tick", two_pieces())
     assert slow.has_begun()
     turns.put(WAREHOUSE, "a", "later", once(later))
 
@@ -169,6 +192,9 @@ def test_who_leaves_waits_for_what_runs_and_nothing_of_it_runs_later(turns: Turn
     slow.may_end.set()
     assert left.wait(PATIENCE_SECONDS)
     assert ran.wait(PATIENCE_SECONDS)
+    after = threading.Event()
+    turns.put(WAREHOUSE, "b", "after", once(after.set))
+    assert after.wait(PATIENCE_SECONDS)
     assert not later.began.is_set()
     assert not turns.put(WAREHOUSE, "a", "tick", once(later))
     thread.join(PATIENCE_SECONDS)
