@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar, cast
@@ -664,6 +666,67 @@ def test_channels_have_threads_of_their_own(open_shop: OpenShop) -> None:
             delivery._stopping.wait(0.05)
     delivery.close()
     assert stream.getvalue().count("shop: freshness of events") == 2
+
+
+@pytest.mark.parametrize("happens", ["it stands by", "it ends"])
+def test_what_waits_for_its_rate_is_not_told_by_who_may_not_any_more(happens: str, open_shop: OpenShop) -> None:
+    shop, channel, bucket = open_shop(), Flaky(), Bucket(1.0, 1)
+    assert len(shop.play("+" * 30 + "-" * 12 + "+" * 30)) == 2
+    delivery = Delivery(shop.store, shop.clock, {"here": channel})
+    delivery.lead(True)
+    assert delivery._next("here", channel, bucket)
+    end = partial(delivery.lead, False) if happens == "it stands by" else partial(delivery.close, 0)
+    threading.Timer(0.02, end).start()
+    assert not delivery._next("here", channel, bucket)
+    assert len(channel.got) == 1
+    assert outbox.lengths(shop.store) == {"here": 1}
+
+
+def test_what_is_being_sent_while_channels_change_is_sent_once(open_shop: OpenShop) -> None:
+    shop, began, may_end = open_shop(), threading.Event(), threading.Event()
+    told = shop.play("+" * 30 + "-" * 12 + "+" * 30)
+
+    class Slow(Flaky):
+        def deliver(self, alert: Alert, memory: Memory) -> None:
+            began.set()
+            assert may_end.wait(20)
+            super().deliver(alert, memory)
+
+    slow, quick = Slow(), Flaky()
+    before, after = (Delivery(shop.store, shop.clock, {"here": channel}) for channel in (slow, quick))
+    before.start()
+    before.lead(True)
+    before.wake()
+    assert began.wait(20)
+    after.start(before)
+    assert not after._stopping.wait(0.1)
+    assert (slow.got, quick.got) == ([], [])
+    may_end.set()
+    ends = time.monotonic() + 20
+    while outbox.lengths(shop.store) and time.monotonic() < ends:
+        time.sleep(0.01)
+    after.close()
+    assert [number for _key, number in slow.got + quick.got] == [alert.transition for alert in told] == [1, 2]
+    assert len(slow.got) == 1
+
+
+def test_a_channel_without_work_looks_for_some_now_and_then(
+    open_shop: OpenShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop, looks, looked = open_shop(), list[str](), threading.Event()
+
+    def look(_store: Store, channel: str) -> None:
+        looks.append(channel)
+        looked.set()
+
+    monkeypatch.setattr(outbox, "first", look)
+    delivery = Delivery(shop.store, shop.clock, {"here": Flaky()})
+    delivery.lead(True)
+    delivery.start()
+    assert looked.wait(20)
+    time.sleep(0.1)
+    assert looks == ["here"]
+    delivery.close()
 
 
 def test_a_bucket_allows_a_burst_and_then_its_rate() -> None:

@@ -10,7 +10,7 @@ import duckdb
 import pytest
 
 from checks.check import Outcome
-from monitor.budget import Allowance, Spent, budget_statuses
+from monitor.budget import Allowance, Spent, about_scans, budget_statuses
 from monitor.clock import ManualClock
 from monitor.daemon import Daemon
 from monitor.exposition import Exposition
@@ -125,6 +125,20 @@ def test_what_is_put_off_is_caught_up_without_a_window_lost_or_doubled(
     assert [end for end, _version in judged] == list(range(judged[0][0], judged[0][0] + 11))
     assert {version for _end, version in judged} == {1}
     assert counted(daemon) == rows(tmp_path, START, START + 11 * MINUTE)
+
+
+def test_what_was_never_asked_is_told_from_the_beginning(start: Callable[[datetime], Daemon]) -> None:
+    daemon = start(START)
+    told = [(one.metric, one.labels, one.value) for one in about_scans(daemon.store, daemon.live.config, START)]
+    assert told == [
+        ("recwatch_engine_scan_seconds_total", {"engine": "files"}, 0),
+        *(
+            ("recwatch_ticks_deferred_total", {"engine": "files", "reason": reason}, 0)
+            for reason in ("budget", "queue")
+        ),
+        ("recwatch_engine_scan_budget_seconds", {"engine": "files"}, 100),
+        ("recwatch_engine_scan_budget_remaining_ratio", {"engine": "files"}, 1),
+    ]
 
 
 def test_a_restart_does_not_give_the_hour_back(start: Callable[[datetime], Daemon]) -> None:
