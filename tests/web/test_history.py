@@ -312,14 +312,14 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, Wat
     pipeline.close()
 
 
-def seconds(call: Callable[[], object]) -> float:
-    """Processor time, the least of some: load of the machine counts little."""
-    took = []
+def is_within(seconds: float, call: Callable[[], object]) -> bool:
+    """Whether a call needs no more processor time, in one of some tries: load of the machine counts little."""
     for _ in range(5):
         started = time.thread_time()
         call()
-        took.append(time.thread_time() - started)
-    return min(took)
+        if time.thread_time() - started < seconds:
+            return True
+    return False
 
 
 @pytest.mark.slow
@@ -331,7 +331,7 @@ def test_two_hundred_checks_of_ninety_days_are_quick(large: tuple[Store, Watched
         found = overview(store, watched, NOW, None, span)
         assert sum(len(checks) for checks in found.status.datasets.values()) == DATASETS * len(CHECKS)
         assert len(found.timelines) == DATASETS * len(CHECKS)
-        assert seconds(lambda span=span: page.render(overview(store, watched, NOW, None, span))) < 0.6, span.name
+        assert is_within(0.6, lambda span=span: page.render(overview(store, watched, NOW, None, span))), span.name
     clock = ManualClock(NOW)
     app = App(store, clock, lambda: watched, lambda: None, lambda: None)
     for span in ("1h", "24h", "7d", "90d"):
@@ -341,4 +341,4 @@ def test_two_hundred_checks_of_ninety_days_are_quick(large: tuple[Store, Watched
         }  # fmt: skip
         said = b"".join(app(environ, lambda *_: None))
         assert said.count(b'class="chart"') == 2, span
-        assert seconds(lambda environ=environ: app(environ, lambda *_: None)) < 0.1, span
+        assert is_within(0.1, lambda environ=environ: app(environ, lambda *_: None)), span

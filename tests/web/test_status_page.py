@@ -216,4 +216,4 @@ def test_rendering_is_fast(made: Any, tmp_path: Path) -> None:
 
     assert sum(bool(subject.trend) for checks in status(made.store, watched, made.now).datasets.values()
                for check in checks for subject in check.subjects) >= 30  # fmt: skip
-    assert min(typical() for _ in range(3)) < 0.05
+    assert any(typical() < 0.05 for _ in range(3))
