@@ -15,6 +15,7 @@ from rich.text import Text
 
 from alerts.message import State
 from alerts.wording import clock
+from checks.check import Outcome
 from monitor import outbox, silences
 from monitor.alerting import Memory, saved
 from monitor.clock import SystemClock
@@ -90,11 +91,15 @@ def _early(memory: Memory, config: OnCallConfig, store: Store, now: datetime) ->
     """Yield what burns fast enough for a tier that was not watched for long enough yet, as after a first start."""
     if not isinstance(config, Config):
         return
-    since, checks = latest(store), {dataset: enabled_checks(config, dataset) for dataset in config.watched()}
+    last, checks = latest(store), {dataset: enabled_checks(config, dataset) for dataset in config.watched()}
     fires = {alarm.sign.name for alarm in memory.alarms.values()}
     for name, slo in objectives(config, checks).items():
-        for tier in slo.active if name in since and name not in fires else ():
-            able = since[name].since + tier.long / 2
+        seen = last.get(name)
+        # What is good again is told of by no tier.
+        if seen is None or seen.outcome is not Outcome.BAD or name in fires:
+            continue
+        for tier in slo.active:
+            able = seen.since + tier.long / 2
             burn = memory.burns.get(name, {}).get(int(tier.long.total_seconds()))
             if now < able and burn is not None and burn >= tier.factor(slo.period):
                 half = duration_text(tier.long / 2)
