@@ -343,6 +343,15 @@ def test_windows_without_a_density_are_no_history_and_are_not_counted(recwatch: 
     assert "density on events: too few rows from 2025-03-03 12:00 to 2025-03-03 13:00" in built.err
 
 
+def test_what_cannot_run_is_told_by_a_build_that_names_it(recwatch: Recwatch, config: str) -> None:
+    text = Path(config).read_text()
+    Path(config).write_text(text.replace("features: [device]", ""))
+    build = ("baseline", "build", "-c", config, *span(START, 10))
+    assert "feature_drift" not in recwatch(*build).err
+    named = recwatch(*build, "--only", "feature_drift")
+    assert (named.code, "feature_drift on events: " in named.err) == (3, True)
+
+
 def test_a_misspelt_feature_is_named(recwatch: Recwatch, config: str) -> None:
     text = Path(config).read_text()
     Path(config).write_text(text.replace("features: [device]", "features: [device, prise]"))
