@@ -50,6 +50,8 @@ def test_so_many_bad_runs_and_events_are_enough() -> None:
     assert signs(replace(SLO, min_bad_checks=3), BAD) == []
     assert signs(replace(SLO, min_events=8), BAD) == [BURNS]
     assert signs(replace(SLO, min_events=9), BAD) == []
+    slices = replace(SLO, kind=Kind.SLICES, min_events=1_000_000)
+    assert signs(slices, BAD) == [replace(BURNS, value=1.0)], "of time no events are counted"
 
 
 def test_half_of_the_long_window_must_have_been_watched() -> None:
@@ -75,6 +77,8 @@ DOWN = Sign(INGESTION_DOWN, "x", Severity.PAGE, "", "events", "ingestion", 0.75,
 def test_ingestion_is_down_while_more_than_half_is_lost() -> None:
     assert signs(INGESTION, BAD) == [DOWN]
     assert signs(INGESTION, [(1, 1, 1), (50, 0, 9)]) == []
+    assert signs(INGESTION, [(4.99, 1, 3), (50, 1, 3)]) == [DOWN]
+    assert signs(INGESTION, [(5, 1, 3), (50, 1, 3)]) == []
     assert signs(replace(INGESTION, check="duplicates"), BAD) == []
     assert signs(replace(INGESTION, kind=Kind.SLICES), BAD) == []
     assert signs(INGESTION, [(1, 1, 3), (119, 0, 9)]) == [DOWN], "a bad run of two hours ago is the second one"
