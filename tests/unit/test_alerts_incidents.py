@@ -63,8 +63,11 @@ def test_one_incident_from_the_first_alarm_to_the_last() -> None:
     (third,) = run.after(5, firing("contract", PAGE))
     assert (third.state, third.change) == (State.FIRING, "events-freshness is resolved")
     assert [problem.state for problem in third.problems] == [State.FIRING, State.RESOLVED]
-    (last,) = run.after(5)
+    assert run.after(2, firing("contract", PAGE)) == [], "what has ended does not end again"
+    (last,) = run.after(3)
     assert (last.state, last.transition, last.ended) == (State.RESOLVED, 4, run.now)
+    ends = {problem.check: problem.until for problem in last.problems}
+    assert ends == {"freshness": run.now - 5 * MINUTE, "contract": run.now}
     assert last.duration == 12 * MINUTE
     assert run.board.incidents == ()
     (again,) = run.after(1, firing("freshness", PAGE))
@@ -85,6 +88,35 @@ def test_what_an_alarm_upstream_explains_is_listed_and_wakes_nobody() -> None:
     (more,) = run.after(1, firing("freshness", PAGE), firing("contract", PAGE), firing("popularity"))
     assert (more.change.count(";"), more.is_aside) == (1, False), "that another one fires is news"
     assert all(alert.severity is PAGE for alert in run.told)
+
+
+def test_a_ticket_upstream_explains_a_ticket() -> None:
+    (told,) = Run().after(0, firing("contract"), firing("density"))
+    assert [problem.check for problem in told.problems] == ["contract"]
+    assert told.consequences == ("events-density, which contract explains",)
+
+
+def test_what_is_explained_is_listed_with_what_explains_it_alone() -> None:
+    run = Run()
+    ticket, page = run.after(0, firing("freshness", PAGE), firing("signal", alert=CHECK_OVERDUE))
+    assert (ticket.severity, page.severity) == (TICKET, PAGE)
+    (more,) = run.after(1, firing("freshness", PAGE), firing("signal", alert=CHECK_OVERDUE), firing("density"))
+    assert (more.key, more.consequences) == (page.key, ("events-density, which freshness explains",))
+
+
+def test_what_people_were_told_of_is_not_called_quiet_later() -> None:
+    run = Run()
+    run.after(0, firing("density"))
+    (page,) = run.after(1, firing("density"), firing("freshness", PAGE))
+    assert (page.severity, page.consequences) == (PAGE, ())
+
+
+def test_an_overdue_check_makes_needless_that_it_judges_nothing_and_no_other_check() -> None:
+    overdue = firing("density", alert=CHECK_OVERDUE)
+    (one,) = Run().after(0, overdue, firing("density", alert=NO_DATA))
+    assert [problem.alert for problem in one.problems] == [CHECK_OVERDUE]
+    (both,) = Run().after(0, overdue, firing("contract", alert=NO_DATA))
+    assert {problem.check for problem in both.problems} == {"density", "contract"}
 
 
 def test_what_was_explained_stays_so_until_its_own_window_is_clean() -> None:
