@@ -29,7 +29,7 @@ def slice_of(window: Window, share: float, seed: int) -> Window:
 
 
 def shown(session: Session, rows: Rows, columns: tuple[str, Collection[str]], most: int) -> list[Shown]:
-    """Return what was shown in a window: each item of each user once, at its best rank.
+    """Return what was shown in a window: each item of each user once, at its best rank that no better item has.
 
     Users and items come as numbers that mean nothing outside of this answer.
 
@@ -63,11 +63,16 @@ def shown(session: Session, rows: Rows, columns: tuple[str, Collection[str]], mo
 
 
 def _numbered(ranks: dict[tuple[Any, Any], float], hit: set[tuple[Any, Any]]) -> Iterator[Shown]:
-    users: dict[Any, int] = {}
     items: dict[Any, int] = {}
+    lists: dict[Any, list[tuple[float, Any]]] = {}
     for (user, item), rank in ranks.items():
-        is_hit = int((user, item) in hit)
-        yield users.setdefault(user, len(users)), items.setdefault(item, len(items)), rank, is_hit
+        lists.setdefault(user, []).append((rank, item))
+    for number, (user, own) in enumerate(lists.items()):
+        last = float("-inf")
+        # Who was shown several lists has several items at a rank. Metrics know one, so others take the next ones.
+        for rank, item in sorted(own, key=lambda one: one[0]):
+            last = max(rank, last + 1)
+            yield number, items.setdefault(item, len(items)), last, int((user, item) in hit)
 
 
 def extent(session: Session, rows: Rows) -> tuple[int, Window]:

@@ -104,6 +104,24 @@ def test_each_item_of_a_user_comes_once_with_its_best_rank_and_hits_of_any_row(c
     assert sorted({user for user, *_ in found}) == list(range(10))
 
 
+def test_items_of_two_lists_at_the_same_rank_take_ranks_of_their_own(tmp_path: Path) -> None:
+    duckdb.sql(f"""
+        COPY (
+          SELECT 'event' || i AS id, 'somebody' AS user, 'item' || i AS item, TIMESTAMP '2026-03-03 10:00:00' AS at,
+            CASE WHEN i < 2 THEN 'click' ELSE 'shown' END AS type, i // 2 + 1 AS place
+          FROM range(4) AS t(i)
+        ) TO '{tmp_path}/events.parquet'
+    """)
+    path = tmp_path / "recwatch.yml"
+    path.write_text(CONFIG.replace("FOLDER", str(tmp_path)))
+    with closing(build(load(path))) as pipeline, ExitStack() as stack:
+        resolver = Resolver(pipeline, stack)
+        rows = Rows(resolver.dataset("events"), Window(HOUR[10], HOUR[11]))
+        found = shown(resolver.session("events"), rows, ("place", ("click",)), 1_000)
+    # Both that stood first in their lists were hits.
+    assert sorted((rank, hit) for _user, _item, rank, hit in found) == [(1, 1), (2, 1), (3, 0), (4, 0)]
+
+
 def test_a_slice_is_a_part_without_gaps_and_follows_the_seed() -> None:
     window = Window(HOUR[10], HOUR[11])
     assert slice_of(window, 1.3, 0) == window
