@@ -39,6 +39,11 @@ class Deviation:
         return self.first.start
 
     @property
+    def was_worse(self) -> bool:
+        """Whether it was worse before than in its last window."""
+        return self.verdict.outcome is Outcome.BAD and self.verdict.window != self.last
+
+    @property
     def strain(self) -> float:
         """How many times over its limit the value was, or under one that it fell short of; infinite where one is 0."""
         value, limit = self.verdict.value or 0.0, self.verdict.limit or 0.0

@@ -316,9 +316,9 @@ def brief(store: Store, problems: Sequence[Problem], now: datetime) -> tuple[str
     found = triage(store, Window(since - REACH, max(now, since) + timedelta(microseconds=1)), alarms)
     if found.cause is None:
         return ()
-    worst = found.cause.deviation.verdict
+    deviation = found.cause.deviation
     # The same message has the figures of the last run.
-    at = f" (at worst, {_clock(worst.window.end, now)})" if worst.outcome is Outcome.BAD else ""
+    at = f" (at worst, {_clock(deviation.verdict.window.end, now)})" if deviation.was_worse else ""
     segment = [f"Segment: {found.segment}"] if found.segment else []
     return (f"Most likely {found.cause.kind}: {found.cause.says}{at}", *segment, *timeline(found)[:MOST_TOLD])
 
@@ -345,7 +345,7 @@ def _line(found: Deviation) -> str:
     times = f", {found.strain:.3g} times its limit" if verdict.limit else ""
     if found.fell_short:
         times = f", less than {value_text(verdict.measure, verdict.limit)}"
-    worst = "at worst " * (found.windows > 1) + value_text(verdict.measure, verdict.value)
+    worst = "at worst " * found.was_worse + value_text(verdict.measure, verdict.value)
     return f"{name} {worst}{times}: {verdict.reason} ({lasted})"
 
 

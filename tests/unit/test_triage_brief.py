@@ -131,6 +131,12 @@ def test_the_worst_of_several_is_told_on_either_side_of_a_limit(store: Store, wo
     assert "(at worst, 12:02:00 UTC)" in text.partition("\n")[0]
 
 
+def test_where_the_last_window_is_the_worst_no_time_before_is_named(store: Store) -> None:
+    bad(store, "density", range(1, 2), times_its_limit=2.0)
+    bad(store, "density", range(2, 3), times_its_limit=3.0)
+    assert "at worst" not in told(store, "density", 3)
+
+
 def test_what_was_over_is_not_the_cause(store: Store) -> None:
     bad(store, "unknown_ids", range(1, 6))
     bad(store, "duplicates", range(8, 12))
