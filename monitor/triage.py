@@ -229,7 +229,8 @@ def _deviations(bad: Sequence[Verdict]) -> Iterator[Deviation]:
             key = (verdict.dataset, verdict.check, str(verdict.subject), verdict.outcome)
             groups.setdefault(key, []).append(verdict)
     for found in groups.values():
-        yield Deviation(max(found, key=_badness), found[0].window, found[-1].window, len(found))
+        # Of equals the last, which the message is about.
+        yield Deviation(max(reversed(found), key=_badness), found[0].window, found[-1].window, len(found))
 
 
 def _badness(verdict: Verdict) -> float:
