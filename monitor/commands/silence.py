@@ -36,7 +36,8 @@ def command() -> None:
 @click.option("--for", "length", metavar="DURATION", help="How long, such as 2h.")
 @click.option("--until", type=Time(), help="Until when, instead of --for.")
 @click.option("--reason", required=True, help="Why: read by whoever wonders.")
-def add_command(path: Path, pattern: str, length: str | None, until: datetime | None, reason: str) -> None:
+@click.option("--author", default=lambda: _author(), show_default="the user", help="Who asks for it.")
+def add_command(path: Path, pattern: str, length: str | None, until: datetime | None, reason: str, author: str) -> None:
     """Silence objectives from now on."""
     now = SystemClock().now()
     if (length is None) == (until is None):
@@ -56,7 +57,7 @@ def add_command(path: Path, pattern: str, length: str | None, until: datetime | 
             there = f"there are {', '.join(known) or 'none yet'}"
             said = f"no objective is called {pattern}; {meant(pattern, known, there)}"
             raise click.BadParameter(said, param_hint="--slo")
-        number = silences.add(store, Silence(0, pattern, now, end, reason, _author()))
+        number = silences.add(store, Silence(0, pattern, now, end, reason, author))
     click.echo(f"silence {number}: {pattern} until {_day(end)}; end it with: recwatch silence end {number}")
 
 
@@ -86,7 +87,7 @@ def end_command(path: Path, number: int) -> None:
 
 
 def _author() -> str:
-    """Return who asks for it; in a container the user may have no name."""
+    """Return the user; in a container that may be the program's own, or one without a name."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

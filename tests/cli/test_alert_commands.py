@@ -151,6 +151,9 @@ def test_silences_come_and_go(config: str, recwatch: Recwatch) -> None:
     assert said.code == 0
     assert "end it with: recwatch silence end 1" in said.out
     assert "events-* until" in recwatch("silence", "list", "-c", config).out
+    named = ["--for", "2h", "--reason", "migration", "--author", "ann"]
+    assert recwatch("silence", "add", "-c", config, "--slo", "events-*", *named).code == 0
+    assert recwatch("silence", "list", "-c", config).out.endswith("migration (ann)\n")
     assert recwatch("silence", "end", "-c", config, "1").code == 0
     assert recwatch("silence", "end", "-c", config, "1").code == 2
     wrong = recwatch("silence", "add", "-c", config, "--slo", "nope", "--for", "2h", "--reason", "x")
