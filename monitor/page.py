@@ -172,7 +172,7 @@ def attained(objective: ObjectiveStatus) -> str:
 def left(objective: ObjectiveStatus) -> str:
     """Return how much of the budget is left."""
     ratio = objective.budget_left_ratio or 0.0
-    return value_text("left_ratio", ratio) if ratio > 0 else f"overspent by {value_text('over_ratio', -ratio)}"
+    return value_text("left_ratio", ratio) if ratio >= 0 else f"overspent by {value_text('over_ratio', -ratio)}"
 
 
 def times(rate: float) -> str:

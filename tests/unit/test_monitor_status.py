@@ -15,7 +15,8 @@ from checks.check import Outcome, Verdict
 from checks.measure import Tally
 from checks.window import Window
 from monitor.config import Config
-from monitor.page import icon, moment, rest, value_and_limit
+from monitor.overview import ObjectiveStatus
+from monitor.page import icon, left, moment, rest, value_and_limit
 from monitor.records import Judged, SavedBaseline
 from monitor.resolve import build
 from monitor.runner import Disabled
@@ -283,3 +284,9 @@ def test_counts_add_up(store: Store, watched: Watched) -> None:
     found: Status = status(store, watched, NOON)
     assert found.counts == {State.GOOD: 1, State.BAD: 1, State.WAITING: 5, State.DISABLED: 1}
     assert found.computed_at == NOON
+
+
+@pytest.mark.parametrize(("ratio", "said"), [(0.5, "50 %"), (0.0, "0 %"), (-0.5, "overspent by 50 %")])
+def test_a_budget_is_overspent_only_below_nothing(ratio: float, said: str) -> None:
+    spent = ObjectiveStatus("events-x", "events", "x", State.GOOD, 0.99, "events", 3600.0, 0.995, ratio, {}, (), {})
+    assert left(spent) == said
