@@ -222,6 +222,9 @@ exec setpriv --reuid 65534 --regid 65534 --clear-groups --no-new-privs "$@"
 """
 
 
+RAN = re.compile(r'recwatch_check_last_run_timestamp_seconds\{.*check="freshness"')
+
+
 def can_enclose() -> bool:
     tools = all(shutil.which(name) for name in ("unshare", "setpriv", "mount"))
     if not tools or os.geteuid() != 0:
@@ -259,17 +262,17 @@ def test_the_daemon_runs_without_root_on_a_root_that_cannot_be_written() -> None
             running.send_signal(signal.SIGTERM)
             code = running.wait(30)
         said = (folder / "log").read_text()
-        assert re.search(r'recwatch_check_last_run_timestamp_seconds\{.*check="freshness"', metrics), said
+        assert RAN.search(metrics), said
         assert re.search(rf"(?m)^Uid:\s+{NOBODY}\s", status)
         assert code == 0, said
         assert "Read-only" not in said
 
 
 def _metrics(port: int, running: subprocess.Popen[bytes]) -> str:
-    """Return the metrics once the first check has run; the last ones seen if it never does."""
+    """Return the metrics once freshness has run; the last ones seen if it never does."""
     deadline, text = time.monotonic() + 60, ""
     url = f"http://127.0.0.1:{port}/metrics"
-    while "last_run_timestamp" not in text and time.monotonic() < deadline and running.poll() is None:
+    while not RAN.search(text) and time.monotonic() < deadline and running.poll() is None:
         with (
             contextlib.suppress(OSError),
             urllib.request.urlopen(url, timeout=5) as said,
