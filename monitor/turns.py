@@ -7,7 +7,6 @@ statements, make the others wait for one piece at most.
 
 from __future__ import annotations
 
-import random
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -56,11 +55,6 @@ class _Lane:
                 self.running[pipeline] += 1
                 return line.popleft()
         return None
-
-    def rest(self) -> None:
-        """Draw the order of the next round where nothing is left of this one: else the same would always be last."""
-        if not self.running.total() and not any(self.lines.values()):
-            self.lines = dict(random.sample(list(self.lines.items()), len(self.lines)))
 
 
 class Turns:
@@ -140,7 +134,6 @@ class Turns:
             with self._changed:
                 work = lane.next()
                 if work is None:
-                    lane.rest()
                     lane.threads -= 1
                     self._changed.notify_all()
                     return
