@@ -27,6 +27,7 @@ class Role(StrEnum):
     INGESTED_AT = "ingested_at"
     VALUE = "value"
     SOURCE = "source"
+    COHORT = "cohort"
     VALID_FROM = "valid_from"
     VALID_TO = "valid_to"
 

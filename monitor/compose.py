@@ -119,7 +119,7 @@ def _role(found: Found, role: Role) -> Iterator[str]:
     made = found.roles.get(role)
     if made is not None:
         yield f"      {role}: {_column(made)}  # {made.sure}: {made.why}"
-    elif found.kind == "events" and role not in (Role.VALID_FROM, Role.VALID_TO):
+    elif found.kind == "events" and role not in (Role.COHORT, Role.VALID_FROM, Role.VALID_TO):
         yield f"      # {role}: no column found{_loss(found, role)}"
     for other in found.others.get(role, []):
         yield f"      # {role}: {_column(other)}  # {other.sure}: {other.why}"
