@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import unquote
 
 import yaml
 from sqlalchemy.engine import make_url
@@ -71,7 +72,9 @@ def _written_url(url: str, folder: Path) -> str:
         return f"${{{URL_VARIABLE}}}"
     for start in _FILE_URLS:
         if url.startswith(f"{start}/"):
-            return start + _relative(url.removeprefix(start), folder)
+            path, *options = url.removeprefix(start).split("?", maxsplit=1)
+            written = _relative(unquote(path), folder).replace("%", "%25").replace("?", "%3F")
+            return start + "?".join([written, *options])
     return url
 
 

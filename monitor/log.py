@@ -46,5 +46,7 @@ def _line(name: str, keys: dict[str, object]) -> str:
         keys = {**keys, "pipeline": whose.get()}
     for key, value in keys.items():
         text = str(value)
-        parts.append(f"{key}={text if text.isprintable() and ' ' not in text and text else json.dumps(text)}")
+        is_plain = text.isprintable() and " " not in text and text
+        # What cannot be seen, such as what turns the direction of writing, is spelt out.
+        parts.append(f"{key}={text if is_plain else json.dumps(text, ensure_ascii=not text.isprintable())}")
     return " ".join(parts)

@@ -185,7 +185,8 @@ def test_systemd_understands_the_unit(tmp_path: Path) -> None:
     if analyze is None:
         pytest.skip("systemd-analyze is not here")
     unit = tmp_path / "recwatch.service"
-    unit.write_text(re.sub(r"(?m)^ExecStart=\S+", f"ExecStart={sys.executable}", UNIT))
+    python = sys.executable.replace("%", "%%")
+    unit.write_text(re.sub(r"(?m)^ExecStart=\S+", lambda _old: f'ExecStart="{python}"', UNIT))
     done = subprocess.run([analyze, "verify", str(unit)], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -39,7 +39,10 @@ def write(path: Path, hour: float, columns: str = "i AS item, {at} AS at", rows:
     chosen = columns.format(at=f"(TIMESTAMP '2026-03-01' + (i + {int(hour * 3600)}) * INTERVAL 1 SECOND)")
     part = path.with_name(f"{path.name}.part")
     where = str(part).replace("'", "''")
-    duckdb.connect().execute(f"COPY (SELECT {chosen} FROM range({rows}) t(i)) TO '{where}' (FORMAT parquet)")
+    # What has no zone is read in that of the machine otherwise.
+    duckdb.connect().execute(
+        f"SET TimeZone = 'UTC'; COPY (SELECT {chosen} FROM range({rows}) t(i)) TO '{where}' (FORMAT parquet)"
+    )
     os.replace(part, path)
 
 

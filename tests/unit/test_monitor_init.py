@@ -194,8 +194,9 @@ def test_paths_are_relative_to_the_file(recwatch: Recwatch, tmp_path: Path) -> N
 def test_a_database_is_found_from_the_folder_of_the_file(
     kind: str, recwatch: Recwatch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The URL that was given is relative to where the command ran."""
-    (tmp_path / "etc").mkdir()
+    """The URL that was given is relative to where the command ran, whatever the folders are called."""
+    tmp_path /= "Räume 50%25"
+    (tmp_path / "etc").mkdir(parents=True)
     (tmp_path / "lake").mkdir()
     statements = (
         'CREATE TABLE "User Events" (user_id TEXT, item_id TEXT, created_at TIMESTAMP)',
