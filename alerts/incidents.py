@@ -32,6 +32,7 @@ UPSTREAM: Mapping[str, tuple[str, ...]] = {
     "density": ("freshness", "contract", "unknown_ids", "duplicates", "ingestion"),
     "feature_drift": ("freshness", "contract", "duplicates", "ingestion"),
     "popularity": ("freshness", "contract", "unknown_ids", "duplicates", "ingestion"),
+    "click_through": ("freshness", "contract", "unknown_ids", "duplicates", "ingestion"),
     # Without new rows a value that is derived from them tells nothing new.
     "signal": ("freshness", "ingestion"),
 }

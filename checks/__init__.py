@@ -1,6 +1,7 @@
 """What is measured and how it is judged; pure: no network, no clock, no files."""
 
 from checks.check import Check
+from checks.click_through import ClickThrough
 from checks.contract import Contract
 from checks.density import Density
 from checks.duplicates import Duplicates
@@ -26,5 +27,6 @@ CATALOGUE: tuple[type[Check], ...] = (  # type: ignore[type-arg]
     Density,
     FeatureDrift,
     Popularity,
+    ClickThrough,
     Signal,
 )

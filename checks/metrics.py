@@ -19,7 +19,7 @@ PIPELINE = "pipeline"
 # Every label that a metric may have; values are bounded by the configuration or listed here.
 LABELS = (
     "pipeline", "dataset", "source", "check", "entity", "feature", "method", "matrix", "measure", "outcome", "result",
-    "cause", "rule", "version", "slo", "kind", "team", "tier", "channel", "engine", "reason",
+    "cause", "rule", "version", "slo", "kind", "team", "tier", "channel", "engine", "reason", "bound",
 )  # fmt: skip
 
 
@@ -226,6 +226,12 @@ METRICS: tuple[Metric, ...] = (
            "Share of the catalogue's items that the window has seen.", "popularity"),
     _gauge("catalogue_effective_items", "items", ("dataset",),
            "Number of equally popular items with the same entropy.", "popularity"),
+    _counter("click_events_total", "events", ("dataset", "source", "result"),
+             "Events by whether something was shown, or hit; click-through is hits over shown.", "click_through",
+             result=("shown", "hit")),
+    _gauge("click_uplift_ratio", "ratio", ("dataset", "bound"),
+           "Click-through of the exposed cohort over that of the control, less 1: the estimate, and the bounds that"
+           " chance between users leaves.", "click_through", bound=("low", "estimate", "high")),
     _gauge("signal_value", "", ("dataset", "source"),
            "The value that a signal is judged by, in its own unit: consumer lag, say, or an error ratio.", "signal"),
 )  # fmt: skip

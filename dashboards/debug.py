@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dashboards.views import GREY, HERE, RATE, STATE_WORDS, Board, Query, Section, View, largest
+from dashboards.distributions import DISTRIBUTIONS
+from dashboards.views import GREY, HERE, RATE, STATE_WORDS, Board, Query, Section, View, in_words, largest
 
 OUTCOMES = ("good", "bad", "unknown", "error")
 OF_SUBJECT = ("dataset", "check", "entity", "feature")
@@ -11,21 +12,11 @@ MEASURED = (*OF_SUBJECT, "measure")
 BAD_NOW = f"({largest('recwatch_check_good', *OF_SUBJECT)} == 0)"
 # The process' own metrics know no pipeline, and may be those of several; the version's metric tells whose they are.
 OURS = f"and on (instance, job) recwatch_build_info{{{HERE}}}"
-STRAIN = (
-    f"{largest('recwatch_drift_score', 'dataset', 'feature', 'method')} / "
-    f"({largest('recwatch_drift_threshold', 'dataset', 'feature', 'method')} > 0)"
-)
-STRAIN_STEPS = ((None, "green"), (0.8, "orange"), (1.0, "red"))
 
 
 def _per_second(metric: str, by: str, within: str) -> str:
     """Return events a second by a label, the larger of two replicas."""
     return f"sum by (pipeline, {by}) (max by (pipeline, {within}) (rate({metric}{{{HERE}}}[{RATE}])))"
-
-
-def _in_words(metric: str, *labels: str, what: str = "") -> Query:
-    legend = " ".join(f"{{{{{label}}}}}" for label in ("pipeline", *labels))
-    return Query(largest(metric, *labels), f"{legend} {what}".strip())
 
 
 NOW = (
@@ -139,79 +130,6 @@ EVENTS = (
         bounds=(0, None),
     ),
 )
-DISTRIBUTIONS = (
-    View(
-        "Drift of each feature, against its threshold",
-        "Score over threshold: above 1 the feature has drifted. The threshold is the least change that matters, or what"
-        " chance reaches at this number of rows if that is more.",
-        "series",
-        (Query(STRAIN, "{{dataset}} {{feature}}"),),
-        "none",
-        steps=STRAIN_STEPS,
-        bounds=(0, None),
-    ),
-    View(
-        "Drift by feature and time",
-        "The same, one row a feature: red has drifted.",
-        "history",
-        (Query(STRAIN, "{{dataset}} {{feature}}"),),
-        "none",
-        steps=STRAIN_STEPS,
-        every="5m",
-    ),
-    View(
-        "Matrix",
-        "Active users and items, and the pairs that they fill.",
-        "series",
-        (
-            _in_words("recwatch_matrix_users", "dataset", "matrix", what="users"),
-            _in_words("recwatch_matrix_items", "dataset", "matrix", what="items"),
-            _in_words("recwatch_matrix_cells", "dataset", "matrix", what="pairs"),
-        ),
-        "short",
-    ),
-    View(
-        "Density against its band",
-        "Pairs over users times items, with the bound that it was last held against.",
-        "series",
-        (
-            Query(largest("recwatch_matrix_density_ratio", "dataset", of=HERE + ', matrix="active"'), "{{dataset}}"),
-            Query(
-                'max by (pipeline, dataset) (recwatch_check_limit{check="density", ' + HERE + "})",
-                "{{dataset}} bound",
-                dashed=True,
-            ),
-        ),
-        "percentunit",
-    ),
-    View(
-        "Popularity drift, against its threshold",
-        "JS distance of item shares from the reference, and the largest change of one share; above 1 it is drift.",
-        "series",
-        (
-            Query(
-                f"{largest('recwatch_popularity_drift_score', 'dataset', 'method')} / "
-                f"({largest('recwatch_popularity_drift_threshold', 'dataset', 'method')} > 0)",
-                "{{dataset}} {{method}}",
-            ),
-        ),
-        "none",
-        steps=STRAIN_STEPS,
-        bounds=(0, None),
-    ),
-    View(
-        "Concentration",
-        "Gini coefficient over the catalogue, share of the top 1 %, and coverage.",
-        "series",
-        (
-            Query(largest("recwatch_popularity_gini_ratio", "dataset"), "{{dataset}} Gini"),
-            Query(largest("recwatch_popularity_top_share_ratio", "dataset"), "{{dataset}} top 1 %"),
-            Query(largest("recwatch_catalogue_coverage_ratio", "dataset"), "{{dataset}} coverage"),
-        ),
-        "percentunit",
-        bounds=(0, 1),
-    ),
-)
 ITSELF = (
     View(
         "Runs by outcome",
@@ -232,7 +150,7 @@ ITSELF = (
         "How long checks take",
         "Time of the last run of each check in the engine; scans that are shared count for each.",
         "series",
-        (_in_words("recwatch_check_duration_seconds", "dataset", "check"),),
+        (in_words("recwatch_check_duration_seconds", "dataset", "check"),),
         "s",
         bounds=(0, None),
     ),

@@ -125,6 +125,12 @@ def largest(metric: str, *labels: str, of: str = HERE) -> str:
     return f"max by ({', '.join(('pipeline', *labels))}) ({metric}{{{of}}})"
 
 
+def in_words(metric: str, *labels: str, what: str = "") -> Query:
+    """Return a metric by some labels, with a legend that spells them after the pipeline."""
+    legend = " ".join(f"{{{{{label}}}}}" for label in ("pipeline", *labels))
+    return Query(largest(metric, *labels), f"{legend} {what}".strip())
+
+
 def burn(window: str, of: str = HERE) -> str:
     """Return how many times faster than allowed each objective burnt its budget over a recorded window."""
     spent = largest(f"recwatch_slo:bad_ratio:{window}", "slo", of=of)

@@ -184,9 +184,19 @@ def _matrix(verdict: Verdict) -> Named | None:
     return "traffic concentrates or thins out", verdict.reason
 
 
+def _click_through(verdict: Verdict) -> Named | None:
+    if verdict.check != "click_through":
+        return None
+    if verdict.feature == "uplift":
+        return "recommendations do worse than the control", verdict.reason
+    fell = (verdict.value or 0.0) < verdict.details.get("expected", 0.0)
+    return ("click-through fell" if fell else "click-through jumped"), verdict.reason
+
+
 # Upstream first: what stands later can follow from what stands before. ``alerts.incidents`` says the same of alarms.
 RULES: tuple[Rule, ...] = (
     _schema, _stalled, _corrupt, _new_values, _ids, _copies, _lost, _popularity, _feature, _matrix,
+    _click_through,
 )  # fmt: skip
 
 

@@ -325,9 +325,12 @@ def _bounds(config: Config) -> Iterator[Problem]:
         if getattr(settings, "torso_share", 1) < getattr(settings, "head_share", 0):
             where = _place(config, name, check.id, "torso_share", "head_share")
             got = f"torso_share {settings.torso_share:g} and head_share {settings.head_share:g}"
-            yield Problem(
-                where, "the torso holds the head, so torso_share must be at least head_share", "raise it", got
-            )
+            rule = "the torso holds the head, so torso_share must be at least head_share"
+            yield Problem(where, rule, "raise it", got)
+        for one, other in (("exposed", "control"), ("shown_types", "hit_types")):
+            if both := ", ".join(sorted({*getattr(settings, one, ())} & {*getattr(settings, other, ())})):
+                rule, where = f"no value is both in {one} and in {other}", _place(config, name, check.id, other, one)
+                yield Problem(where, rule, "remove it from one", both)
 
 
 def _asked_for(config: Config) -> Iterator[Problem]:

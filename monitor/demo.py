@@ -75,6 +75,7 @@ checks:
   density: {{every: 15s, window: 1m, settle: 2s, look_back: 10m}}
   feature_drift: {{every: 15s, window: 1m, settle: 2s}}
   popularity: {{every: 15s, window: 1m, settle: 2s}}
+  click_through: {{every: 15s, window: 1m, settle: 2s, shown_types: [view], hit_types: [click]}}
 
 # A day's windows in half a minute: real ones are hours long, and are there without any of this.
 tiers:
@@ -94,6 +95,7 @@ slos:
   density: {{tiers: ticket-later}}
   feature_drift: {{tiers: ticket-later}}
   popularity: {{tiers: ticket-later}}
+  click_through: {{tiers: ticket-later}}
 channels:
   console: {{type: console}}
 notify: {{every: 1s, keep_firing: 3s}}

@@ -279,12 +279,9 @@ def schema_columns(columns: dict[str, str], faults: Iterable[Fault], moment_us: 
     return columns
 
 
-def _traffic_drop(hit: _Hit) -> Rows:
-    return take(hit.rows, np.delete(np.arange(hit.rows["id"].size), hit.index))
-
-
-def _unknown_items(hit: _Hit) -> None:
-    hit.set("item", hit.world.unknown_item + 1_000_000 + (hit.random() * 500).astype(np.int64))
+def _without(hit: _Hit, kind: str = "") -> Rows:
+    lost = hit.index[hit.get("kind") == EVENT_TYPES.index(kind)] if kind else hit.index
+    return take(hit.rows, np.delete(np.arange(hit.rows["id"].size), lost))
 
 
 def _narrow_catalogue(hit: _Hit) -> None:
@@ -347,16 +344,18 @@ def _rejects(hit: _Hit) -> None:
 # fmt: off
 KINDS: dict[str, Kind] = {
     "traffic_drop": Kind(
-        _traffic_drop, (), "Clients send less: the events never happen, and the sends fall too.",
+        _without, (), "Clients send less: the events never happen, and the sends fall too.",
         ("ingestion", "density", "feature_drift"), strength=0.7),
+    "lost_clicks": Kind(
+        lambda hit: _without(hit, "click"), ("click_through",), "A release sends no clicks.", ("ingestion",), 0.9),
     "missing_users": Kind(
         lambda hit: hit.set("user", -1), ("unknown_ids",),
         "A client release of one source drops the user id.", ("density",), source="ios"),
     "unknown_items": Kind(
-        _unknown_items, ("unknown_ids",), "Events name items that the catalogue does not have.",
+        lambda hit: hit.set("item", hit.world.unknown_item + 1_000_000 + (hit.random() * 500).astype(np.int64)),
+        ("unknown_ids",), "Events name items that the catalogue does not have.",
         ("popularity", "density"), strength=0.1),
-    "hot_item": Kind(
-        lambda hit: hit.set("item", hit.world.hot_item), ("popularity",),
+    "hot_item": Kind(lambda hit: hit.set("item", hit.world.hot_item), ("popularity",),
         "One middling item gains a share of all events.", strength=0.1),
     "narrow_catalogue": Kind(
         _narrow_catalogue, ("popularity",), "A feedback loop: only the most popular 1 % of items are shown.",

@@ -79,8 +79,11 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Promethe
     folder = tmp_path_factory.mktemp("dashboards")
     demo, port = Demo(folder / "demo", PLAY), free_port()
     demo.prepare(lambda _what, _share: None)
-    with demo.config.open("a", encoding="utf-8") as config:
-        config.write("engines: {files: {url: 'duckdb:///:memory:', budget: {seconds_per_hour: 3600}}}\n")
+    cohorts = "hit_types: [click], exposed: [iphone], control: [pixel], min_users: 2, exposed_share: 0.54"
+    text = demo.config.read_text(encoding="utf-8").replace("hit_types: [click]", cohorts)
+    text = text.replace("      source: source\n", "      source: source\n      cohort: device\n", 1)
+    text += "engines: {files: {url: 'duckdb:///:memory:', budget: {seconds_per_hour: 3600}}}\n"
+    demo.config.write_text(text, encoding="utf-8")
     _configure(folder, demo)
     command = [
         PROMETHEUS, f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/tsdb",

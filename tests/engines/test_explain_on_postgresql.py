@@ -17,6 +17,12 @@ from monitor.resolve import build
 
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ROLES = {"event_id": "id", "user": "u", "item": "i", "event_time": "at", "source": "app", "value": "price"}
+ROLES |= {"event_type": "app", "cohort": "app"}
+# These run only where they are named.
+NAMED = {
+    "signal": {"max_value": 100},
+    "click_through": {"shown_types": ["ios"], "hit_types": ["web"], "exposed": ["ios"], "control": ["web"]},
+}
 TABLE = """
 CREATE TABLE IF NOT EXISTS explained (id TEXT, u TEXT, i TEXT, at TIMESTAMPTZ, app TEXT, price DOUBLE PRECISION);
 INSERT INTO explained VALUES ('1', 'ann', '100%', '2026-03-01 11:58:30Z', '5% off', 1.5)
@@ -29,8 +35,7 @@ def test_the_sql_on_postgresql_can_be_copied_and_run(kind: type[Check[Any]], pos
         connection.execute(TABLE)
         events = {"table": "explained", "roles": ROLES, "features": ["price"]}
         whole = {"engines": {"shop": {"url": postgresql}}, "datasets": {"events": events}}
-        # A signal runs only where a limit is set.
-        config = Config.model_validate({**whole, "checks": {"signal": {"max_value": 100}}})
+        config = Config.model_validate({**whole, "checks": NAMED})
         with closing(build(config)) as pipeline:
             check = next(check for check in pipeline.checks["events"] if check.id == kind.id)
             _remarks, found = statements(pipeline, "events", check, AT, None)

@@ -26,6 +26,12 @@ from monitor.resolve import build
 NOON = datetime(2026, 3, 3, 12)
 HOUR = Window(NOON.replace(tzinfo=UTC), (NOON + timedelta(hours=1)).replace(tzinfo=UTC))
 ROLES = {"event_id": "id", "user": "u", "item": "i", "event_time": "at", "source": "app", "value": "price"}
+ROLES |= {"event_type": "app", "cohort": "app"}
+# These run only where they are named.
+NAMED = {
+    "signal": {"max_value": 100},
+    "click_through": {"shown_types": ["ios"], "hit_types": ["web"], "exposed": ["ios"], "control": ["web"]},
+}
 
 
 @pytest.fixture
@@ -105,7 +111,7 @@ def test_the_sql_that_is_explained_runs_and_finds_an_hour_by_the_index(
     owner.exec_driver_sql("ANALYZE TABLE indexed").all()
     events = {"table": "indexed", "roles": ROLES, "features": ["price"]}
     whole = {"engines": {"shop": {"url": mariadb}}, "datasets": {"events": events}}
-    config = Config.model_validate({**whole, "checks": {"signal": {"max_value": 100}}})
+    config = Config.model_validate({**whole, "checks": NAMED})
     with closing(build(config)) as pipeline, pipeline.engines["shop"].session() as session:
         check = next(check for check in pipeline.checks["events"] if check.id == kind.id)
         _remarks, found = statements(pipeline, "events", check, datetime(2026, 3, 1, 12, tzinfo=UTC), None)

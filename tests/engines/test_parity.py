@@ -43,6 +43,7 @@ ROLES = {
         "ingested_at": "ingested_at",
         "value": "value",
         "source": "source",
+        "cohort": "device",
     },
     "items": {"item": "item_id", "valid_from": "created_at", "valid_to": "retired_at"},
     "users": {"user": "user_id", "valid_from": "created_at"},
@@ -167,6 +168,16 @@ def results(where: Place, folder: Path) -> dict[tuple[str, str, str], dict[str, 
     minute = {"every": "1m", "window": "1m"}
     checks = dict.fromkeys(("density", "feature_drift", "popularity"), minute)
     checks["signal"] = {"max_value": 1_000_000}
+    checks["click_through"] = {
+        **minute,
+        "min_history": 3,
+        "shown_types": ["view"],
+        "hit_types": ["click"],
+        "exposed": ["iphone"],
+        "control": ["pixel"],
+        "min_users": 20,
+        "exposed_share": 0.58,
+    }
     config = Config.model_validate({"engines": where.engines, "datasets": datasets, "checks": checks})
     pipeline, store = build(config), Store(f"sqlite:///{folder}/state.db", "default")
     runner = Runner(pipeline, store, SystemClock())

@@ -36,7 +36,8 @@ SECONDS_LATER = timedelta(minutes=6)
 def settings() -> dict[str, object]:
     spans = {"every": "2m", "window": "2m", "settle": "0s"}
     names = ("ingestion", "unknown_ids", "contract", "duplicates", "density", "feature_drift", "popularity")
-    return {"freshness": {"max_age": "60s"}, **{name: dict(spans) for name in names}}
+    clicks = {**spans, "shown_types": ["view"], "hit_types": ["click"]}
+    return {"freshness": {"max_age": "60s"}, **{name: dict(spans) for name in names}, "click_through": clicks}
 
 
 def config(folder: Path) -> Config:
@@ -95,7 +96,7 @@ def bad_checks(runner: Runner, start: datetime) -> set[str]:
     judged = runner.run("events", [(check, window) for check in runner.pipeline.checks["events"]])
     verdicts = [verdict for found in judged for verdict in found.verdicts]
     assert [verdict.reason for verdict in verdicts if verdict.outcome is Outcome.ERROR] == []
-    assert len(judged) == 8
+    assert len(judged) == 9
     return {verdict.check for verdict in verdicts if verdict.outcome is Outcome.BAD}
 
 

@@ -34,6 +34,7 @@ SHOPS = {
     "small": StreamSettings(events_per_second=70, users=6_000, items=400, seed=77),
 }
 CAUSES = {
+    "lost_clicks": "click-through fell",
     "missing_users": "client release dropping ids",
     "unknown_items": "late catalogue of items",
     "hot_item": "hot item",
@@ -55,7 +56,7 @@ CAUSES = {
 }
 # The same kinds at another strength, some of them with one source alone, which triage has to name.
 OTHERWISE: dict[str, tuple[float | None, str | None]] = {
-    "missing_users": (0.4, "web"), "unknown_items": (0.4, "web"), "hot_item": (0.2, None),
+    "lost_clicks": (0.7, "ios"), "missing_users": (0.4, "web"), "unknown_items": (0.4, "web"), "hot_item": (0.2, None),
     "narrow_catalogue": (0.9, None),
     "fewer_users": (0.9, None), "new_event_type": (0.1, None), "device_shift": (0.5, None), "price_shift": (1.0, None),
     "null_feature": (0.8, None), "corrupt_values": (0.3, "android"), "future_clock": (0.2, "ios"),

@@ -49,7 +49,10 @@ def test_the_exposition_is_clean(tmp_path: Path) -> None:
         {
             "datasets": {"events": {"files": "x.csv", "roles": {"event_time": "at"}}},
             "engines": {"files": {"url": "duckdb:///:memory:", "budget": {"seconds_per_hour": 600}}},
-            "checks": {"signal": {"max_value": 1}},
+            "checks": {
+                "signal": {"max_value": 1},
+                "click_through": {"shown_types": ["view"], "hit_types": ["click"]},
+            },
             "channels": CHANNELS,
         }
     )

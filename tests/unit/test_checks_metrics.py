@@ -30,7 +30,7 @@ MINUTE = timedelta(minutes=1)
 NOW = START + 12 * MINUTE
 ROLES = {
     "event_id": "event_id", "user": "user_id", "item": "item_id", "event_type": "event_type", "value": "value",
-    "event_time": "event_time", "ingested_at": "ingested_at", "source": "source",
+    "event_time": "event_time", "ingested_at": "ingested_at", "source": "source", "cohort": "device",
 }  # fmt: skip
 # Set by the daemon itself, for every check or about itself; the others belong to one check.
 OWN = {metric.name for metric in METRICS if metric.check is None}
@@ -43,8 +43,16 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, Watch
     writer = LiveWriter(Stream(StreamSettings(events_per_second=25, users=2_000, items=300)), folder, START)
     writer.advance(START + 12 * MINUTE)
     every = {check.id: {"every": "5m", "window": "5m", "settle": "0s"} for check in CATALOGUE}
-    # A signal runs only where a limit is set.
+    # These run only where they are named.
     every["signal"] |= {"max_value": 1_000}
+    every["click_through"] |= {
+        "shown_types": ["view"],
+        "hit_types": ["click"],
+        "exposed": ["iphone"],
+        "control": ["pixel"],
+        "min_users": 2,
+        "exposed_share": 0.54,
+    }
     config = Config.model_validate(
         {
             "pipeline": "shop",

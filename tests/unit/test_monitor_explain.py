@@ -28,6 +28,7 @@ from monitor.slos import objectives
 EVERY = pytest.mark.parametrize("kind", CATALOGUE, ids=lambda kind: kind.id)
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ROLES = {"event_id": "id", "user": "u", "item": "i", "event_time": "at", "source": "app", "value": "price"}
+ROLES |= {"event_type": "app", "cohort": "app"}
 
 
 @pytest.fixture
@@ -42,8 +43,11 @@ def files(tmp_path: Path) -> Path:
     return tmp_path
 
 
-# A signal runs only where a limit is set.
-LIMITED = {"signal": {"max_value": 100}}
+# These run only where they are named.
+LIMITED = {
+    "signal": {"max_value": 100},
+    "click_through": {"shown_types": ["ios"], "hit_types": ["web"], "exposed": ["ios"], "control": ["web"]},
+}
 
 
 def configured(folder: Path, **more: Any) -> Config:

@@ -294,7 +294,7 @@ def test_rows_out_of_reach_are_the_same_with_and_without_a_fault(stream: Stream,
 
 def test_every_kind_says_what_happens_and_who_should_see_it() -> None:
     checks = {"freshness", "ingestion", "unknown_ids", "duplicates", "density", "contract", "feature_drift",
-              "popularity", "feedback_loop"}  # fmt: skip
+              "popularity", "feedback_loop", "click_through"}  # fmt: skip
     for name, kind in KINDS.items():
         assert kind.effect.endswith("."), name
         assert set(kind.seen_by + kind.may_follow) <= checks, name
