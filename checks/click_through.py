@@ -29,8 +29,8 @@ LEAST_HITS = 10
 ROUNDING = 1e-12
 RATE, UPLIFT = "click_through_ratio", "uplift_ratio"
 EXPOSED, CONTROL = "exposed", "control"
-# What a row is, as the engine tells it.
-SHOWN, HIT = 1, 2
+# What a row is, as the engine tells it. A row for what is shown may say itself whether it was hit.
+SHOWN, HIT, BOTH = 1, 2, 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,9 @@ class ClickThroughSettings(CheckSettings):
     window: Annotated[Duration, Setting("How much time one run covers.", 1)] = hours(1)
     min_rows: Annotated[int, Setting("Fewer shown rows in the window end in unknown.", 1)] = 500
     shown_types: Annotated[tuple[str, ...], Setting("Event types of what is shown, such as impression.")] = ()
-    hit_types: Annotated[tuple[str, ...], Setting("Event types of what follows, such as click.")] = ()
+    hit_types: Annotated[
+        tuple[str, ...], Setting("Event types of what follows, such as click; one may be in both.")
+    ] = ()
     min_history: Annotated[int, Setting("Fewest past windows to judge by.", 3)] = 8
     deviations: Annotated[float, Setting("Robust deviations that the rate may be off.", 1)] = 6.0
     relative_floor: Annotated[Ratio, Setting("Share of the usual rate that it may always be off.", 0, 1)] = 0.2
@@ -93,15 +95,17 @@ class ClickThrough(Check[ClickThroughSettings]):
 
     def measures(self, rows: Rows, baseline: Baseline) -> Sequence[Measure | Listing]:
         """Return what is shown and hit, by source, and the spread between users of each cohort."""
-        click: Any = column("click")
-        aggregates = {"shown": Aggregate.rows(click == SHOWN), "hits": Aggregate.rows(click == HIT)}
+        aggregates = {
+            name: Aggregate.rows(_is(column("click"), kind)) for name, kind in (("shown", SHOWN), ("hits", HIT))
+        }
         measure = Measure(rows, aggregates, {"click": self._click(rows)})
         return (measure, self._cohorts(rows)) if self.settings.exposed else (measure,)
 
     def _click(self, rows: Rows) -> Any:
         name = spelt(rows.dataset, rows.dataset.roles[Role.EVENT_TYPE])
-        types = ((self.settings.shown_types, SHOWN), (self.settings.hit_types, HIT))
-        return case(*((_is_one_of(name, values), literal(kind, SmallInteger)) for values, kind in types))
+        shown, hit = self.settings.shown_types, self.settings.hit_types
+        types = (([one for one in shown if one in hit], BOTH), (shown, SHOWN), (hit, HIT))
+        return case(*((_is_one_of(name, values), literal(kind, SmallInteger)) for values, kind in types if values))
 
     def _cohorts(self, rows: Rows) -> Listing:
         """Return for each cohort its users, those who were shown anything, and sums over users of shown and hits."""
@@ -116,7 +120,7 @@ class ClickThrough(Check[ClickThroughSettings]):
             .where(rows.present(Role.USER), rows.column(Role.COHORT).is_not(None))
             .subquery()
         )
-        shown, hits = (func.sum(case((each.c.click == kind, 1), else_=0)) for kind in (SHOWN, HIT))
+        shown, hits = (func.sum(case((_is(each.c.click, kind), 1), else_=0)) for kind in (SHOWN, HIT))
         users = (
             select(each.c.cohort, cast(shown, Double).label("s"), cast(hits, Double).label("h"))
             .where(each.c.cohort.is_not(None), each.c.click.is_not(None))
@@ -274,6 +278,10 @@ class Cohort:
         # Where all users have the same rate, rounding is all that is left.
         residual = residual if residual > ROUNDING * self.hit_squares else 0.0
         return residual * self.users / (self.users - 1) / self.hits**2
+
+
+def _is(click: ColumnElement[Any], kind: int) -> ColumnElement[bool]:
+    return or_(click == kind, click == BOTH)
 
 
 def _is_one_of(name: ColumnElement[str], values: Sequence[str]) -> ColumnElement[bool]:

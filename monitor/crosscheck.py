@@ -327,10 +327,10 @@ def _bounds(config: Config) -> Iterator[Problem]:
             got = f"torso_share {settings.torso_share:g} and head_share {settings.head_share:g}"
             rule = "the torso holds the head, so torso_share must be at least head_share"
             yield Problem(where, rule, "raise it", got)
-        for one, other in (("exposed", "control"), ("shown_types", "hit_types")):
-            if both := ", ".join(sorted({*getattr(settings, one, ())} & {*getattr(settings, other, ())})):
-                rule, where = f"no value is both in {one} and in {other}", _place(config, name, check.id, other, one)
-                yield Problem(where, rule, "remove it from one", both)
+        both = ", ".join(sorted({*getattr(settings, "exposed", ())} & {*getattr(settings, "control", ())}))
+        if both:
+            where = _place(config, name, check.id, "control", "exposed")
+            yield Problem(where, "no value is both in exposed and in control", "remove it from one", both)
 
 
 def _asked_for(config: Config) -> Iterator[Problem]:
