@@ -181,7 +181,7 @@ class ClickThrough(Check[ClickThroughSettings]):
         details.update(low=low, high=high, limit_origin="max_loss")
         outcome = Outcome.BAD if high < -settings.max_loss else Outcome.GOOD
         reason = (
-            f"{percent(exposed.rate)} of the exposed, {percent(control.rate)} of the control:"
+            f"the exposed hit {percent(exposed.rate)} of what they are shown, the control {percent(control.rate)}:"
             f" {100 * uplift:+.3g} %, between {100 * low:+.3g} and {100 * high:+.3g} %"
         )
         return self.verdict(
