@@ -10,12 +10,15 @@ from alerts.burn import DAILY, PRESETS, Tier
 from alerts.slo import DEFAULTS, Default, Kind, Slo, default_name
 from checks import CATALOGUE
 from checks.check import Check
+from checks.dataset import Role
 from checks.settings import CheckSettings
 from monitor.config import Config, described
 from monitor.config_alerting import SloConfig
 
 SEVERITIES = {"page": "critical", "ticket": "warning"}
 _DEFAULT = SloConfig()
+# What a dataset needs for a part of a check to be judged at all.
+_PARTS = {"user": (Role.USER,), "item": (Role.ITEM,), "semantic": (Role.EVENT_ID, Role.USER, Role.ITEM)}
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,9 @@ def objectives(config: Config, checks: Mapping[str, Sequence[Check[Any]]]) -> di
     for entry in declared(config):
         check = next((check for check in checks.get(entry.dataset, ()) if check.id == entry.check), None)
         runs = check is not None and check.absent(described(entry.dataset, config.datasets[entry.dataset])) is None
-        if check is not None and runs and entry.config.enabled:
+        roles = config.datasets[entry.dataset].roles
+        can_be_judged = all(role in roles for role in _PARTS.get(entry.default.subject or "", ()))
+        if check is not None and runs and can_be_judged and entry.config.enabled:
             found[entry.name] = _built(config, entry, check)
     return found
 
