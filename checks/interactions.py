@@ -16,7 +16,7 @@ from sqlalchemy import Double, Text, and_, case, cast, distinct, func, literal, 
 
 from checks.clipped import clip, comparable
 from checks.dataset import Kind, Role
-from checks.dialect import row_key
+from checks.dialect import clipped, row_key
 from checks.measure import Listing, Tally
 from checks.rows import Rows, by_frequency, looked_up
 from checks.window import Window
@@ -24,6 +24,8 @@ from checks.window import Window
 NAME = "interactions"
 TOP_ITEMS = 50
 TOP_SHARE = 0.01
+# What Gini, effective size, coverage and the share of the top 1 % are reckoned from.
+SPREAD = ("events", "items", "rank_weighted", "n_log_n", "top_events", "catalogue", "known")
 _WIDTH = 8
 
 
@@ -44,7 +46,7 @@ def interactions(rows: Rows, look_back: timedelta, ranking: Sequence[str] = ()) 
         One scan of the window's items, one of its users, one of both; one of each in the look-back.
     """
     # Names of common table expressions start with _, as no dataset's does.
-    items = _ranked(_counted(rows, Role.ITEM, rows.column(Role.ITEM)).subquery()).cte("_items")
+    items = ranked(_counted(rows, Role.ITEM, rows.column(Role.ITEM)).subquery()).cte("_items")
     parts = [_items_part(rows, items, look_back), _top_part(items)]
     if ranking:
         spelt = comparable(cast(items.c.key, Text), ranking)
@@ -61,10 +63,10 @@ def _counted(rows: Rows, role: Role, key: Any) -> Any:
     return select(key.label("key"), func.count().label("n")).where(present).group_by(key)
 
 
-def _ranked(counted: Any) -> Any:
+def ranked(counted: Any) -> Any:
     """Return keys with their number of events and their rank, the rarest first."""
     place = func.row_number().over(order_by=counted.c.n).label("place")
-    return select(counted.c.key, counted.c.n, place, func.count().over().label("size"))
+    return select(*counted.c, place, func.count().over().label("size"))
 
 
 def _part(name: str, *numbers: Any, key: Any = None) -> Any:
@@ -96,22 +98,44 @@ def _users_part(rows: Rows, users: Any, look_back: timedelta) -> Any:
 
 
 def _items_part(rows: Rows, items: Any, look_back: timedelta) -> Any:
-    catalogue, kind = _catalogue_size(rows, "items", Role.ITEM), rows.kind(Role.ITEM)
+    kind = rows.kind(Role.ITEM)
     key, keys = looked_up(rows.column(Role.ITEM), kind), select(looked_up(items.c.key, kind))
+    *sums, catalogue, known = spread(rows, items)
+    return _part("items", *sums, _known_before(rows, Role.ITEM, key, keys, look_back)[0], catalogue, known)
+
+
+def spread(rows: Rows, items: Any) -> tuple[Any, ...]:
+    """Return the numbers of ``SPREAD`` over items that are ``ranked``."""
+    catalogue = _catalogue_size(rows, "items", Role.ITEM)
     # More may have been seen than the catalogue has: it is empty, or the ids are not in it.
     size = case((catalogue > items.c.size, catalogue), else_=items.c.size)
     top = func.sum(case((items.c.place > items.c.size - func.ceil(TOP_SHARE * size), items.c.n)))
-    return _part(
-        "items",
+    return (
         func.sum(items.c.n),
         func.count(),
         func.sum(cast(items.c.place, Double) * items.c.n),
         func.sum(items.c.n * func.ln(items.c.n)),
         top,
-        _known_before(rows, Role.ITEM, key, keys, look_back)[0],
         catalogue,
         _in_catalogue(rows, items),
     )
+
+
+def frequent_items(rows: Rows, present: Any, most: int) -> Listing:
+    """Return the listing of the most frequent items with their number of events, long ids as they are kept.
+
+    Args:
+        rows: The window.
+        present: Which of its rows count.
+        most: How many items come back.
+    """
+    item = rows.column(Role.ITEM)
+    counted = rows.select(item.label("item"), func.count().label("n")).where(present).group_by(item).subquery().c
+    statement: Any = select(counted.item, counted.n).order_by(*by_frequency(counted.item, counted.n)).limit(most)
+    if rows.kind(Role.ITEM) is Kind.TEXT:
+        top = statement.subquery().c
+        statement = select(clipped(top.item), top.n).order_by(*by_frequency(top.item, top.n))
+    return Listing("ranking", rows, statement, most)
 
 
 def _top_part(items: Any) -> Any:
@@ -162,7 +186,7 @@ def part(tally: Tally, name: str) -> Mapping[str, float | None] | None:
     names = {
         "cells": ("cells", "users", "items", "catalogue_users", "catalogue_items"),
         "users": ("p50", "p90", "known_before", "has_before"),
-        "items": ("events", "items", "rank_weighted", "n_log_n", "top_events", "known_before", "catalogue", "known"),
+        "items": (*SPREAD[:5], "known_before", *SPREAD[5:]),
     }[name]
     for row in tally.listings.get(NAME, ()):
         if row[0] == name:

@@ -14,12 +14,11 @@ from checks.baseline import Baseline
 from checks.chance import effect_limit
 from checks.check import NO_SIBLINGS, Check, Outcome, Sample, Siblings, Verdict, percent
 from checks.clipped import clip, comparable
-from checks.dataset import Dataset, Kind, Role
+from checks.dataset import Dataset, Role
 from checks.density import DensitySettings
-from checks.dialect import clipped
-from checks.interactions import interactions, part, ranked_items, top_items
+from checks.interactions import frequent_items, interactions, part, ranked_items, top_items
 from checks.measure import Aggregate, Listing, Measure, Tally
-from checks.rows import Rows, by_frequency
+from checks.rows import Rows
 from checks.settings import CheckSettings, Duration, Ratio, Setting, hours
 from checks.suspects import Suspects
 
@@ -77,7 +76,7 @@ class Popularity(Check[PopularitySettings]):
 
     def measures(self, rows: Rows, baseline: Baseline) -> Sequence[Measure | Listing]:
         """Return the matrix of the window, and the events on each item of the ranking."""
-        ranking = [key for key, _count in _ranking(baseline)]
+        ranking = [key for key, _count in frozen_ranking(baseline)]
         matrix = interactions(rows, self.look_back, [str(key) for key in ranking])
         if not ranking or not self.settings.per_source or Role.SOURCE not in rows.dataset.roles:
             return (matrix,)
@@ -89,15 +88,9 @@ class Popularity(Check[PopularitySettings]):
 
     def learns(self, rows: Rows) -> Sequence[Measure | Listing]:
         """Return the ranking of the reference."""
-        item, present = rows.column(Role.ITEM), rows.present(Role.ITEM)
-        counted = rows.select(item.label("item"), func.count().label("n")).where(present).group_by(item).subquery().c
-        statement: Any = select(counted.item, counted.n).order_by(*by_frequency(counted.item, counted.n))
-        statement = statement.limit(self.settings.ranking_size)
-        if rows.kind(Role.ITEM) is Kind.TEXT:
-            top = statement.subquery().c
-            statement = select(clipped(top.item), top.n).order_by(*by_frequency(top.item, top.n))
+        present = rows.present(Role.ITEM)
         total = Measure(rows, {"events": Aggregate.rows(column("has_item").is_(True))}, {"has_item": present})
-        return (total, Listing("ranking", rows, statement, self.settings.ranking_size))
+        return (total, frequent_items(rows, present, self.settings.ranking_size))
 
     def freeze(self, tally: Tally, dataset: Dataset) -> Mapping[str, Any]:
         """Return the ranking, most frequent first, and how far chance moves its largest share."""
@@ -110,7 +103,7 @@ class Popularity(Check[PopularitySettings]):
 
     def judge(self, tally: Tally, baseline: Baseline) -> tuple[Verdict, ...]:
         """Return the verdict on the window's item shares."""
-        details = concentration(tally)
+        details = concentration(part(tally, "items"))
         events = int(details["events"])
         few = self.too_few(tally, "js_distance", events, details=details)
         if few is not None:
@@ -118,8 +111,9 @@ class Popularity(Check[PopularitySettings]):
         if baseline.frozen is None or baseline.reference is None:
             reason = "no reference yet; build one with: recwatch baseline build"
             return (self.verdict(tally, Outcome.UNKNOWN, "js_distance", reason=reason, details=details),)
-        ranking = [str(key) for key, _count in _ranking(baseline)]
-        p = _with_rest([count for _key, count in _ranking(baseline)], int(concentration(baseline.reference)["events"]))
+        ranking = [str(key) for key, _count in frozen_ranking(baseline)]
+        then = int(concentration(part(baseline.reference, "items"))["events"])
+        p = _with_rest([count for _key, count in frozen_ranking(baseline)], then)
         found = ranked_items(tally)
         q = _with_rest([found.get(key, 0) for key in ranking], events)
         movers = _movers(ranking, p, q, top_items(tally))
@@ -232,7 +226,7 @@ class Popularity(Check[PopularitySettings]):
         return tuple(samples)
 
 
-def _ranking(baseline: Baseline) -> list[tuple[Any, int]]:
+def frozen_ranking(baseline: Baseline) -> list[tuple[Any, int]]:
     """Return the items of the reference with their events; long ids as they are kept now, whenever it was built."""
     found = (baseline.frozen or {}).get("ranking", ())
     return [(clip(key) if isinstance(key, str) else key, count) for key, count in found]
@@ -270,13 +264,13 @@ def _with_rest(counts: Sequence[int], total: int) -> list[int]:
     return [*counts, max(0, total - sum(counts))]
 
 
-def concentration(tally: Tally) -> dict[str, Any]:
-    """Return events, items, and how the events concentrate on the catalogue.
+def concentration(items: Mapping[str, float | None] | None) -> dict[str, Any]:
+    """Return events, items, and how the events concentrate on the catalogue, from the numbers of ``SPREAD``.
 
     Without a table of items the catalogue is the items seen, and coverage is unknown. Items that were seen and are not
     in the table are no part of coverage; evenness counts them beside the others.
     """
-    items = part(tally, "items") or {}
+    items = items or {}
     events, seen = items.get("events") or 0, int(items.get("items") or 0)
     size = items.get("catalogue")
     # Tallies of before the known items were counted have none.
