@@ -32,6 +32,8 @@ UPSTREAM: Mapping[str, tuple[str, ...]] = {
     "density": ("freshness", "contract", "unknown_ids", "duplicates", "ingestion"),
     "feature_drift": ("freshness", "contract", "duplicates", "ingestion"),
     "popularity": ("freshness", "contract", "unknown_ids", "duplicates", "ingestion"),
+    # What makes items popular reaches both cohorts; it explains no difference between them.
+    "feedback_loop": ("freshness", "contract", "unknown_ids", "duplicates", "ingestion"),
     "click_through": ("freshness", "contract", "unknown_ids", "duplicates", "ingestion"),
     # Without new rows a value that is derived from them tells nothing new.
     "signal": ("freshness", "ingestion"),

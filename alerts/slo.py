@@ -155,7 +155,8 @@ class Default:
 
 # The subject of a verdict about a dataset as a whole.
 WHOLE = ""
-# Drift, density, popularity and click-through never page: they may be right about the data and wrong about its meaning.
+# Drift, density, popularity, loops and click-through never page: they may be right about the data and wrong about its
+# meaning.
 DEFAULTS: Mapping[str, tuple[Default, ...]] = {
     "freshness": (Default(Kind.SLICES, 0.99, "workbook"),),
     "ingestion": (Default(Kind.EVENTS, None, "workbook"),),
@@ -174,11 +175,12 @@ DEFAULTS: Mapping[str, tuple[Default, ...]] = {
     "density": (Default(Kind.SLICES, 0.95, "tickets"),),
     "feature_drift": (Default(Kind.SLICES, 0.95, "tickets"),),
     "popularity": (Default(Kind.SLICES, 0.95, "tickets"),),
+    "feedback_loop": (Default(Kind.SLICES, 0.95, "tickets"),),
     "click_through": (Default(Kind.SLICES, 0.95, "tickets"),),
     "signal": (Default(Kind.SLICES, 0.99, "workbook"),),
 }
 # Checks whose objectives must not have a tier that pages.
-NEVER_PAGE = ("density", "feature_drift", "popularity", "click_through")
+NEVER_PAGE = ("density", "feature_drift", "popularity", "feedback_loop", "click_through")
 
 
 def default_name(dataset: str, check: str, subject: str | None) -> str:

@@ -6,6 +6,7 @@ from checks.contract import Contract
 from checks.density import Density
 from checks.duplicates import Duplicates
 from checks.feature_drift import FeatureDrift
+from checks.feedback_loop import FeedbackLoop
 from checks.freshness import Freshness
 from checks.ingestion import Ingestion
 from checks.popularity import Popularity
@@ -27,6 +28,7 @@ CATALOGUE: tuple[type[Check], ...] = (  # type: ignore[type-arg]
     Density,
     FeatureDrift,
     Popularity,
+    FeedbackLoop,
     ClickThrough,
     Signal,
 )

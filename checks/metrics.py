@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from checks.check import Outcome
 from checks.duplicates import SPLITS
+from checks.feedback_loop import BIASES
 from checks.unknown_ids import CAUSES, ENTITIES
 
 PREFIX = "recwatch_"
@@ -20,6 +21,7 @@ PIPELINE = "pipeline"
 LABELS = (
     "pipeline", "dataset", "source", "check", "entity", "feature", "method", "matrix", "measure", "outcome", "result",
     "cause", "rule", "version", "slo", "kind", "team", "tier", "channel", "engine", "reason", "bound",
+    "figure",
 )  # fmt: skip
 
 
@@ -226,6 +228,12 @@ METRICS: tuple[Metric, ...] = (
            "Share of the catalogue's items that the window has seen.", "popularity"),
     _gauge("catalogue_effective_items", "items", ("dataset",),
            "Number of equally popular items with the same entropy.", "popularity"),
+    _gauge("feedback_loop_bias_ratio", "ratio", ("dataset", "figure"),
+           "Change of a figure since the reference among those who see recommendations, less that among the control.",
+           "feedback_loop", figure=BIASES),
+    _gauge("feedback_loop_threshold_ratio", "ratio", ("dataset",),
+           "Bias of the head's share above which it is bad: the greatest allowed, or what chance reaches if that is"
+           " more.", "feedback_loop"),
     _counter("click_events_total", "events", ("dataset", "source", "result"),
              "Events by whether something was shown, or hit; click-through is hits over shown.", "click_through",
              result=("shown", "hit")),

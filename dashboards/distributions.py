@@ -105,4 +105,14 @@ DISTRIBUTIONS = (
         "percentunit",
         bounds=(0, 1),
     ),
+    View(
+        "Feedback loop, against its threshold",
+        "Changes since the reference among those who see recommendations, less those among the control.",
+        "series",
+        (
+            Query(largest("recwatch_feedback_loop_bias_ratio", "dataset", "figure"), "{{dataset}} {{figure}}"),
+            Query(largest("recwatch_feedback_loop_threshold_ratio", "dataset"), "{{dataset}} threshold", dashed=True),
+        ),
+        "percentunit",
+    ),
 )

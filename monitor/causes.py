@@ -178,6 +178,10 @@ def _popularity(verdict: Verdict) -> Named | None:
     return "catalogue narrows or ranking turns over", verdict.reason
 
 
+def _loop(verdict: Verdict) -> Named | None:
+    return ("feedback loop", verdict.reason) if verdict.check == "feedback_loop" else None
+
+
 def _matrix(verdict: Verdict) -> Named | None:
     if verdict.check != "density":
         return None
@@ -195,7 +199,7 @@ def _click_through(verdict: Verdict) -> Named | None:
 
 # Upstream first: what stands later can follow from what stands before. ``alerts.incidents`` says the same of alarms.
 RULES: tuple[Rule, ...] = (
-    _schema, _stalled, _corrupt, _new_values, _ids, _copies, _lost, _popularity, _feature, _matrix,
+    _schema, _stalled, _corrupt, _new_values, _ids, _copies, _lost, _popularity, _loop, _feature, _matrix,
     _click_through,
 )  # fmt: skip
 

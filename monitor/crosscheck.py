@@ -327,10 +327,9 @@ def _bounds(config: Config) -> Iterator[Problem]:
             got = f"torso_share {settings.torso_share:g} and head_share {settings.head_share:g}"
             rule = "the torso holds the head, so torso_share must be at least head_share"
             yield Problem(where, rule, "raise it", got)
-        both = ", ".join(sorted({*getattr(settings, "exposed", ())} & {*getattr(settings, "control", ())}))
-        if both:
+        if both := sorted({*getattr(settings, "exposed", ())} & {*getattr(settings, "control", ())}):
             where = _place(config, name, check.id, "control", "exposed")
-            yield Problem(where, "no value is both in exposed and in control", "remove it from one", both)
+            yield Problem(where, "a value is exposed or control, not both", "take it out of one", ", ".join(both))
 
 
 def _asked_for(config: Config) -> Iterator[Problem]:
@@ -343,7 +342,8 @@ def _asked_for(config: Config) -> Iterator[Problem]:
         reason = check(settings).absent(described(name, dataset))
         if reason is not None and settings.enabled and getattr(dataset.checks, check.id) is not None:
             named = re.search(r"role (\w+)", reason)
-            todo = f"add roles.{named[1]}" if named else "add features" if "feature" in reason else "set one"
+            add = "add features" if "feature" in reason else "set both" if " and " in reason else "set one"
+            todo = f"add roles.{named[1]}" if named else add
             rule = f"{reason}, which dataset {name} does not set"
             rests_on = (("datasets", name, "roles"), ("datasets", name, "features"))
             where = ("datasets", name, "checks", check.id)

@@ -26,8 +26,8 @@ from monitor.wording import value_text
 
 # The order that finds the cause soonest, whatever deviated first.
 WALK = (
-    "freshness", "contract", "unknown_ids", "duplicates", "ingestion", "popularity", "feature_drift", "density",
-    "click_through", "signal",
+    "freshness", "contract", "unknown_ids", "duplicates", "ingestion", "popularity", "feedback_loop",
+    "feature_drift", "density", "click_through", "signal",
 )  # fmt: skip
 # What an alarm tells of began before it fires: by as much as the fast tiers look back.
 REACH = timedelta(hours=1)
@@ -40,7 +40,7 @@ LEAST_LIFT = 1.2
 # Of the timeline, in a message.
 MOST_TOLD = 4
 # What a new model may change by itself.
-DISTRIBUTIONS = ("popularity", "feature_drift", "density", "click_through")
+DISTRIBUTIONS = ("popularity", "feedback_loop", "feature_drift", "density", "click_through")
 
 
 @dataclass(frozen=True)

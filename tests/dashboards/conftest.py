@@ -79,11 +79,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Promethe
     folder = tmp_path_factory.mktemp("dashboards")
     demo, port = Demo(folder / "demo", PLAY), free_port()
     demo.prepare(lambda _what, _share: None)
-    cohorts = "hit_types: [click], exposed: [iphone], control: [pixel], min_users: 2, exposed_share: 0.54"
-    text = demo.config.read_text(encoding="utf-8").replace("hit_types: [click]", cohorts)
-    text = text.replace("      source: source\n", "      source: source\n      cohort: device\n", 1)
-    text += "engines: {files: {url: 'duckdb:///:memory:', budget: {seconds_per_hour: 3600}}}\n"
-    demo.config.write_text(text, encoding="utf-8")
+    _add(demo.config)
     _configure(folder, demo)
     command = [
         PROMETHEUS, f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/tsdb",
@@ -100,6 +96,19 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Promethe
         process.terminate()
         demo.stop()
         process.wait(timeout=20)
+
+
+def _add(config: Path) -> None:
+    """Have the daemon watch what the demo has not: a budget, and cohorts."""
+    loop = "feedback_loop: {every: 5s, window: 1m, settle: 2s, exposed: [iphone], control: [pixel]}"
+    text = config.read_text(encoding="utf-8").replace(
+        "      source: source\n", "      source: source\n      cohort: device\n"
+    )
+    text = text.replace("checks:\n", f"checks:\n  {loop}\n")
+    clicks = "hit_types: [click], exposed: [iphone], control: [pixel], min_users: 2, exposed_share: 0.54"
+    text = text.replace("hit_types: [click]", clicks)
+    budget = "engines: {files: {url: 'duckdb:///:memory:', budget: {seconds_per_hour: 3600}}}\n"
+    config.write_text(text + budget, encoding="utf-8")
 
 
 def _configure(folder: Path, demo: Demo) -> None:

@@ -27,7 +27,15 @@ COLUMNS = {
     "id": "text", "who": "text", "what": "integer", "at": "timestamp", "app": "text", "version": "text",
     "price": "number", "mail": "text",
 }  # fmt: skip
-ROLES = {"event_id": "id", "user": "who", "item": "what", "event_time": "at", "source": "app", "value": "price"}
+ROLES = {
+    "event_id": "id",
+    "user": "who",
+    "item": "what",
+    "event_time": "at",
+    "source": "app",
+    "value": "price",
+    "cohort": "app",
+}
 Rows = list[tuple[Any, ...]]
 
 
@@ -52,6 +60,7 @@ FAULTS: dict[str, Callable[[Rows], Rows]] = {
     "ingestion": lambda rows: changed(rows, lambda row: (*row[:6], -1.0, row[7])),
     "duplicates": lambda rows: rows + [row for row in rows if row[5] == "2.0"],
     "popularity": lambda rows: changed(rows, lambda row: (*row[:2], 7, *row[3:])),
+    "feedback_loop": lambda rows: changed(rows, lambda row: (*row[:2], 0, *row[3:])),
     "feature_drift": lambda rows: changed(rows, lambda row: (*row[:6], 900.0, row[7])),
 }
 
@@ -62,7 +71,9 @@ def test_the_guilty_segment_comes_first(check: str, bench: Any, table: Callable[
     bench.place.fill({"events": table(COLUMNS, events), "rejected": table({"at": "timestamp"}, [])})
     dataset = {"roles": ROLES, "features": ["version", "price"], "sources": ["ios", "web"], "rejected": "rejected"}
     rejected = {"roles": {"event_time": "at"}, **bench.place.dataset("rejected")}
-    features = {"feature_drift": {"min_rows": 1}, "popularity": {"min_rows": 1}}
+    features: dict[str, Any] = {name: {"min_rows": 1} for name in ("feature_drift", "popularity", "feedback_loop")}
+    # One of the 20 items is a twentieth of the events.
+    features["feedback_loop"] |= {"exposed": ["ios"], "control": ["web"], "head_share": 0.05}
     config = Config.model_validate(
         {
             "engines": bench.place.engines,

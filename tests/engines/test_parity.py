@@ -43,7 +43,7 @@ ROLES = {
         "ingested_at": "ingested_at",
         "value": "value",
         "source": "source",
-        "cohort": "device",
+        "cohort": "cohort",
     },
     "items": {"item": "item_id", "valid_from": "created_at", "valid_to": "retired_at"},
     "users": {"user": "user_id", "valid_from": "created_at"},
@@ -65,6 +65,9 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pd.DataFrame]:
         for table in TABLES:
             files = f"{folder}/{table}.parquet" if table in ("items", "users") else f"{folder}/{table}/*.parquet"
             found[table] = connection.execute(f"SELECT * FROM read_parquet('{files}') ORDER BY ALL").df()
+    # Some of no cohort, and one that is neither.
+    arms = {"iphone": "model", "pixel": "organic", "desktop": "search"}
+    found["events"]["cohort"] = found["events"]["device"].map(arms)
     return found
 
 
@@ -166,18 +169,19 @@ def results(where: Place, folder: Path) -> dict[tuple[str, str, str], dict[str, 
         for table in TABLES
     }
     minute = {"every": "1m", "window": "1m"}
-    checks = dict.fromkeys(("density", "feature_drift", "popularity"), minute)
+    checks: dict[str, Any] = dict.fromkeys(("density", "feature_drift", "popularity"), minute)
     checks["signal"] = {"max_value": 1_000_000}
     checks["click_through"] = {
         **minute,
         "min_history": 3,
         "shown_types": ["view"],
         "hit_types": ["click"],
-        "exposed": ["iphone"],
-        "control": ["pixel"],
+        "exposed": ["model"],
+        "control": ["organic"],
         "min_users": 20,
-        "exposed_share": 0.58,
+        "exposed_share": 0.5,
     }
+    checks["feedback_loop"] = {**minute, "exposed": ["model"], "control": ["organic"], "min_rows": 100}
     config = Config.model_validate({"engines": where.engines, "datasets": datasets, "checks": checks})
     pipeline, store = build(config), Store(f"sqlite:///{folder}/state.db", "default")
     runner = Runner(pipeline, store, SystemClock())

@@ -28,8 +28,12 @@ BEFORE = Window(datetime(2026, 3, 3, 10, tzinfo=UTC), datetime(2026, 3, 3, 12, t
 NOW = Window(datetime(2026, 3, 3, 12, tzinfo=UTC), datetime(2026, 3, 3, 13, tzinfo=UTC))
 COLUMNS = {
     "id": "text", "who": "text", "what": "text", "at": "timestamp", "kind": "text", "app": "text", "tone": "text",
+    "arm": "text",
 }  # fmt: skip
-ROLES = {"event_id": "id", "user": "who", "item": "what", "event_time": "at", "event_type": "kind", "source": "app"}
+ROLES = {
+    "event_id": "id", "user": "who", "item": "what", "event_time": "at", "event_type": "kind", "source": "app",
+    "cohort": "arm",
+}  # fmt: skip
 PER_SOURCE = {"min_rows": 1, "per_source": True}
 Maker = Callable[..., Any]
 
@@ -44,14 +48,20 @@ class Bench:
         for hour, counts in ((11, (before, before)), (12, now)):
             for long, count in zip(self.longs, counts, strict=True):
                 at = datetime(2026, 3, 3, hour, 5)
-                rows += [(f"{long}{hour}{n}", long, long, at, long, "ios", long) for n in range(count)]
+                arms = ("model", "organic")
+                rows += [(f"{long}{hour}{n}", long, long, at, long, "ios", long, arms[n % 2]) for n in range(count)]
         bench.place.fill({"events": table(COLUMNS, rows)})
         dataset = {"roles": ROLES, "features": ["tone"], "sources": ["ios"], **bench.place.dataset("events")}
         self.config = Config.model_validate(
             {
                 "engines": bench.place.engines,
                 "datasets": {"events": dataset},
-                "checks": {"feature_drift": PER_SOURCE, "popularity": PER_SOURCE, "contract": {"min_rows": 1}},
+                "checks": {
+                    "feature_drift": PER_SOURCE,
+                    "popularity": PER_SOURCE,
+                    "contract": {"min_rows": 1},
+                    "feedback_loop": {"min_rows": 1, "exposed": ["model"], "control": ["organic"]},
+                },
                 "evidence": {"min_group": 1, "reports": False, "columns": ["tone"]},
             }
         )
@@ -94,6 +104,11 @@ def assert_moved(found: list[Verdict]) -> None:
         assert (drift.outcome, drift.value) == (Outcome.BAD, pytest.approx(0.8446959190362363))
         (popular,) = [one for one in found if one.check == "popularity" and one.source == source]
         assert (popular.outcome, popular.details["l_infinity"]) == (Outcome.BAD, pytest.approx(0.4))
+    (loop,) = [one for one in found if one.check == "feedback_loop"]
+    # Which of two that are as frequent is the head may stand beyond what an engine sorts by.
+    (share,) = {loop.details[arm]["head_share"] for arm in ("exposed", "control")}
+    assert (loop.outcome, loop.value) == (Outcome.GOOD, 0.0)
+    assert share in (0.1, 0.9)
     (columns,) = [one for one in found if one.check == "contract" and one.feature == "schema"]
     assert columns.outcome is Outcome.GOOD, columns.reason
 

@@ -52,6 +52,7 @@ def test_the_exposition_is_clean(tmp_path: Path) -> None:
             "checks": {
                 "signal": {"max_value": 1},
                 "click_through": {"shown_types": ["view"], "hit_types": ["click"]},
+                "feedback_loop": {"exposed": ["model"], "control": ["organic"]},
             },
             "channels": CHANNELS,
         }

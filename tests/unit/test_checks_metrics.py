@@ -45,6 +45,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, Watch
     every = {check.id: {"every": "5m", "window": "5m", "settle": "0s"} for check in CATALOGUE}
     # These run only where they are named.
     every["signal"] |= {"max_value": 1_000}
+    every["feedback_loop"] |= {"exposed": ["iphone"], "control": ["pixel"]}
     every["click_through"] |= {
         "shown_types": ["view"],
         "hit_types": ["click"],

@@ -47,6 +47,7 @@ def files(tmp_path: Path) -> Path:
 LIMITED = {
     "signal": {"max_value": 100},
     "click_through": {"shown_types": ["ios"], "hit_types": ["web"], "exposed": ["ios"], "control": ["web"]},
+    "feedback_loop": {"exposed": ["ios"], "control": ["web"]},
 }
 
 

@@ -32,6 +32,8 @@ SAID = {
     "duplicates": ("duplicate_ratio", 0.005, "copies"), "ingestion": ("failed_ratio", 0.02, "0 of 60 landed"),
     "freshness": FRESHNESS, "feature_drift": ("psi", 0.1, "device has moved"),
     "density": ("active_density", 0.0019, "632 cells"),
+    "popularity": ("js_distance", 0.1, "head 62 %, was 48 %"),
+    "feedback_loop": ("bias_ratio", 0.05, "head items have 62 % of the exposed events"),
 }  # fmt: skip
 DETAILS = {
     "unknown_ids": {"causes": {"missing": 31}}, "duplicates": {"retry": 9}, "ingestion": {"silent_drop": 60},
@@ -224,6 +226,13 @@ def test_an_alarm_without_a_bad_verdict_of_its_own_tells_what_else_is_bad(store:
     bad(store, "freshness", range(1, 6))
     assert told(store, "popularity", 6).startswith("Most likely stalled feed")
     assert told(store, "popularity", 600) == ""
+
+
+def test_a_feedback_loop_is_named_where_popularity_has_not_moved(store: Store) -> None:
+    bad(store, "feedback_loop", range(1, 4))
+    assert told(store, "feedback_loop", 4).startswith("Most likely feedback loop: head items have 62 % of the exposed")
+    bad(store, "popularity", range(1, 4))
+    assert told(store, "feedback_loop", 4).startswith("Most likely catalogue narrows or ranking turns over: head 62 %")
 
 
 def test_what_has_been_bad_for_long_does_not_explain_what_begins_now(store: Store) -> None:
