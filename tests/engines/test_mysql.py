@@ -31,6 +31,7 @@ ROLES |= {"event_type": "app", "cohort": "app"}
 NAMED = {
     "signal": {"max_value": 100},
     "click_through": {"shown_types": ["ios"], "hit_types": ["web"], "exposed": ["ios"], "control": ["web"]},
+    "feedback_loop": {"exposed": ["ios"], "control": ["web"]},
 }
 
 
