@@ -59,7 +59,7 @@ class FeedbackLoop(Check[FeedbackLoopSettings]):
 
     Does not detect:
         What moves both cohorts alike: a campaign, a season. A loop that the control learns from, too.
-        That events of one user come together, which makes chance larger than ``max_bias`` may allow for.
+        How far chance reaches where few users have most of the events: these are taken as independent.
 
     When it fires:
         The bias exceeds both ``max_bias`` and the 99.9 % point of what chance alone gives at this
