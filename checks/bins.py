@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import ColumnElement, Double, Integer, SmallInteger, Text, case, cast, literal, literal_column, or_
+from sqlalchemy import ColumnElement, Double, Integer, SmallInteger, Text, case, cast, literal, or_
 
 from checks.clipped import clip, comparable
 from checks.dataset import Dataset, Kind
-from checks.dialect import LONGEST_VALUE, is_not_finite, number_or_null, number_text
+from checks.dialect import LONGEST_VALUE, is_not_finite, number_or_null
+from checks.rows import spelt
 
 NULL, UNSEEN, BELOW, ABOVE = "null", "unseen", "below", "above"
 
@@ -106,22 +107,6 @@ def in_bin(dataset: Dataset, name: str, bins: Bins, at: int) -> ColumnElement[bo
         return bin_of(dataset, name, bins) == at
     value = bins.values[at - len(bins.labels)]
     return comparable(spelt(dataset, name), [value]) == value
-
-
-def spelt(dataset: Dataset, name: str) -> ColumnElement[str]:
-    """Return a column as the text by which its categories go, the same whatever engine or type holds them.
-
-    7.0 is ``7``: integers become floating point where a null comes between them.
-    """
-    raw: ColumnElement[Any] = dataset.table.c[name]
-    kind = dataset.columns[name].kind
-    if kind is Kind.NUMBER:
-        return number_text(raw)
-    if kind is Kind.BOOLEAN:
-        # Written in, not bound: PostgreSQL groups by an expression only if it has no parameters.
-        words = [literal_column(f"'{word}'", Text) for word in ("true", "false")]
-        return case((raw.is_(True), words[0]), else_=words[1])
-    return cast(raw, Text)
 
 
 def number(dataset: Dataset, name: str) -> ColumnElement[float]:

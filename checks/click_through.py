@@ -8,16 +8,15 @@ from math import exp, log, sqrt
 from statistics import NormalDist
 from typing import Annotated, Any
 
-from sqlalchemy import ColumnElement, Double, SmallInteger, Text, case, cast, column, func, literal, or_, select
+from sqlalchemy import ColumnElement, Double, SmallInteger, case, cast, column, func, literal, or_, select
 
 from checks.baseline import Band, BandSettings, Baseline
-from checks.bins import spelt
 from checks.chance import TAIL, most_by_chance
 from checks.check import Check, Outcome, Sample, Verdict, percent
 from checks.dataset import Dataset, Role
 from checks.dialect import row_key
 from checks.measure import Aggregate, Counts, Listing, Measure, Tally
-from checks.rows import ALL_SOURCES, Rows, require
+from checks.rows import ALL_SOURCES, CONTROL, EXPOSED, Rows, is_one_of, require, spelt
 from checks.settings import CheckSettings, Duration, Ratio, Setting, hours
 
 # Of a normal distribution, the point that chance exceeds as rarely as everywhere else.
@@ -28,7 +27,6 @@ WORST_SPLIT = NormalDist().inv_cdf(1 - TAIL / 2) ** 2
 LEAST_HITS = 10
 ROUNDING = 1e-12
 RATE, UPLIFT = "click_through_ratio", "uplift_ratio"
-EXPOSED, CONTROL = "exposed", "control"
 # What a row is, as the engine tells it. A row for what is shown may say itself whether it was hit.
 SHOWN, HIT, BOTH = 1, 2, 3
 
@@ -105,19 +103,17 @@ class ClickThrough(Check[ClickThroughSettings]):
         name = spelt(rows.dataset, rows.dataset.roles[Role.EVENT_TYPE])
         shown, hit = self.settings.shown_types, self.settings.hit_types
         types = (([one for one in shown if one in hit], BOTH), (shown, SHOWN), (hit, HIT))
-        return case(*((_is_one_of(name, values), literal(kind, SmallInteger)) for values, kind in types if values))
+        return case(*((is_one_of(name, values), literal(kind, SmallInteger)) for values, kind in types if values))
 
     def _cohorts(self, rows: Rows) -> Listing:
         """Return for each cohort its users, those who were shown anything, and sums over users of shown and hits."""
         require(rows.dataset, Role.USER, Role.COHORT)
-        name = spelt(rows.dataset, rows.dataset.roles[Role.COHORT])
-        cohorts = ((self.settings.exposed, EXPOSED), (self.settings.control, CONTROL))
-        cohort = case(*((_is_one_of(name, values), literal(cohort, Text)) for values, cohort in cohorts))
+        cohort = rows.cohort(self.settings.exposed, self.settings.control)
         each = (
             rows.select(
                 cohort.label("cohort"), row_key(rows.column(Role.USER)).label("user"), self._click(rows).label("click")
             )
-            .where(rows.present(Role.USER), rows.column(Role.COHORT).is_not(None))
+            .where(rows.present(Role.USER))
             .subquery()
         )
         shown, hits = (func.sum(case((_is(each.c.click, kind), 1), else_=0)) for kind in (SHOWN, HIT))
@@ -282,11 +278,6 @@ class Cohort:
 
 def _is(click: ColumnElement[Any], kind: int) -> ColumnElement[bool]:
     return or_(click == kind, click == BOTH)
-
-
-def _is_one_of(name: ColumnElement[str], values: Sequence[str]) -> ColumnElement[bool]:
-    # Value by value: to DuckDB a list of values is a join, at twice the cost.
-    return or_(*(name == value for value in values))
 
 
 def _by_chance(band: Band, shown: int) -> tuple[float, float]:

@@ -23,13 +23,13 @@ from sqlalchemy import (
 
 from checks import stats
 from checks.baseline import Baseline
-from checks.bins import ABOVE, BELOW, UNSEEN, Bins, bin_of, categorical, in_bin, numeric, spelt
+from checks.bins import ABOVE, BELOW, UNSEEN, Bins, bin_of, categorical, in_bin, numeric
 from checks.chance import effect_limit
 from checks.check import Check, Outcome, Sample, Verdict
 from checks.dataset import ColumnType, Dataset, Kind, Role
 from checks.dialect import clipped, is_not_finite
 from checks.measure import Aggregate, Listing, Measure, Tally
-from checks.rows import ALL_SOURCES, Rows, by_frequency
+from checks.rows import ALL_SOURCES, Rows, by_frequency, spelt
 from checks.settings import CheckSettings, Duration, Ratio, Setting, hours
 from checks.suspects import Suspects
 

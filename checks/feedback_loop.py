@@ -8,10 +8,9 @@ from math import sqrt
 from statistics import NormalDist
 from typing import Annotated, Any
 
-from sqlalchemy import ColumnElement, Double, Text, and_, case, cast, func, literal, null, select, union_all
+from sqlalchemy import Double, Text, and_, case, cast, func, literal, null, select, union_all
 
 from checks.baseline import Baseline
-from checks.bins import spelt
 from checks.chance import TAIL, effect_limit
 from checks.check import NO_SIBLINGS, Check, Outcome, Sample, Siblings, Verdict, percent
 from checks.clipped import comparable
@@ -19,13 +18,13 @@ from checks.dataset import Dataset, Role
 from checks.interactions import SPREAD, frequent_items, ranked, spread
 from checks.measure import Listing, Measure, Tally
 from checks.popularity import concentration, frozen_ranking
-from checks.rows import Rows
+from checks.rows import CONTROL, EXPOSED, Rows
 from checks.settings import CheckSettings, Duration, Ratio, Setting, hours
 from checks.suspects import Suspects
 
 NAME = "feedback_loop"
 MEASURE = "bias_ratio"
-COHORTS = ("exposed", "control")
+COHORTS = (EXPOSED, CONTROL)
 FIGURES = ("head_share", "gini", "effective_items", "coverage", "top_share")
 # Those of them that are ratios.
 BIASES = ("head_share", "gini", "coverage", "top_share")
@@ -78,7 +77,7 @@ class FeedbackLoop(Check[FeedbackLoopSettings]):
 
     def __init__(self, settings: FeedbackLoopSettings, siblings: Siblings = NO_SIBLINGS) -> None:
         super().__init__(settings, siblings)
-        values = {"exposed": sorted(settings.exposed), "control": sorted(settings.control)}
+        values = {EXPOSED: sorted(settings.exposed), CONTROL: sorted(settings.control)}
         # What a reference that was built otherwise can't be held against.
         self._terms: dict[str, Any] = {**values, "head_share": settings.head_share}
 
@@ -93,17 +92,8 @@ class FeedbackLoop(Check[FeedbackLoopSettings]):
 
     def learns(self, rows: Rows) -> Sequence[Measure | Listing]:
         """Return the ranking of both cohorts together, and how many events each has."""
-        present = and_(rows.present(Role.ITEM), self._cohort(rows).is_not(None))
+        present = and_(rows.present(Role.ITEM), rows.cohort(self.settings.exposed, self.settings.control).is_not(None))
         return (self._spread(rows, ()), frequent_items(rows, present, self.settings.ranking_size))
-
-    def _cohort(self, rows: Rows) -> ColumnElement[str | None]:
-        """Return the cohort of a row; NULL for neither."""
-        column, settings = rows.dataset.roles[Role.COHORT], self.settings
-        value = spelt(rows.dataset, column)
-        # A truth value that is NULL is spelt as one that is false.
-        is_known = rows.column(Role.COHORT).is_not(None)
-        values = zip((settings.exposed, settings.control), COHORTS, strict=True)
-        return case(*((and_(is_known, value.in_(named)), literal(name, Text)) for named, name in values))
 
     def _head(self, baseline: Baseline) -> list[str]:
         """Return the most frequent items that together have the head's share of the reference, spelt as text."""
@@ -121,7 +111,10 @@ class FeedbackLoop(Check[FeedbackLoopSettings]):
         Cost:
             One scan of the window, grouped by cohort and item.
         """
-        named = (self._cohort(rows).label("cohort"), rows.column(Role.ITEM).label("key"))
+        named = (
+            rows.cohort(self.settings.exposed, self.settings.control).label("cohort"),
+            rows.column(Role.ITEM).label("key"),
+        )
         each = rows.select(*named).where(rows.present(Role.ITEM)).subquery().c
         counted = (
             select(each.cohort, each.key, func.count().label("n"))
@@ -193,7 +186,11 @@ class FeedbackLoop(Check[FeedbackLoopSettings]):
         if not head:
             return None
         is_head = comparable(cast(rows.column(Role.ITEM), Text), head).in_(head)
-        return Suspects(rows, and_(self._cohort(rows) == COHORTS[0], is_head), what="exposed events on head items")
+        return Suspects(
+            rows,
+            and_(rows.cohort(self.settings.exposed, self.settings.control) == EXPOSED, is_head),
+            what="exposed events on head items",
+        )
 
     def gauges(self, tally: Tally, verdicts: Sequence[Verdict]) -> tuple[Sample, ...]:
         """Return the bias of each figure that is a ratio, and the threshold, where there is a reference."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -20,8 +20,10 @@ from sqlalchemy import (
     cast,
     func,
     literal,
+    literal_column,
     not_,
     null,
+    or_,
     select,
 )
 
@@ -32,6 +34,7 @@ from checks.window import Window, micros
 NO_SOURCE = "(none)"
 OTHER_SOURCE = "other"
 ALL_SOURCES = "(all)"
+EXPOSED, CONTROL = "exposed", "control"
 # In characters: the name is part of keys of the state, and an index of PostgreSQL takes 2,704 bytes at most.
 LONGEST_SOURCE = 300
 # Names of ours: a producer that calls itself so is counted with ``other``, or nobody could tell the two apart.
@@ -230,12 +233,41 @@ class Rows:
         ids = statement.group_by(key).subquery(f"_{link}")
         return Catalogue(link, ids, looked_up(own, kind) == ids.c.id)
 
+    def cohort(self, exposed: Sequence[str], control: Sequence[str]) -> ColumnElement[Any]:
+        """Return whether a row is ``exposed`` or ``control``, by values of its cohort's column; NULL for neither."""
+        value = spelt(self.dataset, self.dataset.roles[Role.COHORT])
+        # A truth value that is NULL is spelt as one that is false.
+        is_known = self.column(Role.COHORT).is_not(None)
+        named = ((exposed, EXPOSED), (control, CONTROL))
+        return case(*((and_(is_known, is_one_of(value, values)), literal(name, Text)) for values, name in named))
+
     def present(self, role: Role) -> ColumnElement[bool]:
         """True for a row whose id in this role is neither null nor empty."""
         column = self.column(role)
         if self.kind(role) is Kind.TEXT:
             return and_(column.is_not(None), column != "")
         return column.is_not(None)
+
+
+def is_one_of(value: ColumnElement[str], values: Sequence[str]) -> ColumnElement[bool]:
+    """Return whether a text is one of a few: value by value, as to DuckDB a list is a join, at twice the cost."""
+    return or_(*(value == one for one in values))
+
+
+def spelt(dataset: Dataset, name: str) -> ColumnElement[str]:
+    """Return a column as the text by which its categories go, the same whatever engine or type holds them.
+
+    7.0 is ``7``: integers become floating point where a null comes between them.
+    """
+    raw: ColumnElement[Any] = dataset.table.c[name]
+    kind = dataset.columns[name].kind
+    if kind is Kind.NUMBER:
+        return number_text(raw)
+    if kind is Kind.BOOLEAN:
+        # Written in, not bound: PostgreSQL groups by an expression only if it has no parameters.
+        words = [literal_column(f"'{word}'", Text) for word in ("true", "false")]
+        return case((raw.is_(True), words[0]), else_=words[1])
+    return cast(raw, Text)
 
 
 def looked_up(value: ColumnElement[Any], kind: Kind) -> ColumnElement[Any]:

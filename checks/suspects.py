@@ -8,11 +8,10 @@ from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, Text, case, cast, distinct, func, literal, select
 
-from checks.bins import spelt
 from checks.dataset import Kind, Role
 from checks.dialect import row_key
 from checks.measure import Listing, Row
-from checks.rows import Catalogue, Rows, by_frequency
+from checks.rows import Catalogue, Rows, by_frequency, spelt
 
 # Values of a segment column that come back, those with the most bad rows first.
 MOST_VALUES = 20

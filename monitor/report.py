@@ -15,13 +15,12 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, func
 
-from checks.bins import spelt
 from checks.check import Verdict
 from checks.clipped import clip_cells
 from checks.dataset import Dataset, Role
 from checks.feature_drift import FeatureDrift
 from checks.measure import Row
-from checks.rows import PRIVATE_ROLES, Rows
+from checks.rows import PRIVATE_ROLES, Rows, spelt
 from checks.window import Window
 from monitor import evidently_child
 from monitor.engine import Session
