@@ -40,7 +40,7 @@ class EngineConfig(Section):
     memory_limit: Name | None = Field(
         None,
         description="DuckDB only: memory before it spills to the working folder; by default 25 MB a thread and at"
-        " least 170, for JSON 70 a thread and at least 250.",
+        " least 170, for JSON 80 MB a thread and at least 300.",
     )
     threads: int | None = Field(
         None, ge=1, description="DuckDB only: threads; by default one a core, and at least three."
