@@ -185,7 +185,9 @@ class EvidenceConfig(Section):
         timedelta(minutes=10), ge=seconds(1), description="Least time between two pieces about the same subject."
     )
     segments: tuple[Name, ...] = Field(
-        (), max_length=10, description="Columns by which bad rows are counted, besides event type, source and features."
+        (),
+        max_length=10,
+        description="Columns by which bad rows are counted, besides event type, source and features of text.",
     )
     columns: tuple[Name, ...] = Field(
         (), max_length=20, description="Columns that a sample of bad rows may show, besides those of event roles."
@@ -198,7 +200,8 @@ class EvidenceConfig(Section):
         description="Key of the pseudonyms of ids; by default one lies in the state, beside what it protects.",
     )
     token: SecretStr = Field(
-        SecretStr(""), description="What a reader must show; needed where the server is not on loopback."
+        SecretStr(""),
+        description="What a reader must show; needed where the server is not on loopback and has no auth.",
     )
 
 

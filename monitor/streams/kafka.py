@@ -59,7 +59,7 @@ class Kafka:
                 cannot be told.
 
         Cost:
-            For counts one request to each broker for each step; for ages about 22.
+            For counts one request to each broker for each step, and four more; for ages about 22.
         """
         with self._lock:
             try:

@@ -12,6 +12,7 @@ import click
 import pytest
 import yaml
 
+from alerts.burn import DAILY, SUSTAINED, WORKBOOK
 from alerts.rules import pack
 from checks.metrics import BY_NAME, PREFIX
 from monitor.cli import COMMANDS, recwatch
@@ -112,3 +113,8 @@ def test_the_memory_of_duckdb_is_what_is_said() -> None:
     ):
         for text in (said, " ".join(DOCUMENTS["monitor/guides/engines.md"].split())):
             assert f"{each} MB a thread and at least {least}" in text
+
+
+def test_the_runbook_has_every_tier() -> None:
+    runbook = DOCUMENTS["alerts/runbooks/recwatchslobudgetburn.md"]
+    assert [tier.name for tier in (*WORKBOOK, SUSTAINED, DAILY) if f"`{tier.name}`" not in runbook] == []
