@@ -176,12 +176,13 @@ class Collector:
         }
 
     def _segment_columns(self, dataset: Dataset) -> list[str]:
-        """Return columns to count by: what is configured, event type, source, and features that are words."""
+        """Return columns to count by: what is configured, event type, source, and up to a bound features of text."""
         roles = [dataset.roles[role] for role in (Role.EVENT_TYPE, Role.SOURCE) if role in dataset.roles]
-        words = [name for name in dataset.features if _is_word(dataset, name)]
-        named = dict.fromkeys((*self._config.segments, *roles, *words))
+        asked = dict.fromkeys((*self._config.segments, *roles))
+        words = [name for name in dataset.features if _is_word(dataset, name) and name not in asked]
+        named = (*asked, *words[: max(0, MOST_COLUMNS - len(asked))])
         ids = {dataset.roles[role] for role in (*PRIVATE_ROLES, Role.ITEM) if role in dataset.roles}
-        return [name for name in named if name in dataset.columns and name not in ids][:MOST_COLUMNS]
+        return [name for name in named if name in dataset.columns and name not in ids]
 
     def _shown_columns(self, dataset: Dataset) -> list[str]:
         roles = [dataset.roles[role] for role in SHOWN_ROLES if role in dataset.roles]

@@ -104,6 +104,25 @@ def test_the_guilty_segment_comes_first(check: str, bench: Any, table: Callable[
     assert not [canary for canary in ("canary-user", "canary-event", "@mail") if canary in said]
 
 
+def test_every_column_that_is_asked_for_is_counted_by(bench: Any, table: Callable[..., Any]) -> None:
+    asked, others = [f"s{n}" for n in range(10)], [f"f{n}" for n in range(10)]
+    columns = {**COLUMNS, **dict.fromkeys((*asked, *others), "text")}
+    rows = [(*row[:6], -1.0, row[7], *["x"] * 20) for row in healthy(12)]
+    bench.place.fill({"events": table(columns, rows)})
+    dataset = {"roles": ROLES, "features": others, **bench.place.dataset("events")}
+    config = Config.model_validate(
+        {"engines": bench.place.engines, "datasets": {"events": dataset}, "evidence": {"segments": asked}}
+    )
+    with closing(build(config)) as pipeline, closing(Store(f"sqlite:///{bench.folder}/state.db", "shop")) as store:
+        runner = Runner(pipeline, store, ManualClock(NOW.end))
+        contract = next(one for one in pipeline.checks["events"] if one.id == "contract")
+        (judged,) = runner.run("events", [(contract, NOW)])
+        found = [evidence.find(store, name) for name in Collector(runner, store, ManualClock(NOW.end)).after(judged)]
+    piece = found[0]
+    assert piece is not None
+    assert {*asked, "app"} <= set(piece.body["by_column"])
+
+
 def test_small_groups_are_not_broken_down(bench: Any, table: Callable[..., Any]) -> None:
     """A version that one person uses says who that person is."""
     rows = changed(healthy(12), lambda row: (row[0], "canary-user-1", *row[2:6], -1.0, row[7]))
