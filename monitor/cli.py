@@ -66,7 +66,11 @@ class _Commands(click.Group):
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(version(), prog_name="recwatch")
 def recwatch() -> None:
-    """Watch the data of a recommendation pipeline, and say when it goes wrong."""
+    """Watch the data of a recommendation pipeline, and say when it goes wrong.
+
+    Commands exit 0 if all is well, 1 if something is bad or fires, 2 if the command or the configuration is wrong, 3 if
+    a check could not run, or data, state or a channel could not be reached.
+    """
 
 
 def main() -> None:

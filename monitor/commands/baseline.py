@@ -36,7 +36,7 @@ def command() -> None:
 @command.command("build")
 @config_option
 @only_option
-@click.option("--from", "start", type=Time(), help="Start of the history (default: baselines.span ago).")
+@click.option("--from", "start", type=Time(), help="Start of the history, with --to (default: baselines.span ago).")
 @click.option("--to", "end", type=Time(), help="End of the history (default: now).")
 @click.option("--pin", is_flag=True, help="Keep the references until they are built again by hand.")
 def build_command(path: Path, only: Sequence[str], start: datetime | None, end: datetime | None, pin: bool) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
 
 from alerts.notifier import DeliveryError
 from dashboards import shipped
+
+EXIT_UNDELIVERED = 3
 
 
 @click.group()
@@ -44,4 +47,5 @@ def _push(grafana_url: str, token: str) -> None:
         for title in shipped.push(grafana_url, token):
             click.echo(f"pushed {title}")
     except DeliveryError as error:
-        raise click.ClickException(f"{error}; check --grafana-url, and that the token may write dashboards") from error
+        click.echo(f"{error}; check --grafana-url, and that the token may write dashboards", err=True)
+        sys.exit(EXIT_UNDELIVERED)
