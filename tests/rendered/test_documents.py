@@ -39,7 +39,9 @@ def found(pattern: str) -> Iterator[tuple[str, str]]:
 
 def named(command: str) -> list[str]:
     """Return the words of a command as it is written in a text: up to what stands behind it."""
-    return shlex.split(re.split(r"   *#| > |  +", command)[0].rstrip(".;:,)"))
+    written = re.split(r"   *#| > |  +", command)[0].rstrip(".;:,)")
+    # It may stand within quotes itself.
+    return shlex.split(written.rstrip("'") if written.count("'") % 2 else written)
 
 
 def test_commands_are_understood() -> None:
