@@ -94,6 +94,27 @@ def test_what_stood_last_and_was_right_counts_at_the_last_rank(config: Path, tmp
     assert scores["HitRate"] == pytest.approx(1.0, abs=0.01)
 
 
+@pytest.mark.skipif(importlib.util.find_spec("evidently") is None, reason="evidently is not installed")
+@pytest.mark.slow
+def test_lists_of_unlike_lengths_score_at_most_one(tmp_path: Path) -> None:
+    """Evidently's MAP counts the last item of a list again at each rank up to the length of the longest: up to 10."""
+    duckdb.sql(f"""
+        COPY (
+          SELECT 'event' || i AS id, 'somebody' || (i // 10) AS user, 'item' || (i * 7919 % 500) AS item,
+            TIMESTAMP '2026-03-03 10:00:00' + to_milliseconds(i * 720) AS at,
+            CASE i % 10 WHEN 0 THEN 'click' ELSE 'shown' END AS type, i % 10 + 1 AS place
+          FROM range(10000) AS t(i) WHERE i % 10 = 0 OR i % 100 < 10
+        ) TO '{tmp_path}/events.parquet'
+    """)
+    path = tmp_path / "recwatch.yml"
+    path.write_text(CONFIG.replace("FOLDER", str(tmp_path)))
+    asked = ["--config", str(path), *SPAN, "--rank", "place", "--hit", "click", "--out", str(tmp_path / "report.html")]
+    done = CliRunner().invoke(command, asked)
+    assert done.exit_code == 0, done.output
+    scores = {name: float(score) for name, _, score in (line.partition(": ") for line in done.output.splitlines()[:-1])}
+    assert {name: score for name, score in scores.items() if not 0 <= score <= 1} == {}
+
+
 def test_each_item_of_a_user_comes_once_with_its_best_rank_and_hits_of_any_row(config: Path) -> None:
     with closing(build(load(config))) as pipeline, ExitStack() as stack:
         resolver = Resolver(pipeline, stack)
