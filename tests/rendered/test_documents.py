@@ -10,7 +10,6 @@ from typing import Any
 
 import click
 import pytest
-import yaml
 
 from alerts.burn import DAILY, SUSTAINED, WORKBOOK
 from alerts.rules import pack
@@ -18,6 +17,7 @@ from checks.metrics import BY_NAME, PREFIX
 from monitor.cli import COMMANDS, recwatch
 from monitor.config import Config, EngineConfig
 from monitor.engines import duckdb
+from monitor.load import load
 
 ROOT = Path(__file__).parents[2]
 PLACES = ("*.md", "alerts/**/*.md", "alerts/*.yml", "dashboards/**/*.md", "monitor/**/*.md", "monitor/deploy/*")
@@ -28,6 +28,7 @@ DOCUMENTS = {
     if path.suffix != ".lock"
 }
 SECTIONS = "slos|channels|streams|engines|server|notify|datasets|checks|limits|evidence|baselines|changes|maintenance"
+SECRET = "0123456789"
 EVENTS = "datasets: {events: {files: events.csv, roles: {event_time: at}}}"
 
 
@@ -100,11 +101,14 @@ def test_links_lead_somewhere() -> None:
         assert not section or section in {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
 
 
-def test_configurations_are_accepted() -> None:
+def test_configurations_are_accepted(tmp_path: Path) -> None:
     blocks = list(found(rf"(?ms)^```yaml\n((?:(?!^```).)*?^(?:{SECTIONS}):.*?)```"))
     assert len(blocks) == 5
     for _where, text in blocks:
-        Config.model_validate(yaml.safe_load(text if "\ndatasets:" in text else text + EVENTS))
+        whole = text if "\ndatasets:" in text else text + EVENTS
+        path = tmp_path / "recwatch.yml"
+        path.write_text(re.sub(r"\$\{file:[^}]*\}", SECRET, whole))
+        load(path, dict.fromkeys(re.findall(r"\$\{(\w+)\}", whole), SECRET))
 
 
 def test_the_memory_of_duckdb_is_what_is_said() -> None:
