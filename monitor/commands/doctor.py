@@ -56,7 +56,7 @@ LATEST = moment(TIME_RANGES["us"][1])
 @click.option("-c", "--config", "path", type=click.Path(path_type=Path, dir_okay=False), help="Also try this file.")
 @click.option("--engine", "url", metavar="URL", help="Try what the checks need on this database instead.")
 def command(path: Path | None, url: str | None) -> None:
-    """Say what is installed; with a configuration, whether its state, engines and datasets answer.
+    """Say what is installed; with a configuration, whether its state, engines, streams and datasets answer.
 
     With --engine, ask a database each thing that the checks need, and compare with the known answer; nothing is
     written there.
