@@ -13,14 +13,14 @@ _LOGGER = logging.getLogger("recwatch")
 whose: ContextVar[str] = ContextVar("whose", default="")
 
 
-def set_up(verbose: bool) -> None:
+def set_up() -> None:
     """Send log lines to standard error, in UTC."""
     formatter = logging.Formatter("%(asctime)sZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
     formatter.converter = time.gmtime
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
     _LOGGER.handlers[:] = [handler]
-    _LOGGER.setLevel(logging.DEBUG if verbose else logging.INFO)
+    _LOGGER.setLevel(logging.INFO)
     _LOGGER.propagate = False
     # A tick that comes while the one before it still runs is left out, and says so each time; the
     # next one catches up. Only what goes wrong is worth a line.

@@ -39,13 +39,12 @@ def keep_out(modules: tuple[str, ...]) -> None:
 @configs_option
 @click.option("--host", help="Address to bind, for many pipelines; by default what a file says.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port, for many pipelines; by default what a file says.")
-@click.option("--verbose", is_flag=True, help="Log more.")
-def command(paths: tuple[Path, ...], host: str | None, port: int | None, verbose: bool) -> None:
+def command(paths: tuple[Path, ...], host: str | None, port: int | None) -> None:
     """Run the daemon until SIGTERM or Ctrl-C; SIGHUP or a changed file reloads the configuration.
 
     Given a folder, or several files, it runs one pipeline for each file; files may come and go.
     """
-    log.set_up(verbose)
+    log.set_up()
     keep_out(UNUSED)
     simulate_with(drawn_apart)
     footprint = Footprint()

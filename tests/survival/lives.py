@@ -32,7 +32,7 @@ def live(path: Path) -> None:
     faulthandler.enable()
     try:
         assert run.command.callback is not None
-        run.command.callback((path,), None, None, verbose=False)
+        run.command.callback((path,), None, None)
         code = 0
     except BaseException:
         traceback.print_exc()
