@@ -30,7 +30,11 @@ class SloConfig(Section):
     enabled: bool = Field(True, description="Whether the objective exists.")
     check: str | None = Field(None, description="Which check; needed for an objective of one's own.")
     dataset: str | None = Field(None, description="Which dataset; by default every one that the check runs on.")
-    subject: str | None = Field(None, description="Only verdicts about this entity or feature; by default all.")
+    subject: str | None = Field(
+        None,
+        description="Only verdicts about this entity or feature, such as item, schema or semantic; by default what the"
+        " check's first objective is about: of unknown_ids users, else the whole.",
+    )
     kind: Literal["slices", "events"] | None = Field(None, description="Whether time or events are counted.")
     objective: OpenRatio | None = Field(None, description="Share that must be good, between 0 and 1.")
     period: Duration = Field(timedelta(days=28), ge=seconds(60), description="Over which the budget is reckoned.")
