@@ -16,7 +16,7 @@ from rich.table import Table
 from checks.window import Window
 from monitor.baselines import Builder
 from monitor.clock import SystemClock
-from monitor.commands import config_option
+from monitor.commands import config_option, screen
 from monitor.errors import ConfigError
 from monitor.load import load
 from monitor.resolve import Pipeline, build
@@ -81,7 +81,7 @@ def show_command(path: Path) -> None:
                     kept = "pinned" if found.pinned else "renewed" if check.renews_reference else "until built again"
                     row = (str(found.window), f"{found.built_at:%Y-%m-%d %H:%M}", kept)
                 table.add_row(check.id, dataset, *row, windows)
-    Console().print(table)
+    screen().print(table)
 
 
 @command.command("pin")

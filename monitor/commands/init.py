@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from monitor.commands import screen
 from monitor.compose import URL_VARIABLE, compose, has_secret, scalar
 from monitor.errors import ConfigError
 from monitor.guess import GUESS, LIKELY, SURE, Found
@@ -18,7 +19,6 @@ from monitor.survey import Survey, survey
 from monitor.targets import pipeline_name
 
 STYLES = {SURE: "green", LIKELY: "yellow", GUESS: "red"}
-PLAIN_WIDTH = 160
 MOST_SHOWN = 20
 
 
@@ -66,10 +66,7 @@ def _missing(found: Survey) -> list[str]:
 
 
 def _show(found: Survey) -> None:
-    console = Console()
-    if not console.is_terminal and "COLUMNS" not in os.environ:
-        # Into a pipe nothing is folded that a person may want to search for.
-        console = Console(width=PLAIN_WIDTH)
+    console = screen()
     others = [dataset.name for dataset in found.datasets if dataset.kind == "other"]
     for dataset in found.datasets:
         if dataset.kind != "other":

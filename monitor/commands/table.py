@@ -11,6 +11,7 @@ from rich.text import Text
 
 from alerts.wording import printable
 from checks.check import Outcome, Verdict
+from monitor.commands import screen
 from monitor.runner import Disabled
 from monitor.wording import value_text
 
@@ -26,7 +27,7 @@ MOST_SOURCES = 5
 
 def show(verdicts: Sequence[Verdict], disabled: Sequence[Disabled], console: Console | None = None) -> None:
     """Print verdicts by dataset and window, then what is disabled, then one sentence that sums up."""
-    console = console or Console()
+    console = console or screen()
     for title in dict.fromkeys(map(_title, verdicts)):
         console.print(_table(title, [verdict for verdict in verdicts if _title(verdict) == title]))
     for entry in disabled:

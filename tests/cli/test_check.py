@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from checks.window import Window
+from monitor import cli
 from monitor.clock import ManualClock
 from monitor.config import Config
 from monitor.faults import Fault
@@ -65,6 +67,15 @@ def config(folder: Path, tmp_path: Path) -> str:
 
 def span(start: datetime, minutes: int) -> tuple[str, ...]:
     return ("--from", start.isoformat(), "--to", (start + minutes * MINUTE).isoformat())
+
+
+@pytest.mark.parametrize("asked", [("check", *span(START, 5)), ("baseline", "show")])
+def test_lines_stay_whole_in_a_pipe(asked: tuple[str, ...], config: str) -> None:
+    build = CliRunner().invoke(cli.recwatch, ["baseline", "build", "-c", config, *span(START, 5)])
+    assert build.exit_code == 0, build.output
+    said = CliRunner().invoke(cli.recwatch, [*asked, "-c", config], env={"COLUMNS": None})
+    assert "popularity" in said.output
+    assert [line for line in said.output.splitlines() if line.startswith(" " * 20)] == [], "the rest of a cell"
 
 
 def test_a_healthy_span_exits_0_and_leaves_nothing_behind(recwatch: Recwatch, config: str) -> None:
