@@ -186,6 +186,7 @@ def _show_dataset(console: Console, config: Config, name: str) -> None:
         for link, target in found.links.items()
         if target == name
     ]
+    readers += ["changes" for changes in config.changes if changes.dataset == name]
     for title, entries in (("roles", roles), ("features", dataset.features), ("read for", readers)):
         if entries:
             console.print(Text(f"  {title}: {', '.join(entries)}"), soft_wrap=True)
@@ -255,6 +256,7 @@ def unused(config: Config) -> Iterator[str]:
     """Yield what is configured and has no effect."""
     watched = config.watched()
     linked = {target for dataset in config.datasets.values() for target in dataset.links.values()}
+    linked |= {changes.dataset for changes in config.changes}
     engines = {engine_name(config, config.datasets[name]) for name in (*linked, *watched)}
     for name, dataset in config.datasets.items():
         if name not in watched and name not in linked:

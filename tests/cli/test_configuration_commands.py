@@ -90,6 +90,15 @@ def test_validate_notes_sources_that_are_called_like_groups(recwatch: Run, confi
     assert (done.code, json.loads(done.out)["notes"]) == (0, [note])
 
 
+def test_validate_knows_what_is_read_for_changes(recwatch: Run, config: Path) -> None:
+    releases = "  releases: {engine: ci, table: releases, roles: {event_time: at}}\n"
+    rest = "engines: {ci: {url: 'sqlite:///ci.db'}}\nchanges: [{dataset: releases, text: version}]\nchecks:\n"
+    config.write_text(CONFIG.replace("checks:\n  popularity", f"{releases}{rest}  popularity"))
+    done = recwatch("validate", "-c", str(config))
+    assert (done.code, "note:" in done.out) == (0, False)
+    assert "read for: changes" in done.out
+
+
 def test_validate_notes_a_stage_that_does_not_tell_sources_apart(recwatch: Run, config: Path) -> None:
     text = CONFIG.replace("item: i}\n    items: items", "item: i, source: app}\n    items: items\n    sent: sent")
     config.write_text(text.replace("checks:\n", "  sent: {files: sent.csv, roles: {event_time: at}}\nchecks:\n"))
