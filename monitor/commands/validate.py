@@ -260,7 +260,8 @@ def unused(config: Config) -> Iterator[str]:
     engines = {engine_name(config, config.datasets[name]) for name in (*linked, *watched)}
     for name, dataset in config.datasets.items():
         if name not in watched and name not in linked:
-            yield f"dataset {name} is neither watched nor read for another; remove it, or add a time role"
+            todo = "its watch: false" if dataset.watch is False else "add a time role"
+            yield f"dataset {name} is neither watched nor read for another; remove it, or {todo}"
         elif name not in watched and (dataset.checks.model_fields_set or dataset.features):
             yield f"dataset {name} is not watched, so its checks and features have no effect; add watch: true"
         groups = [source for source in dataset.sources or () if source in GROUPS]

@@ -60,7 +60,10 @@ def test_validate_sums_a_configuration_up(recwatch: Run, config: Path) -> None:
 
 
 def test_validate_notes_what_has_no_effect(recwatch: Run, config: Path) -> None:
-    more = "    features: [price]\n  stray: {table: t, roles: {user: u}}\nengines:\n  a: {url: 'sqlite:///a.db'}\n"
+    more = (
+        "    features: [price]\n  stray: {table: t, roles: {user: u}}\n"
+        "  asleep: {files: t.csv, watch: false, roles: {event_time: at}}\nengines:\n  a: {url: 'sqlite:///a.db'}\n"
+    )
     config.write_text(
         CONFIG.replace("checks:\n  popularity", f"{more}checks:\n  feature_drift: {{bins: 5}}\n  popularity")
     )
@@ -71,6 +74,7 @@ def test_validate_notes_what_has_no_effect(recwatch: Run, config: Path) -> None:
         [
             "note: dataset items is not watched, so its checks and features have no effect; add watch: true",
             "note: dataset stray is neither watched nor read for another; remove it, or add a time role",
+            "note: dataset asleep is neither watched nor read for another; remove it, or its watch: false",
             "note: checks.feature_drift has no effect: no watched dataset can run it, it needs features: columns to"
             " watch",
             "note: engine a is used by no dataset; remove it, or name it in one",
