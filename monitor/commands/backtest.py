@@ -38,8 +38,8 @@ def command(path: Path, start: datetime, end: datetime, step: str, target: IO[st
     """Replay past data with a virtual clock, and tell which pages and tickets would have gone out.
 
     No message leaves, and the state of the daemon is left alone. With --json each line of the file is
-    one transition (at, slo, check, dataset, severity, tier, state, value, limit, reason), the last one
-    the totals.
+    one transition (at, slo, alert, check, dataset, entity or feature where it is about one, severity, tier,
+    state, value, limit, reason), the last one the totals.
     """
     if end <= start:
         raise click.UsageError(f"--to must be after --from, got {start:%Y-%m-%d} to {end:%Y-%m-%d}")
