@@ -59,9 +59,9 @@ class Database:
             with self._engine.connect().execution_options(writes=True) as connection, connection.begin():
                 schema.migrate(connection, self._where)
         except sa.exc.SQLAlchemyError as error:
-            raise StateError(
-                f"state {self._where}: cannot be opened: {short(error)}; check the path, its rights and the disk"
-            ) from error
+            is_file = self._engine.dialect.name == "sqlite"
+            what = "the path, its rights and the disk" if is_file else "the server, its address and the account"
+            raise StateError(f"state {self._where}: cannot be opened: {short(error)}; check {what}") from error
 
     def _is_current(self) -> bool:
         key, value = schema.meta.c

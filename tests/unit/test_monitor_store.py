@@ -271,6 +271,13 @@ def test_a_database_that_cannot_be_opened_says_so_without_its_password(tmp_path:
         Store(f"sqlite:///{tmp_path}/no/such/folder/state.db", "shop")
 
 
+def test_a_server_that_cannot_be_reached_is_no_path() -> None:
+    with pytest.raises(
+        StateError, match=r"cannot be opened: .* refused; check the server, its address and the account$"
+    ):
+        Store("postgresql://u@127.0.0.1:1/x", "shop")
+
+
 def test_what_is_read_together_is_of_one_moment_to_one_thread(store: Store, tmp_path: Path) -> None:
     other = Store(f"sqlite:///{tmp_path}/state.db", "shop")
     elsewhere: list[object] = []
