@@ -32,8 +32,8 @@ class SloConfig(Section):
     dataset: str | None = Field(None, description="Which dataset; by default every one that the check runs on.")
     subject: str | None = Field(
         None,
-        description="Only verdicts about this entity or feature, such as item, schema or semantic; by default what the"
-        " check's first objective is about: of unknown_ids users, else the whole.",
+        description="Only verdicts about this entity or feature, such as item, schema or semantic; by default those"
+        " about users of unknown_ids, those about the rows of contract and duplicates, else all.",
     )
     kind: Literal["slices", "events"] | None = Field(None, description="Whether time or events are counted.")
     objective: OpenRatio | None = Field(None, description="Share that must be good, between 0 and 1.")
