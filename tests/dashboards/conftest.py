@@ -105,7 +105,7 @@ def _add(config: Path) -> None:
         "      source: source\n", "      source: source\n      cohort: device\n"
     )
     text = text.replace("checks:\n", f"checks:\n  {loop}\n")
-    clicks = "hit_types: [click], exposed: [iphone], control: [pixel], min_users: 2, exposed_share: 0.54"
+    clicks = "hit_types: [click], exposed: [iphone], control: [pixel], min_users: 2, exposed_share: 0.57"
     text = text.replace("hit_types: [click]", clicks)
     budget = "engines: {files: {url: 'duckdb:///:memory:', budget: {seconds_per_hour: 3600}}}\n"
     config.write_text(text + budget, encoding="utf-8")
