@@ -236,10 +236,8 @@ class Rows:
     def cohort(self, exposed: Sequence[str], control: Sequence[str]) -> ColumnElement[Any]:
         """Return whether a row is ``exposed`` or ``control``, by values of its cohort's column; NULL for neither."""
         value = spelt(self.dataset, self.dataset.roles[Role.COHORT])
-        # A truth value that is NULL is spelt as one that is false.
-        is_known = self.column(Role.COHORT).is_not(None)
         named = ((exposed, EXPOSED), (control, CONTROL))
-        return case(*((and_(is_known, is_one_of(value, values)), literal(name, Text)) for values, name in named))
+        return case(*((is_one_of(value, values), literal(name, Text)) for values, name in named))
 
     def present(self, role: Role) -> ColumnElement[bool]:
         """True for a row whose id in this role is neither null nor empty."""
@@ -266,7 +264,7 @@ def spelt(dataset: Dataset, name: str) -> ColumnElement[str]:
     if kind is Kind.BOOLEAN:
         # Written in, not bound: PostgreSQL groups by an expression only if it has no parameters.
         words = [literal_column(f"'{word}'", Text) for word in ("true", "false")]
-        return case((raw.is_(True), words[0]), else_=words[1])
+        return case((raw.is_(True), words[0]), (raw.is_(False), words[1]))
     return cast(raw, Text)
 
 
