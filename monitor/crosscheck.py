@@ -345,8 +345,8 @@ def _asked_for(config: Config) -> Iterator[Problem]:
             add = "add features" if "feature" in reason else "set both" if " and " in reason else "set one"
             todo = f"add roles.{named[1]}" if named else add
             rule = f"{reason}, which dataset {name} does not set"
-            rests_on = (("datasets", name, "roles"), ("datasets", name, "features"))
             where = ("datasets", name, "checks", check.id)
+            rests_on = (("datasets", name, "roles"), ("datasets", name, "features"), where)
             yield Problem(where, rule, f"{todo}, or set enabled: false", rests_on=rests_on)
 
 
