@@ -79,6 +79,7 @@ class ClickThrough(Check[ClickThroughSettings]):
     uses = (Role.EVENT_TYPE,)
     needs = (Role.EVENT_TYPE,)
     history = ("rate",)
+    late_counts = ("rows",)
 
     def absent(self, dataset: Dataset) -> str | None:
         """Return why the check cannot run: missing types, or a missing role."""
@@ -93,9 +94,9 @@ class ClickThrough(Check[ClickThroughSettings]):
 
     def measures(self, rows: Rows, baseline: Baseline) -> Sequence[Measure | Listing]:
         """Return what is shown and hit, by source, and the spread between users of each cohort."""
-        aggregates = {
-            name: Aggregate.rows(_is(column("click"), kind)) for name, kind in (("shown", SHOWN), ("hits", HIT))
-        }
+        aggregates = {"rows": Aggregate(func.count())}
+        for name, kind in (("shown", SHOWN), ("hits", HIT)):
+            aggregates[name] = Aggregate.rows(_is(column("click"), kind))
         measure = Measure(rows, aggregates, {"click": self._click(rows)})
         return (measure, self._cohorts(rows)) if self.settings.exposed else (measure,)
 

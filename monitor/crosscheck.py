@@ -41,7 +41,7 @@ from monitor.resolve import TIME_ROLES, enabled_checks, engine_name
 from monitor.series import series_estimate
 
 # Event counts need windows that tile the time line; each row is then counted once.
-COUNTING = ("ingestion", "unknown_ids", "duplicates", "contract")
+COUNTING = ("ingestion", "unknown_ids", "duplicates", "contract", "click_through")
 CLOCKS = (Role.EVENT_TIME, Role.INGESTED_AT)
 # Whose values are labels or stand on pages.
 TOLD_ROLES = (Role.SOURCE, Role.EVENT_TYPE, Role.ITEM)

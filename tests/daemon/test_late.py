@@ -161,3 +161,32 @@ def test_another_cadence_goes_back_to_the_grid_and_misses_nothing(start: Start, 
     daemon.run_each(chores.late_rows)
     assert [version for *_span, version in windows(daemon, "contract")] == [1, 1, 1, 2, 1, 1, 1, 2, 2]
     assert counted(daemon, valid) == 15 * 6 + 3
+
+
+CLICKS = """\
+pipeline: shop
+state: sqlite:///FOLDER/state.db
+datasets:
+  events:
+    files: FOLDER/events/*.parquet
+    roles: {event_time: ts, event_type: kind}
+checks:
+  click_through: {every: 1m, window: 1m, settle: 0s, min_rows: 1, shown_types: [view], hit_types: [click]}
+  freshness: {enabled: false}
+  ingestion: {enabled: false}
+  contract: {enabled: false}
+"""
+
+
+def test_clicks_that_come_late_are_counted_once(start: Start, tmp_path: Path) -> None:
+    kinds = "ts TIMESTAMP, kind VARCHAR"
+    put(tmp_path, "events/a", kinds, [(NOON + minute * MINUTE, "view") for minute in range(4) for _each in range(10)])
+    daemon = start(NOON + MINUTE, CLICKS)
+    run(daemon, 4)
+    put(tmp_path, "events/late", kinds, [(NOON + MINUTE + SECOND, "click")] * 3)
+    for restarted in (False, False, True):
+        again = start(NOON + 5 * MINUTE, CLICKS) if restarted else daemon
+        again.run_each(chores.late_rows)
+        assert [version for *_span, version in windows(again, "click_through")] == [1, 2, 1, 1]
+        found = {result: counted(again, "recwatch_click_events_total", result=result) for result in ("shown", "hit")}
+        assert found == {"shown": 40, "hit": 3}

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from checks import CATALOGUE
-from checks.check import Sample
+from checks.check import Check, Sample
 from checks.metrics import BY_NAME, LABELS, METRICS, Kind, Metric
 from checks.window import Window
 from monitor.baselines import Builder
 from monitor.clock import ManualClock
 from monitor.config import Config
+from monitor.crosscheck import COUNTING
 from monitor.exposition import Exposition
 from monitor.resolve import build
 from monitor.runner import Runner
@@ -98,6 +99,11 @@ def test_every_check_s_metrics_are_listed_and_each_that_is_listed_is_emitted(run
     found = {sample.metric for sample in emitted(store)}
     assert found - {metric.name for metric in METRICS} == set()
     assert {metric.name for metric in METRICS} - OWN - found == set()
+
+
+def test_what_is_counted_is_counted_once_and_late_rows_too() -> None:
+    counting = {check.id for check in CATALOGUE if check.counters is not Check.counters}
+    assert counting == {*COUNTING} == {check.id for check in CATALOGUE if check.late_counts}
 
 
 def test_samples_have_the_labels_and_values_that_are_listed(run: tuple[Store, Watched]) -> None:
