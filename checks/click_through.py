@@ -25,6 +25,8 @@ Z = NormalDist().inv_cdf(1 - TAIL)
 WORST_SPLIT = NormalDist().inv_cdf(1 - TAIL / 2) ** 2
 # With fewer hits than this the logarithm of a rate is not near enough to normal.
 LEAST_HITS = 10
+# The median of rare events is below their mean by up to this: that of 0.6 a window is 0.
+MEDIAN_BELOW = log(2)
 ROUNDING = 1e-12
 RATE, UPLIFT = "click_through_ratio", "uplift_ratio"
 # What a row is, as the engine tells it. A row for what is shown may say itself whether it was hit.
@@ -288,7 +290,7 @@ def _by_chance(band: Band, shown: int) -> tuple[float, float]:
     """
     expected = band.centre * shown
     least = max(0.0, expected - Z * sqrt(expected))
-    return min(band.low, least / shown), max(band.high, most_by_chance(expected) / shown)
+    return min(band.low, least / shown), max(band.high, most_by_chance(expected + MEDIAN_BELOW) / shown)
 
 
 def _parts(counts: Counts) -> tuple[int, int]:

@@ -37,10 +37,10 @@ def uplift(exposed: Cohort, control: Cohort, **settings: Any) -> Verdict:
     return next(verdict for verdict in found if verdict.feature == "uplift")
 
 
-def rated(hits: int, shown: int, usual: float) -> Verdict:
+def rated(hits: int, shown: int, *usual: float) -> Verdict:
     check = ClickThrough(ClickThroughSettings(**TYPES, min_rows=1, relative_floor=0.0))
     ends = [NOW.end - hours * HOUR for hours in range(10, 0, -1)]
-    past = Past(ends, {"rate": [usual] * 10})
+    past = Past(ends, {"rate": usual * (10 // len(usual))})
     return check.judge(Tally("events", NOW, {"shown": shown, "hits": hits}), Baseline(past=past))[0]
 
 
@@ -89,6 +89,15 @@ def test_a_rate_that_stays_leaves_its_band_twice_in_a_thousand_windows_at_most(e
     found = [rated(int(hits), shown, usual).outcome for hits in draw.poisson(expected, 5_000)]
     # Ten are expected on both sides together; more than twenty come with a probability of 0.1 %.
     assert sum(outcome is Outcome.BAD for outcome in found) <= 20
+
+
+@pytest.mark.parametrize("expected", [0.3, 0.6, 1.0, 2.0])
+def test_hits_so_rare_that_most_windows_have_none_are_not_bad(expected: float) -> None:
+    draw = np.random.default_rng(4)
+    windows = [draw.poisson(expected, 11).tolist() for _ in range(2_000)]
+    found = [rated(now, 500, *(hits / 500 for hits in past)).outcome for now, *past in windows]
+    # Four are expected on both sides together; more than eleven come with a probability of 0.1 %.
+    assert sum(outcome is Outcome.BAD for outcome in found) <= 11
 
 
 @pytest.mark.parametrize(("hits", "says"), [(100, "2 %"), (400, "8 %")])
