@@ -253,7 +253,7 @@ def _explained(
     # No page is hushed anew by what is over, and only kept quiet for a while itself.
     heard = {alarm.key for alarm in known if alarm.key in told or alarm.key not in explained}
     pages = {key for key, alarm in alarms.items() if alarm.sign.severity is Severity.PAGE}
-    lost = {key for key in pages & explained.keys() if explained[key].by not in heard and found[key] != before.get(key)}
+    lost = {key for key in pages & explained.keys() if explained[key].by not in heard}
     return {key: why for key, why in explained.items() if key not in lost} | {
         key: before[key] for key in lost if key in before
     }

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from graphlib import TopologicalSorter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
 from alerts.evaluate import BURN, CHECK_OVERDUE, FRESHNESS_EMERGENCY, NO_DATA, Sign
-from alerts.incidents import UPSTREAM, Board, Context, Firing, step
+from alerts.incidents import UPSTREAM, Board, Context, Describe, Firing, step
 from alerts.message import Alert, Problem, Severity, State
 from alerts.slo import DEFAULTS
 from checks.check import Outcome, Verdict
@@ -43,10 +44,12 @@ class Run:
     board: Board = field(default_factory=Board)
     now: datetime = START
     told: list[Alert] = field(default_factory=list)
+    describe: Describe = describe
+    team: Callable[[str], str] = lambda _name: ""
 
     def after(self, minutes: float, *found: Firing) -> list[Alert]:
         self.now += minutes * MINUTE
-        context = Context("shop", self.now, UPSTREAM, describe)
+        context = Context("shop", self.now, UPSTREAM, self.describe, team=self.team)
         self.board, messages = step(self.board, found, context)
         self.told += [alert for _incident, alert in messages]
         return [alert for _incident, alert in messages]
@@ -129,6 +132,25 @@ def test_what_was_explained_stays_so_until_its_own_window_is_clean() -> None:
     assert (told.severity, told.problems[0].check) == (TICKET, "density"), "it goes on for a reason of its own"
 
 
+def test_what_is_explained_stays_so_for_ten_minutes_at_least() -> None:
+    run, overdue = Run(), Firing(firing("density").sign, START, ("team",))
+    run.after(0, firing("freshness", PAGE), overdue)
+    (resolved,) = run.after(9, overdue)
+    assert resolved.state is State.RESOLVED
+    assert run.after(0.9, overdue) == []
+    (told,) = run.after(0.1, overdue)
+    assert [problem.check for problem in told.problems] == ["density"]
+
+
+def test_a_clock_that_ran_ahead_keeps_nothing_quiet_for_hours() -> None:
+    run, known = Run(), firing("density")
+    run.after(300, firing("freshness", PAGE), known)
+    assert [alert.state for alert in run.after(-299, known)] == [State.RESOLVED]
+    assert run.after(9, known) == []
+    (told,) = run.after(1, known)
+    assert [problem.check for problem in told.problems] == ["density"]
+
+
 def test_a_cause_that_fires_for_weeks_explains_nothing_new() -> None:
     run, old = Run(), firing("duplicates")
     run.after(0, old)
@@ -159,6 +181,7 @@ def test_a_page_is_not_hushed_by_what_nobody_is_told_of() -> None:
     late = replace(firing("signal", PAGE), since=START + 20 * MINUTE)
     (told,) = run.after(20, copies, late)
     assert [problem.check for problem in told.problems] == ["signal"]
+    assert run.after(1, copies, late, firing("density")) == [], "a ticket can wait"
 
 
 def test_an_alarm_that_began_long_before_another_is_not_its_consequence() -> None:
@@ -271,6 +294,31 @@ def test_an_end_is_told_with_the_figures_of_shortly_before() -> None:
     assert run.after(5, worse) == []
     ((member,),) = [incident.members.values() for incident in run.board.incidents]
     assert (member.found.sign.value, member.found.since) == (0.9, START)
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "said"),
+    [(START - MINUTE, None, START - MINUTE), (START - MINUTE, START, START - MINUTE), (None, START, START)],
+)
+def test_when_a_problem_began_is_not_forgotten(
+    first: datetime | None, later: datetime | None, said: datetime | None
+) -> None:
+    run = Run(describe=lambda *of: replace(describe(*of), began=first))
+    (told,) = run.after(0, firing("freshness", PAGE))
+    assert told.problems[0].began == first
+    run.describe = lambda *of: replace(describe(*of), began=later)
+    (more,) = run.after(1, firing("freshness", PAGE), firing("contract", PAGE))
+    assert [problem.began for problem in more.problems] == [said, later]
+
+
+def test_the_owner_of_an_incident_is_the_team_of_its_first_problem_that_has_one() -> None:
+    contract, freshness = firing("contract"), firing("freshness")
+    (nobody,) = Run().after(0, contract, freshness)
+    assert nobody.team == ""
+    teams = {"events-freshness": "feeds"}
+    (one,) = Run(team=lambda name: teams.get(name, "")).after(0, contract, freshness)
+    assert [problem.check for problem in one.problems] == ["contract", "freshness"]
+    assert one.team == "feeds"
 
 
 def test_an_old_incident_is_not_joined() -> None:
