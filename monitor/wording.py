@@ -18,20 +18,19 @@ _NAMES = {"rows": "rows", "changes": "changes", "psi": "PSI", "js_distance": "JS
 _ELSEWHERE = {
     "alerts": "notify", "notification": "notify", "notifications": "notify", "objectives": "slos",
     "database": "engine engines", "db": "engine engines", "http": "server", "metrics": "server", "kafka": "streams",
-    "url": "webhook_url external_url", "path": "files", "paths": "files", "glob": "files", "uri": "url", "dsn": "url",
+    "url": "webhook_url", "path": "files", "paths": "files", "glob": "files", "uri": "url", "dsn": "url",
     "connection": "url", "catalog": "items", "catalogue": "items", "topic": "stream", "deploys": "changes",
     "retention": "keep", "event": "event_type", "timestamp": "event_time", "time": "event_time", "ts": "event_time",
     "customer": "user", "visitor": "user", "member": "user", "account": "user", "product": "item", "article": "item",
-    "content": "item", "id": "event_id", "action": "event_type", "type": "event_type", "platform": "source",
-    "channel": "source", "price": "value", "rating": "value", "drift": "feature_drift", "schema": "contract",
-    "volume": "ingestion", "nulls": "unknown_ids", "completeness": "ingestion", "latency": "freshness",
-    "lag": "freshness", "staleness": "freshness", "uniqueness": "duplicates", "interval": "every step",
-    "frequency": "every", "schedule": "every cron", "max_lag": "max_age", "max_delay": "max_age",
+    "content": "item", "action": "event_type", "platform": "source", "channel": "source",
+    "price": "value", "rating": "value", "schema": "contract", "volume": "ingestion", "nulls": "unknown_ids",
+    "completeness": "ingestion", "latency": "freshness", "lag": "freshness", "staleness": "freshness",
+    "uniqueness": "duplicates", "interval": "every step", "frequency": "every", "schedule": "every cron",
+    "max_delay": "max_age",
     "threshold": "max_age max_ratio max_failed_ratio min_effect", "target": "objective", "goal": "objective",
     "owner": "team", "kind": "type", "bind": "host", "listen": "host", "address": "host", "ssl": "tls", "https": "tls",
     "brokers": "kafka", "bootstrap_servers": "kafka", "promql": "query", "expr": "query", "from": "start",
     "begin": "start", "to": "end", "duration": "for", "length": "for", "message": "text", "label": "text",
-    "external_link": "external_url",
 }  # fmt: skip
 
 
@@ -176,6 +175,8 @@ def meant(name: str, known: Iterable[str], otherwise: str = "") -> str:
     Examples:
         >>> meant("freshnes", ["freshness", "density"]), meant("x", ["freshness", "density"])
         ('did you mean freshness?', 'use one of freshness, density')
+        >>> meant("x", ["freshness"], "add it"), meant("freshnes", ["freshness"], "add it")
+        ('add it', 'did you mean freshness?')
     """
     known = list(known)
     close = probable(name, known)

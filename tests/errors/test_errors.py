@@ -18,9 +18,12 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from checks.dataset import Role, closest
+from monitor import wording
 from monitor.config import json_schema
 from monitor.errors import ConfigError
 from monitor.load import load
+from monitor.wording import probable
 
 HERE = Path(__file__).parent
 BAD = sorted((HERE / "bad").glob("*.yml"))
@@ -104,6 +107,17 @@ def test_the_schema_refuses_unknown_keys_everywhere() -> None:
     assert {"30s", "5m", "1h", 100, 0.01, True} <= {
         found["default"] for found in defaults if not isinstance(found["default"], (list, dict))
     }
+
+
+def test_what_others_call_a_key_leads_to_one_that_nothing_else_would() -> None:
+    schema = json_schema()
+    sections = [list(one["properties"]) for one in (schema, *schema["$defs"].values()) if "properties" in one]
+    sections.append([str(role) for role in Role])
+    for name, keys in wording._ELSEWHERE.items():
+        for key in keys.split():
+            places = [section for section in sections if key in section and name not in section]
+            assert {probable(name, section) for section in places} >= {key}, f"{name} for {key}"
+            assert {closest(name, section) for section in places} != {key}, f"{key} is close to {name} anyway"
 
 
 def leaves(value: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
