@@ -105,5 +105,5 @@ class References:
 def _is_login(before: str, after: str) -> bool:
     """Return whether a place lies between the ``://`` and the ``@`` of a URL."""
     _scheme, found, rest = _REFERENCE.sub("", before).rpartition("://")
-    host = _REFERENCE.sub("", after).partition("/")[0]
+    host = re.split("[/?]", _REFERENCE.sub("", after))[0]
     return bool(found) and not set("@/?") & set(rest) and "@" in host

@@ -17,6 +17,7 @@ from monitor.config import Config
 from monitor.durations import duration_text, parse_duration
 from monitor.errors import ConfigError
 from monitor.load import load
+from monitor.references import References
 
 EVENTS = "datasets:\n  events:\n    files: events/*.parquet\n    roles: {event_time: ts, user: u}\n"
 
@@ -137,6 +138,26 @@ def test_a_whole_url_is_not_encoded(tmp_path: Path) -> None:
     config = loaded(tmp_path, text, URL="postgresql://me:x%40@h/d", HOST="h:5432")
     assert make_url(config.engines["a"].url.get_secret_value()).password == "x@"
     assert make_url(config.engines["b"].url.get_secret_value()).port == 5432
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("postgresql://${HOST}/d", "postgresql://h:1/d"),
+        ("postgresql://${HOST}/d?to=a@b", "postgresql://h:1/d?to=a@b"),
+        ("postgresql://${HOST}?to=a@b", "postgresql://h:1?to=a@b"),
+        ("postgresql://me@${HOST}?to=a@b", "postgresql://me@h:1?to=a@b"),
+        ("http://h/${HOST}@x", "http://h/h:1@x"),
+        ("http://h?${HOST}@x", "http://h?h:1@x"),
+        ("of ${HOST}@x", "of h:1@x"),
+        ("postgresql://${HOST}:${PASS:-a/b}@h", "postgresql://h%3A1:a%2Fb@h"),
+        ("postgresql://${USER:-?}:${HOST}@h", "postgresql://%3F:h%3A1@h"),
+    ],
+)
+def test_what_stands_between_the_scheme_and_the_at_sign_of_a_url_is_encoded(
+    tmp_path: Path, written: str, meant: str
+) -> None:
+    assert References({"HOST": "h:1"}, tmp_path).fill(written).text == meant
 
 
 def test_secrets_stay_out_of_every_text_form(tmp_path: Path) -> None:
