@@ -96,7 +96,7 @@ class Builder:
             return []
         cadence = check.settings.cadence
         windows: list[Window] = []
-        window = replace(cadence, settle=span.duration * 0).newest(span.end)
+        window = replace(cadence, settle=timedelta()).newest(span.end)
         while window.start >= span.start and len(windows) < MOST_WINDOWS:
             windows.append(window)
             window = Window(window.start - cadence.every, window.end - cadence.every)

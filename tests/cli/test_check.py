@@ -342,6 +342,28 @@ def test_a_span_without_data_is_no_history(recwatch: Recwatch, config: str) -> N
     assert "ingestion on events: no rows from" in built.err
 
 
+def test_past_windows_are_judged_in_their_order_and_the_newest_kept(
+    recwatch: Recwatch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last minute has ten times as many rows as those before, which is bad and so no part of what is usual."""
+    rows = [
+        f"{START + minute * MINUTE:%FT%T}" for minute, many in enumerate((100,) * 6 + (1_000,)) for _n in range(many)
+    ]
+    (tmp_path / "events.csv").write_text("\n".join(("at", *rows)))
+    config = tmp_path / "recwatch.yml"
+    config.write_text(
+        f"state: sqlite:///{tmp_path}/state.db\nchecks: {{ingestion: {{min_history: 3}}}}\n"
+        f"datasets: {{events: {{files: {tmp_path}/events.csv, roles: {{event_time: at}}}}}}\n"
+    )
+    monkeypatch.setattr("monitor.baselines.MOST_WINDOWS", 5)
+    built = recwatch("baseline", "build", "-c", str(config), "--only", "ingestion", *span(START, 7))
+    assert built.out == "ingestion on events: 5 windows\n"
+    with closing(Store(f"sqlite:///{tmp_path}/state.db", "default")) as store:
+        ends = store.window_ends("events", "ingestion", Window(START, START + 7 * MINUTE))
+        assert store.accepted_windows("events", "ingestion") == 4
+    assert (min(ends), max(ends)) == (START + 3 * MINUTE, START + 7 * MINUTE)
+
+
 def test_windows_without_a_density_are_no_history_and_are_not_counted(recwatch: Recwatch, config: str) -> None:
     build = ("baseline", "build", "-c", config, "--only", "density")
     built = recwatch(*build, *span(START - timedelta(minutes=30), 60))
