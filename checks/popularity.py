@@ -192,7 +192,7 @@ class Popularity(Check[PopularitySettings]):
 
     def _shares(self, p: Sequence[int], q: Sequence[int]) -> dict[str, float]:
         """Return the shares of head, torso and tail, by the reference's ranking."""
-        m, n = sum(p) or 1, sum(q) or 1
+        m, n = sum(p), sum(q)
         shares = dict.fromkeys(
             (f"{name}_share{of}" for name in ("head", "torso", "tail") for of in ("", "_reference")), 0.0
         )
@@ -240,7 +240,7 @@ def _movers(
     How many events of the reference an item below the ranking had is not known, only that they were no more than those
     of the last ranked item, and of all that are below together: what it has gained beyond that is the least.
     """
-    m, n = sum(p) or 1, sum(q) or 1
+    m, n = sum(p), sum(q)
     changes = {key: (q[at] / n - p[at] / m, False) for at, key in enumerate(ranking)}
     most = min(p[-2:])
     for key, count in newcomers:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, Text, case, cast, distinct, func, literal, select
 
-from checks.dataset import Kind, Role
+from checks.dataset import Role
 from checks.dialect import row_key
 from checks.measure import Listing, Row
 from checks.rows import Catalogue, Rows, by_frequency, spelt
@@ -75,11 +75,7 @@ class Suspects:
             most: How many rows at most.
         """
         dataset = self.rows.dataset
-        cells = []
-        for at, name in enumerate(columns):
-            is_plain = dataset.columns[name].kind is not Kind.OTHER
-            cell = spelt(dataset, name) if is_plain else cast(dataset.table.c[name], Text)
-            cells.append(cell.label(f"c{at}"))
+        cells = [spelt(dataset, name).label(f"c{at}") for at, name in enumerate(columns)]
         statement: Any = select(*cells).select_from(self._origin).where(self.rows.belongs, self.condition).limit(most)
         return Listing("sample", self.rows, statement, most)
 

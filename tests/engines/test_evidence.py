@@ -131,7 +131,7 @@ def test_small_groups_are_not_broken_down(bench: Any, table: Callable[..., Any])
         {
             "engines": bench.place.engines,
             "datasets": {"events": {"roles": ROLES, "features": ["version"], **bench.place.dataset("events")}},
-            "evidence": {"columns": ["version"], "sample_rows": 3},
+            "evidence": {"columns": ["version", "price"], "sample_rows": 3},
         }
     )
     with closing(build(config)) as pipeline, closing(Store(f"sqlite:///{bench.folder}/state.db", "shop")) as store:
@@ -146,6 +146,7 @@ def test_small_groups_are_not_broken_down(bench: Any, table: Callable[..., Any])
         assert "2.0" not in [one["value"] for one in piece.body["by_column"]["version"]]
         assert len(piece.body["sample"]) == 3
         assert {row[piece.body["columns"].index("version")] for row in piece.body["sample"]} == {"2.0"}
+        assert {row[piece.body["columns"].index("price")] for row in piece.body["sample"]} == {"-1"}
         assert "mail" not in piece.body["columns"]
         people = {row[piece.body["columns"].index("who")] for row in piece.body["sample"]}
         assert len(people) == 1
