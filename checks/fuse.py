@@ -89,8 +89,7 @@ def _scan(rows: Rows, measures: Mapping[int, Measure]) -> Scan:
                 columns[spelt] = len(found) + 1
                 found.append(aggregate)
             places[at][name] = columns[spelt]
-    can_be_merged = all(aggregate.merge is not Merge.NEVER for aggregate in found)
-    statement = (_grouped_twice if can_be_merged else _grouped_once)(rows, measures.values(), found)
+    statement = _statement(rows, measures.values(), found)
     merges = {
         at: {name: aggregate.merge for name, aggregate in measure.aggregates.items()}
         for at, measure in measures.items()
@@ -98,13 +97,7 @@ def _scan(rows: Rows, measures: Mapping[int, Measure]) -> Scan:
     return Scan(rows, statement, places, merges)
 
 
-def _grouped_once(rows: Rows, measures: Iterable[Measure], found: Sequence[Aggregate]) -> Select[Any]:
-    source: Any = literal_column(SOURCE)
-    labelled = [aggregate.expression.label(f"c{at}") for at, aggregate in enumerate(found, start=1)]
-    return select(source, *labelled).select_from(_inner(rows, measures, rows.source)).group_by(source)
-
-
-def _grouped_twice(rows: Rows, measures: Iterable[Measure], found: Sequence[Aggregate]) -> Select[Any]:
+def _statement(rows: Rows, measures: Iterable[Measure], found: Sequence[Aggregate]) -> Select[Any]:
     """Return the scan that groups rows by all columns with few values, and counts conditions on the groups.
 
     Sources are told apart and conditions asked once a group, not once a row: an eighth less time for the scan.
@@ -116,7 +109,7 @@ def _grouped_twice(rows: Rows, measures: Iterable[Measure], found: Sequence[Aggr
     inner = [aggregate.expression.label(name) for name, aggregate in others.items()]
     groups: Any = (
         select(source, *keys.values(), func.count().label(NUMBER), *inner)
-        .select_from(_inner(rows, measures, rows.source_name))
+        .select_from(_inner(rows, measures))
         .group_by(source, *keys.values())
         .subquery("g")
     )
@@ -137,7 +130,7 @@ def _columns(condition: ColumnElement[bool]) -> list[ColumnClause[Any]]:
     return [part for part in visitors.iterate(condition) if isinstance(part, ColumnClause)]
 
 
-def _inner(rows: Rows, measures: Iterable[Measure], source: ColumnElement[str]) -> Any:
+def _inner(rows: Rows, measures: Iterable[Measure]) -> Any:
     """Return the sub-query that computes the shared per-row expressions."""
     derived: dict[str, Any] = {}
     catalogues: dict[str, Any] = {}
@@ -152,7 +145,7 @@ def _inner(rows: Rows, measures: Iterable[Measure], source: ColumnElement[str]) 
     for catalogue in catalogues.values():
         origin = origin.outerjoin(catalogue.ids, catalogue.condition)
     labelled = [expression.label(name) for name, expression in derived.items()]
-    return select(source.label(SOURCE), *labelled).select_from(origin).where(rows.belongs).subquery("r")
+    return select(rows.source_name.label(SOURCE), *labelled).select_from(origin).where(rows.belongs).subquery("r")
 
 
 def _spelt(expression: Any) -> str:

@@ -32,12 +32,9 @@ class Merge(StrEnum):
     SUM = "sum"
     MAX = "max"
     MIN = "min"
-    NEVER = "never"
 
     def __call__(self, left: Number | None, right: Number | None) -> Number | None:
         """Return the merged count; None stands for "no row had a value"."""
-        if self is Merge.NEVER:
-            raise ValueError("a distinct count does not add up; read both windows as one")
         if left is None or right is None:
             return right if left is None else left
         return {Merge.SUM: left + right, Merge.MAX: max(left, right), Merge.MIN: min(left, right)}[self]
@@ -108,8 +105,7 @@ class Tally:
     """The counts of one check on one dataset and window.
 
     ``counts`` are over all sources, ``by_source`` the same apart; ``listings`` hold the rows of
-    each listing. Tallies of disjoint windows add up where every count says how; where one
-    does not (a distinct count, a listing), adding raises.
+    each listing.
     """
 
     dataset: str
@@ -126,27 +122,6 @@ class Tally:
     def count(self, name: str) -> int:
         """Return a count as an integer; 0 where no row had a value."""
         return int(self.counts.get(name) or 0)
-
-    def __add__(self, other: Tally) -> Tally:
-        """Return the tally of both sets of rows.
-
-        Raises:
-            ValueError: The tallies are of different datasets or hold something that does not
-                add up.
-        """
-        if self.dataset != other.dataset:
-            raise ValueError(f"tallies of {self.dataset} and {other.dataset} do not add up")
-        if self.listings or other.listings:
-            raise ValueError(f"listings do not add up, got {', '.join({**self.listings, **other.listings})}")
-        merges = {**self.merges, **other.merges}
-        sources = {**self.by_source, **other.by_source}
-        span = Window(min(self.window.start, other.window.start), max(self.window.end, other.window.end))
-        by_source = {
-            source: merged(merges, [self.by_source.get(source, {}), other.by_source.get(source, {})])
-            for source in sources
-        }
-        counts = merged(merges, [self.counts, other.counts])
-        return replace(self, window=span, counts=counts, by_source=by_source, merges=merges)
 
 
 def combined(tallies: Sequence[Tally]) -> Tally:

@@ -25,7 +25,6 @@ from monitor.times import cron_trigger
 from monitor.wording import meant
 
 COUNTED = tuple(check for check, entries in DEFAULTS.items() if any(entry.kind is Kind.EVENTS for entry in entries))
-PAGERS = ("pagerduty",)
 
 
 def named(where: Where, what: str, name: str, known: Sequence[str], *rests_on: Where) -> Problem:
