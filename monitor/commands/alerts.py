@@ -13,7 +13,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from alerts.burn import Tier
 from alerts.message import State
+from alerts.slo import Slo
 from alerts.wording import clock
 from checks.check import Outcome
 from monitor import outbox, silences
@@ -51,10 +53,14 @@ def command(path: Path, since: datetime, as_json: bool) -> None:
             click.echo(json.dumps(row))
         for entry in sent:
             click.echo(json.dumps({"sent": entry.alert.title, **_sent(entry)}))
+        for slo, tier, burn, able in early:
+            fires = {"tier": tier.name, "state": "early", "burn_rate": burn, "can_fire_from": able.isoformat()}
+            click.echo(json.dumps({"slo": slo.name, "check": slo.check, "dataset": slo.dataset, **fires}))
     else:
         _print(screen(), memory, rows, sent)
-        for line in early:
-            click.echo(line)
+        for slo, tier, burn, able in early:
+            half = f"{tier.name} can fire after {duration_text(tier.long / 2)}, at {clock(able)}"
+            click.echo(f"{slo.name} burns {burn:.3g} times too fast; {half}")
         every = config.notify.every if isinstance(config, Config) else STALE
         if memory.evaluated is not None and now - memory.evaluated > max(STALE, 3 * every):
             click.echo(f"\nThis is from {ago((now - memory.evaluated).total_seconds())}: see whether the daemon runs.")
@@ -87,8 +93,13 @@ def _rows(memory: Memory, config: OnCallConfig, store: Store, now: datetime) -> 
         }  # fmt: skip
 
 
-def _early(memory: Memory, config: OnCallConfig, store: Store, now: datetime) -> Iterator[str]:
-    """Yield what burns fast enough for a tier that was not watched for long enough yet, as after a first start."""
+def _early(
+    memory: Memory, config: OnCallConfig, store: Store, now: datetime
+) -> Iterator[tuple[Slo, Tier, float, datetime]]:
+    """Yield what burns fast enough for a tier that was not watched for long enough yet, as after a first start.
+
+    With it come the tier, how many times too fast it burns, and from when on the tier can fire.
+    """
     if not isinstance(config, Config):
         return
     last, checks = latest(store), {dataset: enabled_checks(config, dataset) for dataset in config.watched()}
@@ -102,8 +113,7 @@ def _early(memory: Memory, config: OnCallConfig, store: Store, now: datetime) ->
             able = seen.since + tier.long / 2
             burn = memory.burns.get(name, {}).get(int(tier.long.total_seconds()))
             if now < able and burn is not None and burn >= tier.factor(slo.period):
-                half = duration_text(tier.long / 2)
-                yield f"{name} burns {burn:.3g} times too fast; {tier.name} can fire after {half}, at {clock(able)}"
+                yield slo, tier, burn, able
                 break
 
 

@@ -129,8 +129,16 @@ def test_what_burns_before_it_was_watched_for_long_enough_is_said(config: str, r
     assert (said.code, said.out.startswith("Nothing fires, as of ")) == (0, True)
     (line,) = said.out.splitlines()[1:]
     assert re.match(r"events-freshness burns [\d.]+ times too fast; page_fast can fire after 30m, at \d\d:\d\d", line)
+    (early,) = map(json.loads, recwatch("alerts", "-c", config, "--json").out.splitlines())
+    can_fire_from, burn = datetime.fromisoformat(early.pop("can_fire_from")), early.pop("burn_rate")
+    assert early == {
+        "slo": "events-freshness", "check": "freshness", "dataset": "events", "tier": "page_fast", "state": "early",
+    }  # fmt: skip
+    assert f" burns {burn:.3g} times" in line
+    assert f"at {can_fire_from:%H:%M} UTC" in line
     play(config, "+", timedelta(hours=1))
     assert "too fast" not in recwatch("alerts", "-c", config).out, "good again"
+    assert "early" not in recwatch("alerts", "-c", config, "--json").out
 
 
 def test_that_nothing_fires_is_said_with_its_time(config: str, recwatch: Recwatch) -> None:
