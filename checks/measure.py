@@ -42,7 +42,7 @@ class Merge(StrEnum):
 
 @dataclass(frozen=True)
 class Aggregate:
-    """One aggregate expression, and how its values of two disjoint windows merge.
+    """One aggregate expression, and how its values of two disjoint sets of rows merge.
 
     Args:
         expression: The aggregate.
