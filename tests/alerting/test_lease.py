@@ -57,6 +57,34 @@ def test_a_leader_that_falls_silent_is_replaced_and_may_write_no_more(tmp_path: 
     store.close()
 
 
+def test_whoever_writes_keeps_the_lease(tmp_path: Path) -> None:
+    clock, store = ManualClock(START), Store(f"sqlite:///{tmp_path}/state.db", "shop")
+    first, second = other_machine(Lease(store, clock)), Lease(store, clock)
+    assert first.renew()
+    clock.move(LASTS)
+    with store.writing() as connection:
+        first.guard(connection)
+    clock.move(LASTS)
+    assert not second.renew(), "it lasts from when something was written"
+    clock.move(timedelta(microseconds=1))
+    assert second.renew()
+    store.close()
+
+
+def test_pipelines_of_one_state_have_leases_of_their_own(tmp_path: Path) -> None:
+    clock = ManualClock(START)
+    with (
+        closing(Store(f"sqlite:///{tmp_path}/state.db", "shop")) as shop,
+        closing(Store(f"sqlite:///{tmp_path}/state.db", "films")) as films,
+    ):
+        ours, theirs = Lease(shop, clock), other_machine(Lease(films, clock))
+        assert [lease.renew() for lease in (ours, theirs, ours)] == [True] * 3
+        with films.writing() as connection:
+            theirs.guard(connection)
+        ours.release()
+        assert not Lease(films, clock).renew()
+
+
 def test_a_leader_that_is_late_and_not_replaced_goes_on(tmp_path: Path) -> None:
     clock, store = ManualClock(START), Store(f"sqlite:///{tmp_path}/state.db", "shop")
     lease = Lease(store, clock)
