@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import and_, select
 
-from checks.window import micros, moment
+from checks.window import MICROSECOND, micros, moment
 from monitor import schema
 from monitor.config_alerting import MaintenanceConfig
 from monitor.times import cron_trigger
@@ -90,8 +90,6 @@ def _holds(window: MaintenanceConfig, now: datetime) -> bool:
         return window.start <= now < window.end
     if window.cron is None or window.length is None:
         return False
-    # The last beginning that could still hold, if there is one up to now.
-    began = cron_trigger(window.cron).get_next_fire_time(None, now - window.length)
-    while began is not None and began + window.length <= now:
-        began = cron_trigger(window.cron).get_next_fire_time(began, began)
+    # The first beginning that still holds, if there is one up to now; one that is as long ago as it lasts does not.
+    began = cron_trigger(window.cron).get_next_fire_time(None, now - window.length + MICROSECOND)
     return began is not None and began <= now

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,7 +30,8 @@ from monitor import chores, objectives, outbox, schema, silences
 from monitor.alerting import Alerting
 from monitor.clock import SystemClock
 from monitor.config import Config
-from monitor.delivery import Bucket, Delivery, deliver
+from monitor.config_alerting import MaintenanceConfig
+from monitor.delivery import MOST_WAIT, Bucket, Delivery, deliver
 from monitor.outbox import Remembered
 from monitor.overview import incidents_lately
 from monitor.resolve import build
@@ -451,6 +452,7 @@ def test_a_silence_is_in_force_from_its_start_until_its_end_for_what_it_names(op
     found = [silences.add(store, replace(silence, start=now + start * MINUTE, end=now + end * MINUTE))
              for start, end in [(0, 60), (30, 40), (-60, 0)]]  # fmt: skip
     assert [one.id for one in silences.current(store, now)] == [found[1], found[0]]
+    assert [silences.end(store, number, now) for number in (found[2], found[1])] == [False, True]
 
 
 @pytest.mark.parametrize(
@@ -470,6 +472,20 @@ def test_maintenance_windows(window: dict[str, Any], hushed: bool, open_shop: Op
     shop = open_shop(maintenance=[window])
     at = shop.clock.now() + 30 * MINUTE
     assert bool(maintenance(shop.config.maintenance, "events-freshness", at)) is hushed
+
+
+@pytest.mark.parametrize(
+    "window",
+    [
+        {"reason": "move", "start": "2026-03-03T12:00:00Z", "end": "2026-03-03T13:00:00Z"},
+        {"reason": "daily", "cron": "0 12 * * *", "for": "1h"},
+    ],
+)
+def test_a_maintenance_window_holds_from_its_start_until_its_end(window: dict[str, Any]) -> None:
+    windows, tick = [MaintenanceConfig.model_validate(window)], timedelta(microseconds=1)
+    noon, end = datetime(2026, 3, 3, 12, tzinfo=UTC), datetime(2026, 3, 3, 13, tzinfo=UTC)
+    for at, holds in [(noon - tick, False), (noon, True), (end - tick, True), (end, False)]:
+        assert bool(maintenance(windows, "events-freshness", at)) is holds, at
 
 
 def test_old_points_and_hours_are_forgotten(open_shop: OpenShop) -> None:
@@ -533,6 +549,34 @@ def test_what_a_clock_that_ran_ahead_has_put_off_is_delivered(open_shop: OpenSho
     assert delivery._next("here", delivery._notifiers["here"], Bucket(1.0, 1))
     assert outbox.first(shop.store, "here") is None
     assert stream.getvalue()
+
+
+def test_a_message_that_was_put_off_waits_as_long_as_it_should_and_no_longer(open_shop: OpenShop) -> None:
+    shop, channel, tick = open_shop(), Flaky(), timedelta(microseconds=1)
+    assert len(shop.play("+" * 30 + "-" * 12)) == 1
+    delivery = Delivery(shop.store, shop.clock, {"here": channel})
+    delivery.lead(True)
+    asked = Flaky(DeliveryError("busy", permanent=False, retry_after_seconds=600.0))
+    deliver(shop.store, shop.clock, asked, outbox.first(shop.store, "here"))
+    assert outbox.first(shop.store, "here").next_at == shop.clock.now() + 10 * MINUTE
+    shop.clock.move(10 * MINUTE - tick)
+    assert not delivery._next("here", channel, Bucket(1.0, 1))
+    shop.clock.move(tick)
+    assert delivery._next("here", channel, Bucket(1.0, 1))
+    assert len(channel.got) == 1
+
+
+def test_no_message_waits_longer_than_the_longest_wait(open_shop: OpenShop) -> None:
+    shop, channel, tick = open_shop(), Flaky(), timedelta(microseconds=1)
+    assert len(shop.play("+" * 30 + "-" * 12)) == 1
+    delivery = Delivery(shop.store, shop.clock, {"here": channel})
+    delivery.lead(True)
+    asked = Flaky(DeliveryError("busy", permanent=False, retry_after_seconds=1e9))
+    deliver(shop.store, shop.clock, asked, outbox.first(shop.store, "here"))
+    assert outbox.first(shop.store, "here").next_at == shop.clock.now() + MOST_WAIT
+    assert not delivery._next("here", channel, Bucket(1.0, 1))
+    shop.clock.move(-tick)
+    assert delivery._next("here", channel, Bucket(1.0, 1)), "a clock that ran ahead has put it off"
 
 
 def test_whatever_goes_wrong_a_channel_goes_on(open_shop: OpenShop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -710,14 +754,17 @@ def test_what_is_being_sent_while_channels_change_is_sent_once(open_shop: OpenSh
     assert len(slow.got) == 1
 
 
-def test_a_channel_without_work_looks_for_some_now_and_then(
-    open_shop: OpenShop, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("wrong", [(), (TypeError("no such field"),)], ids=["without work", "that fails"])
+def test_a_channel_looks_for_work_now_and_then(
+    wrong: tuple[Exception, ...], open_shop: OpenShop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop, looks, looked = open_shop(), list[str](), threading.Event()
 
     def look(_store: Store, channel: str) -> None:
         looks.append(channel)
         looked.set()
+        for error in wrong:
+            raise error
 
     monkeypatch.setattr(outbox, "first", look)
     delivery = Delivery(shop.store, shop.clock, {"here": Flaky()})
