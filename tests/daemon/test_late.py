@@ -190,3 +190,16 @@ def test_clicks_that_come_late_are_counted_once(start: Start, tmp_path: Path) ->
         assert [version for *_span, version in windows(again, "click_through")] == [1, 2, 1, 1]
         found = {result: counted(again, "recwatch_click_events_total", result=result) for result in ("shown", "hit")}
         assert found == {"shown": 40, "hit": 3}
+
+
+def test_a_late_row_is_seen_in_a_window_that_is_empty_but_for_one_minute(start: Start, tmp_path: Path) -> None:
+    """Minutes are counted one by one, as the windows of before were as short."""
+    put(tmp_path, "events/a", EVENTS, [(NOON + minute * MINUTE, "web") for minute in (*range(7), 12)])
+    put(tmp_path, "sent/a", SENT, [])
+    put(tmp_path, "rejected/a", REJECTED, [])
+    run(start(NOON + MINUTE), 7)
+    daemon = start(NOON + 8 * MINUTE, CONFIG.replace("every: 1m, window: 1m", "every: 5m, window: 5m"))
+    run(daemon, 8)
+    put(tmp_path, "events/late", EVENTS, [(NOON + 12 * MINUTE, "web")])
+    daemon.run_each(chores.late_rows)
+    assert windows(daemon, "contract")[-1] == (10, 15, 2)
