@@ -601,6 +601,14 @@ def test_whatever_goes_wrong_a_channel_goes_on(open_shop: OpenShop, monkeypatch:
     assert not failures
 
 
+def test_what_waits_for_channels_of_another_pipeline_is_not_given_up(open_shop: OpenShop) -> None:
+    shop = open_shop()
+    shop.play("+" * 30 + "-" * 12)
+    with closing(Store(shop.url, "films")) as films:
+        assert outbox.readdress(films, ["there"], lambda _alert: ["there"], shop.clock.now()) == 0
+    assert outbox.lengths(shop.store) == {"here": 1}
+
+
 def test_a_channel_that_is_renamed_hears_of_the_end(open_shop: OpenShop) -> None:
     shop, flaky = open_shop(), Flaky()
     shop.play("+" * 30 + "-" * 12)
