@@ -48,7 +48,7 @@ def step(alarms: Mapping[str, Alarm], signs: Iterable[Sign], now: datetime, keep
             since = now
         found[key] = Alarm(sign, since, first)
     for key, alarm in alarms.items():
-        if key in seen or alarm.since is None:
+        if key in seen:
             continue
         gone = min(alarm.gone_since or now, now)
         if now - gone < (keep if alarm.sign.alert in KEPT else NO_TIME):
