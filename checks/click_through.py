@@ -177,7 +177,8 @@ class ClickThrough(Check[ClickThroughSettings]):
             return self.verdict(tally, Outcome.UNKNOWN, UPLIFT, reason=reason, **fields)
         middle, spread = log(exposed.rate / control.rate), Z * sqrt(exposed.log_variance + control.log_variance)
         low, uplift, high = (exp(at) - 1 for at in (middle - spread, middle, middle + spread))
-        details.update(low=low, high=high, limit_origin="max_loss")
+        # Not low and high: these are a band that is usual.
+        details.update(uplift_low=low, uplift_high=high, limit_origin="max_loss", bound="at least")
         outcome = Outcome.BAD if high < -settings.max_loss else Outcome.GOOD
         reason = (
             f"the exposed hit {percent(exposed.rate)} of what they are shown, the control {percent(control.rate)}:"
@@ -230,9 +231,9 @@ class ClickThrough(Check[ClickThroughSettings]):
             Sample("recwatch_click_uplift_ratio", {"dataset": tally.dataset, "bound": bound}, value)
             for found in told
             for bound, value in (
-                ("low", found.details["low"]),
+                ("low", found.details["uplift_low"]),
                 ("estimate", found.value),
-                ("high", found.details["high"]),
+                ("high", found.details["uplift_high"]),
             )
             if value is not None
         )

@@ -93,7 +93,7 @@ class Signal(Check[SignalSettings]):
         bound = "at most" if limit == self.settings.max_value else "at least"
         return self.verdict(
             tally, Outcome.GOOD if is_good else Outcome.BAD, "signal", value=value, limit=limit, source=source,
-            reason=f"{word} is {value:,.6g}, {bound} {limit:,.6g} is good", details={"values": found},
+            reason=f"{word} is {value:,.6g}, {bound} {limit:,.6g} is good", details={"values": found, "bound": bound},
         )  # fmt: skip
 
     def _held(self, counts: Counts) -> tuple[float, float, bool]:

@@ -124,7 +124,7 @@ def value_and_limit(subject: Subject) -> tuple[str, str]:
     if subject.limit is None:
         return value_text(subject.measure, subject.value), ""
     value, limit = told_apart(subject.measure, subject.value, subject.limit)
-    return value, f"at most {limit}"
+    return value, f"{subject.bound} {limit}"
 
 
 def rest(check: CheckStatus) -> str:

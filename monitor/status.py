@@ -110,6 +110,8 @@ class Subject:
     reason: str
     trend: tuple[Point, ...] = ()
     evidence: str = ""
+    # How the limit is said: "at most", or "at least" where less is bad.
+    bound: str = "at most"
 
 
 @dataclass(frozen=True)
@@ -282,6 +284,7 @@ def _subject(verdict: Verdict, trend: tuple[Point, ...] = ()) -> Subject:
         str(verdict.details.get("limit_origin", "")),
         without_secrets(verdict.reason),
         trend,
+        bound=str(verdict.details.get("bound", "at most")),
     )
 
 

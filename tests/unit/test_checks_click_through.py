@@ -66,7 +66,10 @@ def test_a_third_less_is_found_and_may_be_allowed() -> None:
     exposed, control = cohort(draw, 20_000, 0.04), cohort(draw, 20_000, 0.06)
     found = uplift(exposed, control)
     assert found.outcome is Outcome.BAD
-    assert found.details["low"] < found.value < found.details["high"] < found.limit == 0.0  # type: ignore[operator]
+    least, most = found.details["uplift_low"], found.details["uplift_high"]
+    assert least < found.value < most < found.limit == 0.0  # type: ignore[operator]
+    assert found.details["bound"] == "at least"
+    assert not {"low", "high"} & {*found.details}, "they would be shown as a usual band"
     assert found.value == pytest.approx(-1 / 3, abs=0.05)
     assert uplift(exposed, control, max_loss=0.4).outcome is Outcome.GOOD
     assert uplift(control, exposed).outcome is Outcome.GOOD

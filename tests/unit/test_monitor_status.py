@@ -237,6 +237,7 @@ def test_one_sentence_says_it(found: dict[str, State], state: State, sentence: s
         ({"limit": None}, ("10 %", "")),
         ({"value": None, "limit": None}, ("\N{EN DASH}", "")),
         ({"value": 0.50001}, ("50.001 %", "at most 50 %")),
+        ({"details": {"bound": "at least"}}, ("10 %", "at least 50 %")),
         ({"details": {"low": 0.2, "high": 0.4}}, ("10 %", "usual 20 % to 40 %")),
     ],
 )
