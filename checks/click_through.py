@@ -50,7 +50,9 @@ class ClickThroughSettings(CheckSettings):
     relative_floor: Annotated[Ratio, Setting("Share of the usual rate that it may always be off.", 0, 1)] = 0.2
     exposed: Annotated[tuple[str, ...], Setting("Values of the cohort that was shown recommendations.")] = ()
     control: Annotated[tuple[str, ...], Setting("Values of the cohort that was not.")] = ()
-    exposed_share: Annotated[Ratio, Setting("Share of the users of both cohorts that is to be exposed.", 0, 1)] = 0.5
+    exposed_share: Annotated[
+        Ratio, Setting("Share of the users of both cohorts that is to be exposed.", 0, 1)
+    ] = 0.5
     min_users: Annotated[int, Setting("Fewer users in a cohort leave the uplift unknown.", 2)] = 1_000
     max_loss: Annotated[Ratio, Setting("Share of the control's rate that the exposed may lose.", 0, 1)] = 0.0
 
@@ -182,7 +184,7 @@ class ClickThrough(Check[ClickThroughSettings]):
         outcome = Outcome.BAD if high < -settings.max_loss else Outcome.GOOD
         reason = (
             f"the exposed hit {percent(exposed.rate)} of what they are shown, the control {percent(control.rate)}:"
-            f" {100 * uplift:+.3g} %, between {100 * low:+.3g} and {100 * high:+.3g} %"
+            f" {_signed(uplift)}, between {_signed(low)} and {_signed(high)}"
         )
         return self.verdict(
             tally, outcome, UPLIFT, value=uplift, limit=0.0 - settings.max_loss, reason=reason, **fields
@@ -278,6 +280,10 @@ class Cohort:
         # Where all users have the same rate, rounding is all that is left.
         residual = residual if residual > ROUNDING * self.hit_squares else 0.0
         return residual * self.users / (self.users - 1) / self.hits**2
+
+
+def _signed(ratio: float) -> str:
+    return f"{'+' if ratio > 0 else ''}{percent(ratio)}"
 
 
 def _is(click: ColumnElement[Any], kind: int) -> ColumnElement[bool]:

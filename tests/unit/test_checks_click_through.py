@@ -75,6 +75,13 @@ def test_a_third_less_is_found_and_may_be_allowed() -> None:
     assert uplift(control, exposed).outcome is Outcome.GOOD
 
 
+def test_an_uplift_of_many_times_is_said_in_whole_numbers() -> None:
+    low, high = (
+        Cohort(100.0, 100.0, 1_000.0, hits, 10_000.0, hits * hits / 100, 10 * hits) for hits in (50.0, 1_000.0)
+    )
+    assert uplift(high, low).reason.endswith("the control 5 %: +1,900 %, between +1,900 % and +1,900 %")
+
+
 @pytest.mark.parametrize("share", [0.5, 0.1, 0.9])
 def test_a_split_is_wrong_where_chi_square_says_so(share: float) -> None:
     users = 10_000
