@@ -51,7 +51,7 @@ class ClickThroughSettings(CheckSettings):
     exposed: Annotated[tuple[str, ...], Setting("Values of the cohort that was shown recommendations.")] = ()
     control: Annotated[tuple[str, ...], Setting("Values of the cohort that was not.")] = ()
     exposed_share: Annotated[
-        Ratio, Setting("Share of the users of both cohorts that is to be exposed.", 0, 1)
+        Ratio, Setting("Share of the users of both cohorts that is to be exposed.", 0.001, 0.999)
     ] = 0.5
     min_users: Annotated[int, Setting("Fewer users in a cohort leave the uplift unknown.", 2)] = 1_000
     max_loss: Annotated[Ratio, Setting("Share of the control's rate that the exposed may lose.", 0, 1)] = 0.0
