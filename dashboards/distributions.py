@@ -69,7 +69,8 @@ DISTRIBUTIONS = (
         (Query(f"{_clicks('hit')} / ({_clicks('shown')} > 0)", "{{pipeline}} {{dataset}}"),),
         "percentunit",
         bounds=(0, None),
-        every="5m",
+        # An hour's windows add to the counters once an hour.
+        every="1h",
     ),
     View(
         "Uplift of the exposed",

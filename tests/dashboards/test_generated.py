@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ from typing import Any
 import pytest
 
 from alerts.rules import TIERS, pack
+from checks import CATALOGUE
 from checks.metrics import BY_NAME
 from dashboards import render, shipped
 from tests.dashboards.conftest import panels
 
 Boards = list[dict[str, Any]]
+MINUTE = timedelta(minutes=1)
 # What Prometheus and its client's own collectors add.
 THEIRS = {"ALERTS", "process_resident_memory_bytes"}
 RECORDED = {rule["record"] for group in pack(TIERS)["groups"] for rule in group["rules"] if "record" in rule}
@@ -95,3 +98,15 @@ def test_what_is_exposed_can_be_seen(metric: str, boards: Boards) -> None:
         "recwatch_leader",
         "recwatch_slo_observed_seconds",
     }, f"{metric} is neither drawn nor alerted on"
+
+
+def test_a_rate_is_taken_over_no_less_than_the_time_between_two_counts(boards: Boards) -> None:
+    """Of a counter that grows once an hour a rate over minutes is nothing most of the time."""
+    every = {check.id: check.settings_type().every for check in CATALOGUE}
+    seldom = {name for name, metric in BY_NAME.items() if every.get(metric.check or "", MINUTE) > MINUTE}
+    found = [
+        (panel["title"], panel.get("interval"), every[str(BY_NAME[name].check)])
+        for board in boards for panel in panels(board) for target in panel.get("targets", ())
+        for name in set(re.findall(r"rate\((\w+)\{", target["expr"])) & seldom
+    ]  # fmt: skip
+    assert found == [("Click-through", "1h", timedelta(hours=1))]
