@@ -75,7 +75,7 @@ checks:
   density: {{every: 15s, window: 1m, settle: 2s, look_back: 10m}}
   feature_drift: {{every: 15s, window: 1m, settle: 2s}}
   popularity: {{every: 15s, window: 1m, settle: 2s}}
-  click_through: {{every: 15s, window: 1m, settle: 2s, shown_types: [view], hit_types: [click]}}
+  click_through: {{every: 15s, window: 15s, settle: 2s, shown_types: [view], hit_types: [click]}}
 
 # A day's windows in half a minute: real ones are hours long, and are there without any of this.
 tiers:
