@@ -61,6 +61,16 @@ def test_cohorts_that_do_not_differ_are_bad_once_in_a_thousand_at_most() -> None
     assert bad <= 11
 
 
+def test_a_small_hold_out_is_bad_three_times_in_a_thousand_at_most() -> None:
+    """The logarithm of few hits is skewed: with as many on both sides that cancels out, with one small side not."""
+    draw = np.random.default_rng(6)
+    exposed = cohort(draw, 200_000, 0.004)
+    controls = [cohort(draw, 1_000, 0.004) for _ in range(2_000)]
+    bad = sum(uplift(exposed, one, exposed_share=0.995).outcome is Outcome.BAD for one in controls)
+    # Six are expected; more than fourteen come with a probability of 0.1 %.
+    assert bad <= 14
+
+
 def test_a_third_less_is_found_and_may_be_allowed() -> None:
     draw = np.random.default_rng(3)
     exposed, control = cohort(draw, 20_000, 0.04), cohort(draw, 20_000, 0.06)
