@@ -206,7 +206,7 @@ class Demo:
         )
         # References rest on all of the history; bands on its last minutes, which are enough for a demo.
         builder.build(Window(start, now), ("contract", "feature_drift", "popularity"))
-        builder.build(Window(now - timedelta(minutes=4), now), ("density",))
+        builder.build(Window(now - timedelta(minutes=4), now), ("density", "click_through"))
         pipeline.close()
         self.store = store
 
