@@ -10,6 +10,8 @@ from typing import Literal
 
 # How often a window may be called bad although its true ratio is just at the limit.
 TAIL = 0.001
+# How many standard deviations of a normal figure chance exceeds as often.
+DEVIATIONS = NormalDist().inv_cdf(1 - TAIL)
 # Above this many expected events the normal distribution is as good as Poisson's.
 _MANY = 500.0
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from sqlalchemy import ColumnElement, Double, SmallInteger, case, cast, column, func, literal, or_, select
 
 from checks.baseline import Band, BandSettings, Baseline
-from checks.chance import TAIL, most_by_chance
+from checks.chance import DEVIATIONS, TAIL, most_by_chance
 from checks.check import Check, Outcome, Sample, Verdict, percent
 from checks.dataset import Dataset, Role
 from checks.dialect import row_key
@@ -19,9 +19,7 @@ from checks.measure import Aggregate, Counts, Listing, Measure, Tally
 from checks.rows import ALL_SOURCES, CONTROL, EXPOSED, Rows, is_one_of, require, spelt
 from checks.settings import CheckSettings, Duration, Ratio, Setting, hours
 
-# Of a normal distribution, the point that chance exceeds as rarely as everywhere else.
-Z = NormalDist().inv_cdf(1 - TAIL)
-# Of chi-square with one degree of freedom, likewise: a split further off went wrong.
+# Of chi-square with one degree of freedom, what chance exceeds once in a thousand: a split further off went wrong.
 WORST_SPLIT = NormalDist().inv_cdf(1 - TAIL / 2) ** 2
 # With fewer hits than this the logarithm of a rate is not near enough to normal.
 LEAST_HITS = 10
@@ -137,9 +135,7 @@ class ClickThrough(Check[ClickThroughSettings]):
         verdicts = [self._against_history(tally, tally.counts, baseline, None)]
         if "cohorts" in tally.listings:
             verdicts.append(self._uplift(tally))
-        for source, counts in tally.by_source.items():
-            if source != ALL_SOURCES:
-                verdicts.append(self._against_history(tally, counts, baseline, source))
+        verdicts += [self._against_history(tally, counts, baseline, source) for source, counts in _of_sources(tally)]
         return tuple(verdicts)
 
     def _against_history(self, tally: Tally, counts: Counts, baseline: Baseline, source: str | None) -> Verdict:
@@ -177,7 +173,10 @@ class ClickThrough(Check[ClickThroughSettings]):
         reason = self._incomparable(exposed, control)
         if reason is not None:
             return self.verdict(tally, Outcome.UNKNOWN, UPLIFT, reason=reason, **fields)
-        middle, spread = log(exposed.rate / control.rate), Z * sqrt(exposed.log_variance + control.log_variance)
+        middle, spread = (
+            log(exposed.rate / control.rate),
+            DEVIATIONS * sqrt(exposed.log_variance + control.log_variance),
+        )
         low, uplift, high = (exp(at) - 1 for at in (middle - spread, middle, middle + spread))
         # Not low and high: these are a band that is usual.
         details.update(uplift_low=low, uplift_high=high, limit_origin="max_loss", bound="at least")
@@ -208,22 +207,18 @@ class ClickThrough(Check[ClickThroughSettings]):
 
     def figures(self, tally: Tally) -> Mapping[str, float | None]:
         """Return the rate, of each source too, for the bands of later windows."""
-        return {
-            _figure(source): hits / shown if shown >= self.settings.min_rows else None
-            for source, (shown, hits) in _of_each(tally)
-        }
+        apart = [(None, tally.counts), *_of_sources(tally)]
+        parts = {_figure(source): _parts(counts) for source, counts in apart}
+        least = self.settings.min_rows
+        return {name: hits / shown if shown >= least else None for name, (shown, hits) in parts.items()}
 
     def counters(self, tally: Tally) -> tuple[Sample, ...]:
         """Return what is shown and what is hit, by source."""
+        labels = {"dataset": tally.dataset}
         return tuple(
-            Sample(
-                "recwatch_click_events_total",
-                {"dataset": tally.dataset, "source": source or ALL_SOURCES, "result": result},
-                n,
-            )
-            for source, parts in _of_each(tally)
-            if source is not None or not _has_sources(tally)
-            for result, n in zip(("shown", "hit"), parts, strict=True)
+            Sample("recwatch_click_events_total", {**labels, "source": source, "result": result}, n)
+            for source, counts in (tally.by_source or {ALL_SOURCES: tally.counts}).items()
+            for result, n in zip(("shown", "hit"), _parts(counts), strict=True)
         )
 
     def gauges(self, tally: Tally, verdicts: Sequence[Verdict]) -> tuple[Sample, ...]:
@@ -296,7 +291,7 @@ def _by_chance(band: Band, shown: int) -> tuple[float, float]:
     Hits may follow what is shown more than once, so they are taken for a number of rare events, not for a share.
     """
     expected = band.centre * shown
-    least = max(0.0, expected - Z * sqrt(expected))
+    least = max(0.0, expected - DEVIATIONS * sqrt(expected))
     return min(band.low, least / shown), max(band.high, most_by_chance(expected + MEDIAN_BELOW) / shown)
 
 
@@ -304,16 +299,8 @@ def _parts(counts: Counts) -> tuple[int, int]:
     return int(counts.get("shown") or 0), int(counts.get("hits") or 0)
 
 
-def _has_sources(tally: Tally) -> bool:
-    return any(source != ALL_SOURCES for source in tally.by_source)
-
-
-def _of_each(tally: Tally) -> Iterator[tuple[str | None, tuple[int, int]]]:
-    """Yield what is shown and hit over all, and of each source."""
-    yield None, _parts(tally.counts)
-    for source, counts in tally.by_source.items():
-        if source != ALL_SOURCES:
-            yield source, _parts(counts)
+def _of_sources(tally: Tally) -> Iterator[tuple[str, Counts]]:
+    return ((source, counts) for source, counts in tally.by_source.items() if source != ALL_SOURCES)
 
 
 def _figure(source: str | None) -> str:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
-from statistics import NormalDist
 from typing import Annotated, Any
 
 from sqlalchemy import Double, Text, and_, case, cast, func, literal, null, select, union_all
 
 from checks.baseline import Baseline
-from checks.chance import TAIL, effect_limit
+from checks.chance import DEVIATIONS, effect_limit
 from checks.check import NO_SIBLINGS, Check, Outcome, Sample, Siblings, Verdict, percent
 from checks.clipped import comparable
 from checks.dataset import Dataset, Role
@@ -235,7 +234,7 @@ def _by_chance(cohorts: Sequence[Mapping[str, Any]]) -> float:
         # With one event more on the head and one more beside it, a share of 0 or 1 has a variance, too.
         share = (found["head_share"] * n + 1) / (n + 2)
         variance += share * (1 - share) / n
-    return NormalDist().inv_cdf(1 - TAIL) * sqrt(variance)
+    return DEVIATIONS * sqrt(variance)
 
 
 def _said(now: Cohorts, then: Cohorts, bias: float) -> str:
