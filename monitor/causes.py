@@ -146,6 +146,9 @@ def _lost(verdict: Verdict) -> Named | None:
     counts = {name: int(verdict.details.get(name) or 0) for name in ("silent_drop", "rejected", "invalid")}
     kind = {"rejected": "events rejected", "invalid": "corrupted values"}
     worst = max(counts, key=lambda name: counts[name])
+    if worst == "silent_drop" and counts[worst] and verdict.details.get("landed") == 0:
+        # Freshness says so only when the last that came has grown old.
+        return "stalled feed", verdict.reason
     return (kind.get(worst, "events lost on the way") if counts[worst] else "less traffic"), verdict.reason
 
 

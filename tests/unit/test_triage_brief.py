@@ -29,14 +29,15 @@ MINUTE = timedelta(minutes=1)
 FRESHNESS = ("lag_seconds", 60.0, "newest event is old")
 SAID = {
     "unknown_ids": ("unknown_ratio", 0.01, "31 % of events: missing 31"),
-    "duplicates": ("duplicate_ratio", 0.005, "copies"), "ingestion": ("failed_ratio", 0.02, "0 of 60 landed"),
+    "duplicates": ("duplicate_ratio", 0.005, "copies"), "ingestion": ("failed_ratio", 0.02, "9 of 69 landed"),
     "freshness": FRESHNESS, "feature_drift": ("psi", 0.1, "device has moved"),
     "density": ("active_density", 0.0019, "632 cells"),
     "popularity": ("js_distance", 0.1, "head 62 %, was 48 %"),
     "feedback_loop": ("bias_ratio", 0.05, "head items have 62 % of the exposed events"),
 }  # fmt: skip
 DETAILS = {
-    "unknown_ids": {"causes": {"missing": 31}}, "duplicates": {"retry": 9}, "ingestion": {"silent_drop": 60},
+    "unknown_ids": {"causes": {"missing": 31}}, "duplicates": {"retry": 9},
+    "ingestion": {"landed": 9, "silent_drop": 60},
 }  # fmt: skip
 
 
@@ -295,6 +296,24 @@ def test_how_far_a_value_is_from_its_limit(value: float, limit: float, strain: f
     assert Deviation(verdict, window, window, 1).strain == strain
 
 
+@pytest.mark.parametrize(
+    ("details", "cause"),
+    [
+        ({"landed": 0, "silent_drop": 60}, "stalled feed"),
+        ({"landed": 1, "silent_drop": 60}, "events lost on the way"),
+        ({"landed": 0, "silent_drop": 9, "rejected": 51}, "events rejected"),
+        ({"landed": 0, "silent_drop": 0}, "less traffic"),
+    ],
+)
+def test_that_nothing_lands_any_more_is_a_stalled_feed(
+    details: dict[str, int], cause: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ingestion pages minutes before freshness is too old."""
+    monkeypatch.setitem(DETAILS, "ingestion", details)
+    bad(store, "ingestion", range(1, 4))
+    assert told(store, "ingestion", 4).startswith(f"Most likely {cause}")
+
+
 def test_a_failure_that_was_over_before_is_not_the_cause(store: Store) -> None:
     for minute in range(1, 40):
         window = Window(NOON + (minute - 1) * MINUTE, NOON + minute * MINUTE)
@@ -311,6 +330,6 @@ def test_a_check_that_cannot_run_any_more_keeps_what_it_had_found(store: Store) 
         failed = Verdict("ingestion", "events", window, Outcome.ERROR, "", reason="engine main: connection refused")
         store.commit(Judged("ingestion", "events", window, [failed], window.end, 0.1))
     said = told(store, "ingestion", 20)
-    assert said.startswith("Most likely events lost on the way: 0 of 60 landed")
+    assert said.startswith("Most likely events lost on the way: 9 of 69 landed")
     assert "(5 windows, until 12:05:00)" in said
     assert "ingestion could not run: engine main: connection refused (14 windows, until 12:19:00)" in said
