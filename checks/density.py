@@ -121,18 +121,17 @@ class Density(Check[DensitySettings]):
     def gauges(self, tally: Tally, verdicts: Sequence[Verdict]) -> tuple[Sample, ...]:
         """Return the matrix and its size, over active and over catalogue users and items."""
         details, samples = verdicts[0].details, []
-        names = {
-            "density": "recwatch_matrix_density_ratio",
-            "users": "recwatch_matrix_users",
-            "items": "recwatch_matrix_items",
-            "cells": "recwatch_matrix_cells",
-        }
         for matrix, prefix in (("active", ""), ("catalogue", "catalogue_")):
-            for name, metric in names.items():
-                value = details.get(prefix + name if name != "cells" else name)
-                if value is not None:
-                    labels = {"dataset": tally.dataset, "matrix": matrix}
-                    samples.append(Sample(metric, labels, float(value)))
+            figures = {
+                "recwatch_matrix_density_ratio": details.get(f"{prefix}density"),
+                "recwatch_matrix_users": details.get(f"{prefix}users"),
+                "recwatch_matrix_items": details.get(f"{prefix}items"),
+            }
+            # The pairs are the same in both; without users or items there is no matrix that they would be of.
+            if any(value is not None for value in figures.values()):
+                figures["recwatch_matrix_cells"] = details.get("cells")
+            labels = {"dataset": tally.dataset, "matrix": matrix}
+            samples += [Sample(name, labels, float(value)) for name, value in figures.items() if value is not None]
         return tuple(samples)
 
 

@@ -30,5 +30,15 @@ def test_the_matrix_of_what_is_active_and_that_of_the_catalogue_share_their_cell
         ("recwatch_matrix_density_ratio", "catalogue"): 0.012, ("recwatch_matrix_users", "catalogue"): 10,
         ("recwatch_matrix_items", "catalogue"): 100, ("recwatch_matrix_cells", "catalogue"): 12,
     }  # fmt: skip
-    alone = gauges({**ACTIVE, **dict.fromkeys(CATALOGUE, None)})
-    assert {key: value for key, value in alone.items() if key[1] == "active"} == of_the_active
+
+
+def test_without_a_catalogue_there_is_no_matrix_of_it() -> None:
+    assert {matrix for _, matrix in gauges({**ACTIVE, **dict.fromkeys(CATALOGUE, None)})} == {"active"}
+
+
+def test_a_catalogue_of_items_alone_has_cells_but_no_density() -> None:
+    shown = gauges({**ACTIVE, **dict.fromkeys(CATALOGUE, None), "catalogue_items": 100})
+    assert {metric: value for (metric, matrix), value in shown.items() if matrix == "catalogue"} == {
+        "recwatch_matrix_items": 100,
+        "recwatch_matrix_cells": 12,
+    }
