@@ -41,7 +41,7 @@ def compose(pipeline: str, found: Survey, folder: Path) -> str:
     lines = [
         "# Written by recwatch init from a look at the data: at most the first",
         f"# {SAMPLE_ROWS:,} rows of each dataset. Each guess says how sure it is, and why; lines that are",
-        "# commented out were not taken. Then: recwatch validate, and recwatch check --all",
+        "# commented out were not taken.",
         f"pipeline: {scalar(pipeline)}",
     ]
     if found.url is not None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import yaml
@@ -181,7 +182,9 @@ def _text(path: Path) -> str:
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)
     except FileNotFoundError:
-        raise ConfigError([f"{path}: no such file; write one with: recwatch init PATH_OR_URL"]) from None
+        raise ConfigError(
+            [f"{path}: no such file; write one with: recwatch init PATH_OR_URL -o {quote(str(path))}"]
+        ) from None
     except IsADirectoryError:
         raise ConfigError([f"{path}: is a folder; name the file in it"]) from None
     except OSError as error:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import click
@@ -82,6 +83,16 @@ def state_so_far(config: Config) -> Iterator[Store | None]:
         return
     with closing(Store(url, config.pipeline)) as store:
         yield store
+
+
+def follow_up(words: str, path: Path | None = None) -> str:
+    """Return a command to be pasted, about the configuration of the command that now runs, or about another."""
+    return f"recwatch {words} -c {quote(str(path or click.get_current_context().params['path']))}"
+
+
+def about_this_file(text: str) -> str:
+    """Return a text of a check, which knows no configuration, with the command in it about the one that is read."""
+    return text.replace("recwatch baseline build", follow_up("baseline build"))
 
 
 def is_many(paths: Sequence[Path]) -> bool:

@@ -16,7 +16,7 @@ from rich.table import Table
 from checks.window import Window
 from monitor.baselines import Builder
 from monitor.clock import SystemClock
-from monitor.commands import config_option, screen
+from monitor.commands import config_option, follow_up, screen
 from monitor.errors import ConfigError
 from monitor.load import load
 from monitor.resolve import Pipeline, build
@@ -110,7 +110,7 @@ def _each(pipeline: Pipeline, only: Sequence[str], change: Callable[[str, str], 
     for dataset, check in changed:
         click.echo(f"{check} on {dataset}: {verb[1]}")
     if not changed:
-        raise click.ClickException(f"nothing to {verb[0]}; see recwatch baseline show")
+        raise click.ClickException(f"nothing to {verb[0]}; see {follow_up('baseline show')}")
 
 
 @contextmanager

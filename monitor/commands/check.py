@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from checks.rows import Rows
 from checks.window import MICROSECOND, Window, moment
 from monitor.clock import SystemClock
 from monitor.columns import TIME_RANGES
-from monitor.commands import config_option, state_so_far
+from monitor.commands import about_this_file, config_option, follow_up, state_so_far
 from monitor.commands.table import show
 from monitor.errors import ConfigError, EngineError
 from monitor.load import load
@@ -76,7 +76,8 @@ def command(
         for verdict in verdicts:
             click.echo(json.dumps(as_json_object(verdict), default=str))
     else:
-        show(verdicts, list(runner.disabled.values()))
+        told = [replace(verdict, reason=about_this_file(verdict.reason)) for verdict in verdicts]
+        show(told, list(runner.disabled.values()))
     sys.exit(_exit_code(verdicts))
 
 
@@ -130,7 +131,7 @@ def whole_span(pipeline: Pipeline, name: str) -> Window | None:
     earliest, latest = TIME_RANGES["us"]
     if first is not None and (last < earliest or first > latest):
         said = f"no time of column {dataset.roles[dataset.clock]} (role {dataset.clock}) is between 1990 and 2100"
-        click.echo(f"warning: datasets.{name}: {said}; recwatch doctor -c FILE says what it holds", err=True)
+        click.echo(f"warning: datasets.{name}: {said}; {follow_up('doctor')} says what it holds", err=True)
     is_counted = pipeline.config.datasets[name].sent is not None
     steps = [check.settings.every // MICROSECOND for check in pipeline.checks[name] if check.id == Ingestion.id]
     step = steps[0] if is_counted and steps else 1

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from checks import CATALOGUE
 from checks.check import Check
-from monitor.commands import config_option, screen, state_so_far
+from monitor.commands import about_this_file, config_option, screen, state_so_far
 from monitor.durations import duration_text
 from monitor.errors import ConfigError, RecwatchError
 from monitor.explain import Explained, Statement, settings, statements, words
@@ -102,7 +102,7 @@ def _say_sql(console: Console, pipeline: Pipeline, dataset: str, asked: tuple[Ch
         _say_none(console, [str(error)])
         return
     for remark in remarks:
-        console.print(Text(f"  -- {remark}", style="dim"), soft_wrap=True)
+        console.print(Text(f"  -- {about_this_file(remark)}", style="dim"), soft_wrap=True)
     for statement in found:
         _say_statement(console, statement)
 

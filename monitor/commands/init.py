@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from monitor.commands import screen
+from monitor.commands import follow_up, screen
 from monitor.compose import URL_VARIABLE, compose, has_secret, scalar
 from monitor.errors import ConfigError
 from monitor.guess import GUESS, LIKELY, SURE, Found
@@ -54,7 +54,7 @@ def command(target: str, output: Path, pipeline: str | None, force: bool) -> Non
     if not any(dataset.kind == "events" for dataset in found.datasets):
         raise ConfigError(_missing(found))
     load(output, environment)
-    click.echo(f"next: recwatch check --all -c {output}")
+    click.echo(f"next: {follow_up('check --all', output)}")
 
 
 def _missing(found: Survey) -> list[str]:

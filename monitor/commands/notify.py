@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from shlex import quote
 
 import click
 
@@ -15,7 +16,7 @@ from alerts.notifier import DeliveryError, Notifier, TakesChanges
 from monitor import happenings
 from monitor.channels import notifiers
 from monitor.clock import SystemClock
-from monitor.commands import config_option
+from monitor.commands import config_option, follow_up
 from monitor.config import Config
 from monitor.happenings import Happening
 from monitor.load import load
@@ -63,7 +64,8 @@ def deploy_command(path: Path, summary: str, source: str, url: str) -> None:
     config = load(path)
     takers = {name: found for name, found in notifiers(config).items() if isinstance(found, TakesChanges)}
     if not takers:
-        todo = "add one of type pagerduty, or note it for triage alone by recwatch event add"
+        alone = follow_up(f"event add {quote(summary)}")
+        todo = f"add one of type pagerduty, or note it for triage alone with: {alone}"
         raise click.ClickException(f"no channel keeps a record of changes, and nothing was noted; {todo}")
     links = (Link("Details", url),) if url else ()
     change = Change(summary, SystemClock().now(), config.pipeline, source, links)

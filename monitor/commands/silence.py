@@ -13,7 +13,7 @@ import click
 from alerts.wording import printable
 from monitor import silences
 from monitor.clock import SystemClock
-from monitor.commands import config_option, on_call
+from monitor.commands import config_option, follow_up, on_call
 from monitor.config import Config, OnCallConfig
 from monitor.durations import parse_duration
 from monitor.objectives import latest
@@ -58,7 +58,7 @@ def add_command(path: Path, pattern: str, length: str | None, until: datetime | 
             said = f"no objective is called {pattern}; {meant(pattern, known, there)}"
             raise click.BadParameter(said, param_hint="--slo")
         number = silences.add(store, Silence(0, pattern, now, end, reason, author))
-    click.echo(f"silence {number}: {pattern} until {_day(end)}; end it with: recwatch silence end {number}")
+    click.echo(f"silence {number}: {pattern} until {_day(end)}; end it with: {follow_up(f'silence end {number}')}")
 
 
 @command.command("list")
@@ -82,7 +82,7 @@ def end_command(path: Path, number: int) -> None:
     """End a silence now."""
     with on_call(path) as (store, _config):
         if not silences.end(store, number, SystemClock().now()):
-            raise click.ClickException(f"no silence {number} is in force; see recwatch silence list")
+            raise click.ClickException(f"no silence {number} is in force; see {follow_up('silence list')}")
     click.echo(f"silence {number} has ended")
 
 

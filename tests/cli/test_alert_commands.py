@@ -157,7 +157,7 @@ def test_silences_come_and_go(config: str, recwatch: Recwatch) -> None:
     assert "nothing is silenced" in recwatch("silence", "list", "-c", config).out
     said = recwatch("silence", "add", "-c", config, "--slo", "events-*", "--for", "2h", "--reason", "migration")
     assert said.code == 0
-    assert "end it with: recwatch silence end 1" in said.out
+    assert said.out.endswith(f"end it with: recwatch silence end 1 -c {config}\n")
     assert "events-* until" in recwatch("silence", "list", "-c", config).out
     named = ["--for", "2h", "--reason", "migration", "--author", "ann"]
     assert recwatch("silence", "add", "-c", config, "--slo", "events-*", *named).code == 0

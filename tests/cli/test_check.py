@@ -325,7 +325,7 @@ def test_a_baseline_that_is_not_there_is_neither_pinned_nor_dropped(
 ) -> None:
     said = recwatch("baseline", *change, "-c", config, "--only", "popularity")
     assert (said.code, said.out) == (2, "")
-    assert f"nothing to {change[-1].lstrip('-')}; see recwatch baseline show" in said.err
+    assert f"nothing to {change[-1].lstrip('-')}; see recwatch baseline show -c {config}" in said.err
 
 
 def test_a_span_without_data_is_no_history(recwatch: Recwatch, config: str) -> None:

@@ -153,7 +153,8 @@ def test_explain_without_a_configuration_says_the_rest(recwatch: Run, tmp_path: 
         done = recwatch("explain", check.id, "-c", str(tmp_path / "absent.yml"))
         assert done.code == 0
         assert "No SQL to show\n" in done.out
-        assert "absent.yml: no such file; write one with: recwatch init PATH_OR_URL" in done.out
+        absent = tmp_path / "absent.yml"
+        assert f"{absent}: no such file; write one with: recwatch init PATH_OR_URL -o {absent}" in done.out
 
 
 def test_explain_without_its_engine_says_the_rest_and_no_password(recwatch: Run, config: Path) -> None:

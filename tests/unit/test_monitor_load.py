@@ -237,7 +237,7 @@ def test_a_file_that_cannot_be_read_is_told_as_it_was_named(tmp_path: Path, monk
     Path("zero.yml").write_text("pipeline: a\nx: \x00\n")
     Path("long.yml").write_text("# " + "x" * 1_000_000)
     expected = {
-        "absent.yml": "absent.yml: no such file; write one with: recwatch init PATH_OR_URL",
+        "absent.yml": "absent.yml: no such file; write one with: recwatch init PATH_OR_URL -o absent.yml",
         "folder": "folder: is a folder; name the file in it",
         "latin.yml": "latin.yml:2:1: is not UTF-8, got the byte 0xe9; save it as UTF-8",
         "zero.yml": "zero.yml:2:1: has the character 0x0, which YAML does not allow; remove it",
