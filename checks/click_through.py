@@ -16,7 +16,7 @@ from checks.check import Check, Outcome, Sample, Verdict, percent
 from checks.dataset import Dataset, Role
 from checks.dialect import row_key
 from checks.measure import Aggregate, Counts, Listing, Measure, Tally
-from checks.rows import ALL_SOURCES, CONTROL, EXPOSED, Rows, is_one_of, require, spelt
+from checks.rows import ALL_SOURCES, CONTROL, EXPOSED, Rows, is_one_of, spelt
 from checks.settings import CheckSettings, Duration, Ratio, Setting, hours
 
 # Of chi-square with one degree of freedom, what chance exceeds once in a thousand: a split further off went wrong.
@@ -100,7 +100,9 @@ class ClickThrough(Check[ClickThroughSettings]):
         for name, kind in (("shown", SHOWN), ("hits", HIT)):
             aggregates[name] = Aggregate.rows(_is(column("click"), kind))
         measure = Measure(rows, aggregates, {"click": self._click(rows)})
-        return (measure, self._cohorts(rows)) if self.settings.exposed else (measure,)
+        # Without one of them there is no uplift to tell; the rate needs neither.
+        is_lost = Role.USER in rows.dataset.lost or Role.COHORT in rows.dataset.lost
+        return (measure, self._cohorts(rows)) if self.settings.exposed and not is_lost else (measure,)
 
     def _click(self, rows: Rows) -> Any:
         name = spelt(rows.dataset, rows.dataset.roles[Role.EVENT_TYPE])
@@ -110,7 +112,6 @@ class ClickThrough(Check[ClickThroughSettings]):
 
     def _cohorts(self, rows: Rows) -> Listing:
         """Return for each cohort its users, those who were shown anything, and sums over users of shown and hits."""
-        require(rows.dataset, Role.USER, Role.COHORT)
         cohort = rows.cohort(self.settings.exposed, self.settings.control)
         each = (
             rows.select(
@@ -135,6 +136,9 @@ class ClickThrough(Check[ClickThroughSettings]):
         verdicts = [self._against_history(tally, tally.counts, baseline, None)]
         if "cohorts" in tally.listings:
             verdicts.append(self._uplift(tally))
+        elif self.settings.exposed:
+            lost = "the column is gone that tells the cohorts or the users apart"
+            verdicts.append(self.verdict(tally, Outcome.ERROR, UPLIFT, feature="uplift", reason=lost))
         verdicts += [self._against_history(tally, counts, baseline, source) for source, counts in _of_sources(tally)]
         return tuple(verdicts)
 
