@@ -21,6 +21,9 @@ from checks.settings import CheckSettings, Duration, Ratio, Setting, hours
 
 # Of chi-square with one degree of freedom, what chance exceeds once in a thousand: a split further off went wrong.
 WORST_SPLIT = NormalDist().inv_cdf(1 - TAIL / 2) ** 2
+# Users in both cohorts belong to neither, and are left out; where they are more than this, cohorts are not told apart
+# by users, or users were not kept where they were drawn to.
+MOST_IN_BOTH = 0.01
 # With fewer hits than this the logarithm of a rate is not near enough to normal.
 LEAST_HITS = 10
 # The median of rare events is below their mean by up to this: that of 0.6 a window is 0.
@@ -71,7 +74,8 @@ class ClickThrough(Check[ClickThroughSettings]):
         The rate leaves the band of comparable windows by more than chance does at this number of rows; or,
         about ``uplift``, the upper bound of the exposed cohort's rate over the control's is below
         ``1 - max_loss``. Chance between users, not rows, is allowed for there. Without history, with too few
-        users or hits, or with users split otherwise than ``exposed_share`` says, it is ``unknown``.
+        users or hits, with users split otherwise than ``exposed_share`` says, or with more than 1 % of them in
+        both cohorts, it is ``unknown``. Without the column of cohorts or users the uplift alone is an ``error``.
     """
 
     id = "click_through"
@@ -111,7 +115,10 @@ class ClickThrough(Check[ClickThroughSettings]):
         return case(*((is_one_of(name, values), literal(kind, SmallInteger)) for values, kind in types if values))
 
     def _cohorts(self, rows: Rows) -> Listing:
-        """Return for each cohort its users, those who were shown anything, and sums over users of shown and hits."""
+        """Return for each cohort its users, those who were shown anything, and sums over users of shown and hits.
+
+        Users who are in both cohorts are a third one, without a name.
+        """
         cohort = rows.cohort(self.settings.exposed, self.settings.control)
         each = (
             rows.select(
@@ -121,15 +128,18 @@ class ClickThrough(Check[ClickThroughSettings]):
             .subquery()
         )
         shown, hits = (func.sum(case((_is(each.c.click, kind), 1), else_=0)) for kind in (SHOWN, HIT))
+        first, last = func.min(each.c.cohort), func.max(each.c.cohort)
         users = (
-            select(each.c.cohort, cast(shown, Double).label("s"), cast(hits, Double).label("h"))
+            select(
+                first.label("first"), last.label("last"), cast(shown, Double).label("s"), cast(hits, Double).label("h")
+            )
             .where(each.c.cohort.is_not(None), each.c.click.is_not(None))
-            .group_by(each.c.cohort, each.c.user)
+            .group_by(each.c.user)
             .subquery()
         )
-        s, h = users.c.s, users.c.h
+        s, h, cohort = users.c.s, users.c.h, case((users.c.first == users.c.last, users.c.first))
         sums = [func.sum(of) for of in (case((s > 0, 1), else_=0), s, h, s * s, h * h, s * h)]
-        return Listing("cohorts", rows, select(users.c.cohort, func.count(), *sums).group_by(users.c.cohort), 2)
+        return Listing("cohorts", rows, select(cohort, func.count(), *sums).group_by(cohort), 3)
 
     def judge(self, tally: Tally, baseline: Baseline) -> tuple[Verdict, ...]:
         """Return the verdict on the rate of all rows, on the uplift, and on the rate of each source."""
@@ -168,13 +178,13 @@ class ClickThrough(Check[ClickThroughSettings]):
         """Return the verdict on the rate of the exposed over that of the control."""
         settings = self.settings
         found = {row[0]: Cohort(*(float(number or 0) for number in row[1:])) for row in tally.listings["cohorts"]}
-        exposed, control = (found.get(name, Cohort()) for name in (EXPOSED, CONTROL))
-        details: dict[str, Any] = {}
+        exposed, control, both = (found.get(name, Cohort()) for name in (EXPOSED, CONTROL, None))
+        details: dict[str, Any] = {"both_users": int(both.shown_users)}
         for name, cohort in ((EXPOSED, exposed), (CONTROL, control)):
             details |= {f"{name}_users": int(cohort.shown_users), f"{name}_shown": int(cohort.shown)}
             details |= {f"{name}_hits": int(cohort.hits), f"{name}_rate": cohort.rate}
         fields: dict[str, Any] = {"feature": "uplift", "details": details}
-        reason = self._incomparable(exposed, control)
+        reason = self._incomparable(exposed, control, both)
         if reason is not None:
             return self.verdict(tally, Outcome.UNKNOWN, UPLIFT, reason=reason, **fields)
         middle, spread = (
@@ -193,9 +203,14 @@ class ClickThrough(Check[ClickThroughSettings]):
             tally, outcome, UPLIFT, value=uplift, limit=0.0 - settings.max_loss, reason=reason, **fields
         )
 
-    def _incomparable(self, exposed: Cohort, control: Cohort) -> str | None:
+    def _incomparable(self, exposed: Cohort, control: Cohort, both: Cohort) -> str | None:
         """Return why the rates of two cohorts cannot be compared, or None if they can."""
         settings = self.settings
+        shared, users = both.shown_users, exposed.shown_users + control.shown_users + both.shown_users
+        if shared > MOST_IN_BOTH * users:
+            return (
+                f"{percent(shared / users)} of {users:,.0f} users are in both cohorts, {percent(MOST_IN_BOTH)} may be"
+            )
         for name, cohort in ((EXPOSED, exposed), (CONTROL, control)):
             if cohort.shown_users < settings.min_users:
                 found = f"{cohort.shown_users:,.0f} users of the {name} were shown anything"

@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from alerts.rules import TIERS, pack
+from checks import CATALOGUE
 from dashboards import shipped
 from monitor.demo import Demo, free_port
 from monitor.load import load
@@ -105,10 +106,25 @@ def _add(config: Path) -> None:
         "      source: source\n", "      source: source\n      cohort: device\n"
     )
     text = text.replace("checks:\n", f"checks:\n  {loop}\n")
-    clicks = "hit_types: [click], exposed: [iphone], control: [pixel], min_users: 2, exposed_share: 0.57"
-    text = text.replace("hit_types: [click]", clicks)
+    text = text.replace("datasets:\n", f"datasets:\n{_experiment(config.parent)}")
     budget = "engines: {files: {url: 'duckdb:///:memory:', budget: {seconds_per_hour: 3600}}}\n"
     config.write_text(text + budget, encoding="utf-8")
+
+
+def _experiment(folder: Path) -> str:
+    """Write what ten users of each cohort are shown in each second, and return it as a dataset."""
+    start = datetime.now(UTC) - timedelta(minutes=5)
+    seconds = range(int((2 * PLAY + timedelta(minutes=5)).total_seconds()))
+    rows = [
+        f"{start + timedelta(seconds=second):%FT%T},{what},{arm}{user},{arm}"
+        for second in seconds for user in range(10) for arm in ("new", "old")
+        for what in (("view", "click") if (second + user) % 4 == 0 else ("view",))
+    ]  # fmt: skip
+    (folder / "experiment.csv").write_text("\n".join(("at,what,who,arm", *rows)), encoding="utf-8")
+    off = ", ".join(f"{check.id}: {{enabled: false}}" for check in CATALOGUE if check.id != "click_through")
+    roles = "{event_time: at, event_type: what, user: who, cohort: arm}"
+    clicks = "click_through: {exposed: [new], control: [old], min_users: 2}"
+    return f"  experiment:\n    files: experiment.csv\n    roles: {roles}\n    checks: {{{clicks}, {off}}}\n"
 
 
 def _configure(folder: Path, demo: Demo) -> None:

@@ -5,7 +5,7 @@ A file has
 - ``why``: what it shows,
 - ``tables``: columns with their kinds (see ``KINDS`` in ``tests/conftest.py``), and rows. A time without a date is
   on 2026-03-03; ``{times: 3, row: [...]}`` is that row three times, ``{count: 3, row: ["#"]}`` three rows with 1, 2
-  and 3 for ``#``,
+  and 3 for ``#``, or with 8, 9 and 10 where there is ``from: 8``,
 - ``datasets``: as in a configuration; ``events`` is judged,
 - ``window``: start and end,
 - ``settings`` of the check (``min_rows`` is 1 unless set), ``checks``: those of others,
@@ -63,7 +63,8 @@ def rows(written: Sequence[Any], columns: Mapping[str, str]) -> Iterator[tuple[A
     """Yield the rows that a table is written as."""
     for entry in written:
         many = entry if isinstance(entry, Mapping) else {"row": entry}
-        for number in range(1, many.get("count", 1) + 1):
+        first = many.get("from", 1)
+        for number in range(first, first + many.get("count", 1)):
             row = tuple(
                 _cell(number if cell == "#" else cell, kind)
                 for cell, kind in zip(many["row"], columns.values(), strict=True)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from checks import CATALOGUE
@@ -31,7 +32,7 @@ MINUTE = timedelta(minutes=1)
 NOW = START + 12 * MINUTE
 ROLES = {
     "event_id": "event_id", "user": "user_id", "item": "item_id", "event_type": "event_type", "value": "value",
-    "event_time": "event_time", "ingested_at": "ingested_at", "source": "source", "cohort": "device",
+    "event_time": "event_time", "ingested_at": "ingested_at", "source": "source", "cohort": "arm",
 }  # fmt: skip
 # Set by the daemon itself, for every check or about itself; the others belong to one check.
 OWN = {metric.name for metric in METRICS if metric.check is None}
@@ -43,17 +44,19 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, Watch
     folder = tmp_path_factory.mktemp("stream")
     writer = LiveWriter(Stream(StreamSettings(events_per_second=25, users=2_000, items=300)), folder, START)
     writer.advance(START + 12 * MINUTE)
+    # Users stay in the cohort that they were drawn to.
+    arms = f"SELECT *, right(user_id, 1) < '5' AS arm FROM read_parquet('{folder}/events/*.parquet')"
+    duckdb.execute(f"COPY ({arms}) TO '{folder}/events.parquet'")
     every = {check.id: {"every": "5m", "window": "5m", "settle": "0s"} for check in CATALOGUE}
     # These run only where they are named.
     every["signal"] |= {"max_value": 1_000}
-    every["feedback_loop"] |= {"exposed": ["iphone"], "control": ["pixel"]}
+    every["feedback_loop"] |= {"exposed": ["true"], "control": ["false"]}
     every["click_through"] |= {
         "shown_types": ["view"],
         "hit_types": ["click"],
-        "exposed": ["iphone"],
-        "control": ["pixel"],
+        "exposed": ["true"],
+        "control": ["false"],
         "min_users": 2,
-        "exposed_share": 0.54,
     }
     config = Config.model_validate(
         {
@@ -61,7 +64,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, Watch
             "engines": {"files": {"url": "duckdb:///:memory:", "budget": {"seconds_per_hour": 600}}},
             "datasets": {
                 "events": {
-                    "files": f"{folder}/events/*.parquet", "roles": ROLES, "features": ["device", "value"],
+                    "files": f"{folder}/events.parquet", "roles": ROLES, "features": ["device", "value"],
                     "users": "users", "items": "items", "sent": "sent", "rejected": "rejected",
                 },
                 "users": {"files": f"{folder}/users.parquet", "roles": {"user": "user_id"}},
