@@ -57,7 +57,7 @@ class Database:
             if self._clock is None and self._is_current():
                 return
             with self._engine.connect().execution_options(writes=True) as connection, connection.begin():
-                schema.migrate(connection, self._where)
+                schema.create(connection, self._where)
         except sa.exc.SQLAlchemyError as error:
             is_file = self._engine.dialect.name == "sqlite"
             what = "the path, its rights and the disk" if is_file else "the server, its address and the account"

@@ -17,7 +17,7 @@ from checks.clipped import clip_cells
 from checks.dataset import Dataset, Role
 from checks.fuse import Scan, fuse
 from checks.measure import Listing, Measure, Row, Tally, combined
-from checks.rows import Rows, is_source
+from checks.rows import Rows
 from checks.window import Window, micros
 from monitor.clock import Clock
 from monitor.engine import OwnColumns
@@ -160,12 +160,10 @@ class Runner:
             # Of a stream each minute has to be asked for, so that a day would be long.
             window = Window(widest if config.stream else min(widest, end - timedelta(days=1)), end)
             largest = largest_sources(resolver.session(name, window), dataset, window, config.most_sources)
-            known = self._sources.get(name) or _known(self._note(f"sources:{name}"))
+            known = self._sources.get(name) or self._note(f"sources:{name}") or {}
             # Known sources stay, so that a series never changes its meaning.
-            # Names of groups, which may be known from earlier, take no place.
-            own = {source: since for source, since in known.items() if is_source(source)}
             since = micros(end) if known else 0
-            kept = dict([*own.items(), *((name, since) for name in largest if name not in own)][: config.most_sources])
+            kept = dict([*known.items(), *((one, since) for one in largest if one not in known)][: config.most_sources])
             self._sources[name], self._sources_at[name] = kept, end
             if self.remembers and self.store is not None and kept != known:
                 self.store.set_note(f"sources:{name}", kept)
@@ -363,11 +361,6 @@ def said(error: BaseException) -> str:
     """Return what an unexpected error says, with its type, on one line."""
     text = str(error).strip().splitlines()
     return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
-
-
-def _known(noted: Any) -> dict[str, int]:
-    """Return the sources of a note; those of an older one have always been told apart."""
-    return noted if isinstance(noted, dict) else dict.fromkeys(noted or (), 0)
 
 
 def _figures(check: Check[Any], tally: Tally) -> dict[str, float | None]:

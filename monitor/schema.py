@@ -1,10 +1,9 @@
-"""Tables of the state database, and how an older state is brought up to date."""
+"""Tables of the state database."""
 
 from __future__ import annotations
 
-import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,16 +23,15 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    and_,
     create_engine,
     event,
     select,
 )
 from sqlalchemy.engine import make_url
 
-from checks.rows import ALL_SOURCES
 from monitor.errors import StateError
 
+# Counted up by each change of the tables after which an older state cannot be read.
 VERSION = 4
 
 metadata = MetaData()
@@ -290,31 +288,6 @@ leases = Table(
 )
 
 
-def _no_change(_connection: Connection) -> None:
-    """New tables are made wherever they are missing."""
-
-
-def _name_features(connection: Connection) -> None:
-    """References of feature_drift name the feature, not its place, and tell sources apart."""
-    for row in connection.execute(select(baselines).where(baselines.c.check_id == "feature_drift")).all():
-        names, reference = sorted(json.loads(row.frozen)), json.loads(row.reference)
-        counted = reference["listings"].get("bins", [])
-        reference["listings"]["bins"] = [[names[place], ALL_SOURCES, at, n] for place, at, n in counted]
-        key = and_(*(baselines.c[name] == getattr(row, name) for name in _OF_CHECK))
-        connection.execute(baselines.update().where(key).values(reference=json.dumps(reference)))
-
-
-def _widen(connection: Connection) -> None:
-    """Names of datasets and sources may be longer than these columns were; SQLite heeds no lengths."""
-    if connection.dialect.name == "postgresql":
-        for wide in ("meta.key", "verdicts.subject", "rollups.subject", "counters.labels", "gauges.labels"):
-            connection.exec_driver_sql("ALTER TABLE {} ALTER {} TYPE TEXT".format(*wide.split(".")))
-
-
-# One step for each version that a state may be at: what makes version n+1 out of version n.
-MIGRATIONS: dict[int, Callable[[Connection], None]] = {1: _no_change, 2: _name_features, 3: _widen}
-
-
 def connect(url: str) -> Engine:
     """Return the engine of a state database, set up so that a kill at any instant harms nothing."""
     if not url.startswith("sqlite"):
@@ -375,26 +348,22 @@ def exists(url: str) -> bool:
     return parsed.get_backend_name() != "sqlite" or Path(parsed.database or "").is_file()
 
 
-def migrate(connection: Connection, where: str) -> None:
-    """Create the tables, or bring an older state up to ``VERSION``, in the caller's transaction.
+def create(connection: Connection, where: str) -> None:
+    """Create the tables where they are missing, in the caller's transaction; in any case something is written.
 
     Raises:
-        StateError: The state was written by a newer recwatch, or an older one without a migration.
+        StateError: The state was written by a recwatch whose tables were others.
     """
     metadata.create_all(connection)
     found = connection.execute(select(meta.c.value).where(meta.c.key == "schema_version")).scalar()
     if found is None:
         connection.execute(meta.insert().values(key="schema_version", value=str(VERSION)))
         return
-    version = int(found)
-    if version > VERSION:
+    if found != str(VERSION):
+        todo = "upgrade recwatch" if int(found) > VERSION else "move it away, and a new one is begun"
         raise StateError(
-            f"state {where}: written by a newer recwatch (schema {version}), this one knows {VERSION};"
-            " upgrade recwatch, or point state at another database"
+            f"state {where}: is of schema {found}, this recwatch knows {VERSION}; {todo}, or point state at another"
+            " database"
         )
-    while version < VERSION:
-        if version not in MIGRATIONS:
-            raise StateError(f"state {where}: no migration from schema {version}; start with a new state")
-        MIGRATIONS[version](connection)
-        version += 1
-    connection.execute(meta.update().where(meta.c.key == "schema_version").values(value=str(VERSION)))
+    # Whoever may not write there hears of it now.
+    connection.execute(meta.update().where(meta.c.key == "schema_version").values(value=found))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,7 +16,6 @@ from checks.check import Outcome, Verdict
 from checks.rows import LONGEST_SOURCE
 from checks.window import Window
 from monitor.series import LONGEST_LABEL, label_value
-from monitor.store import Store
 
 START = datetime(2026, 3, 3, 12, tzinfo=UTC)
 WINDOW = Window(START, START + timedelta(minutes=1))
@@ -119,16 +117,6 @@ def test_a_source_that_is_called_like_a_group_is_in_other(bench: Any, table: Any
     counted = {one.source: one.total for one in found if one.check == "contract" and one.feature != "schema"}
     assert counted == {None: 20, "web": 4, "other": 12, "(none)": 4}
     assert {one.source for one in found} == {None, "web", "other", "(none)"}
-
-
-def test_groups_that_were_taken_for_sources_once_take_no_place(benches: Any, table: Any) -> None:
-    apps = ["(all)"] * 9 + ["web", "ios", "tv"] * 2
-    made: list[Row] = [(str(at), "u", "i", "k", app, "n", 1.0, at) for at, app in enumerate(apps)]
-    bench = benches("duckdb")
-    with closing(Store(f"sqlite:///{bench.folder}/state.db", "shop")) as store:
-        store.set_note("sources:events", ["(all)", "tv"])
-    found = judged(bench, table, made)
-    assert {one.source for one in found} == {None, "web", "ios", "tv", "other"}, "three are told apart, and the rest"
 
 
 def test_texts_of_a_megabyte_are_counted_and_make_no_source(benches: Any, table: Any) -> None:

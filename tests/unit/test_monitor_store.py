@@ -1,10 +1,11 @@
-"""The state: one transaction a window, counters that neither skip nor double, baselines, migration."""
+"""The state: one transaction a window, counters that neither skip nor double, baselines."""
 
 from __future__ import annotations
 
 import inspect
 import json
 import random
+import re
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from checks.measure import Merge, Tally
 from checks.rows import LONGEST_SOURCE
 from checks.window import Window, micros
 from monitor import schema
+from monitor.clock import ManualClock
 from monitor.errors import StateError
 from monitor.records import Judged, SavedBaseline
 from monitor.store import Store
@@ -224,35 +226,30 @@ def test_two_writers_wait_for_each_other(store: Store, tmp_path: Path) -> None:
     other.close()
 
 
-def test_a_state_of_the_future_is_refused(store: Store, tmp_path: Path) -> None:
-    with closing(sqlite3.connect(tmp_path / "state.db")) as connection, connection:
-        connection.execute("UPDATE meta SET value = '99' WHERE key = 'schema_version'")
-    with pytest.raises(StateError, match=r"written by a newer recwatch \(schema 99\)"):
-        Store(f"sqlite:///{tmp_path}/state.db", "shop")
-
-
-def test_an_older_state_is_migrated_step_by_step(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("schema_version", "todo"), [(99, "upgrade recwatch"), (3, "move it away, and a new one is begun")]
+)
+def test_a_state_of_another_schema_is_refused_and_left_as_it_is(
+    store: Store, tmp_path: Path, schema_version: int, todo: str
+) -> None:
     store.commit(judged(0))
-    store.commit(judged(1))
-    steps: list[int] = []
-    monkeypatch.setattr(schema, "VERSION", schema.VERSION + 2)
-    first, second = schema.VERSION - 2, schema.VERSION - 1
-    monkeypatch.setattr(schema, "MIGRATIONS", {first: lambda _: steps.append(1), second: lambda _: steps.append(2)})
-    again = Store(f"sqlite:///{tmp_path}/state.db", "shop")
-    assert steps == [1, 2]
-    assert counted(again) == 200
-    again.close()
-    Store(f"sqlite:///{tmp_path}/state.db", "shop").close()
-    assert steps == [1, 2], "a migration runs once"
+    store.close()
+    with closing(sqlite3.connect(tmp_path / "state.db")) as connection, connection:
+        connection.execute(f"UPDATE meta SET value = '{schema_version}' WHERE key = 'schema_version'")
+        connection.execute("DROP TABLE leases")
+        before = list(connection.iterdump())
+    url = f"sqlite:///{tmp_path}/state.db"
+    known = f"is of schema {schema_version}, this recwatch knows {schema.VERSION}"
+    said = re.escape(f"state {url}: {known}; {todo}, or point state at another database")
+    for clock in (None, ManualClock(NOON)):
+        with pytest.raises(StateError, match=said):
+            Store(url, "shop", clock)
+    with closing(sqlite3.connect(tmp_path / "state.db")) as connection:
+        assert list(connection.iterdump()) == before
+    assert {path.name for path in tmp_path.iterdir()} <= {"state.db", "state.db-wal", "state.db-shm"}
 
 
-def test_long_names_fit_into_a_state_on_postgresql_of_now_and_of_before(postgresql: str) -> None:
-    with closing(Store(postgresql, "p" * 64)) as store, store.writing() as connection:
-        for column in ("verdicts.subject", "rollups.subject", "counters.labels", "gauges.labels"):
-            table, name = column.split(".")
-            connection.execute(sa.text(f"ALTER TABLE {table} ALTER COLUMN {name} TYPE VARCHAR(256)"))
-        connection.execute(sa.text("ALTER TABLE meta ALTER COLUMN key TYPE VARCHAR(80)"))
-        connection.execute(sa.text("UPDATE meta SET value = '3' WHERE key = 'schema_version'"))
+def test_long_names_fit_into_a_state_on_postgresql(postgresql: str) -> None:
     with closing(Store(postgresql, "p" * 64)) as store:
         store.set_note("sources:" + "d" * 60, ["ios"])
         assert store.note("sources:" + "d" * 60) == ["ios"]
@@ -295,23 +292,6 @@ def test_what_is_read_together_is_of_one_moment_to_one_thread(store: Store, tmp_
         connection.exec_driver_sql("SELECT * FROM nowhere")
     assert store.note("told") == 2, "after a failure, too"
     other.close()
-
-
-def test_references_of_schema_2_still_serve(store: Store, tmp_path: Path) -> None:
-    """References of feature_drift used to give a feature by its place, over all sources."""
-    tally = Tally("events", window(0), listings={"bins": [(0, 1, 7), (1, None, 3), (1, 2, 5)]})
-    store.save_baseline(SavedBaseline("events", "feature_drift", window(0), NOON, True, {"tone": {}, "age": {}}, tally))
-    with closing(sqlite3.connect(tmp_path / "state.db")) as connection, connection:
-        connection.execute("UPDATE meta SET value = '2' WHERE key = 'schema_version'")
-    again = Store(f"sqlite:///{tmp_path}/state.db", "shop")
-    saved = again.saved_baseline("events", "feature_drift")
-    assert saved is not None
-    assert saved.pinned
-    assert saved.reference.listings["bins"] == [
-        ("age", "(all)", 1, 7),
-        ("tone", "(all)", None, 3),
-        ("tone", "(all)", 2, 5),
-    ]
 
 
 def test_threads_of_one_process_take_turns_at_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
