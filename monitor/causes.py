@@ -15,6 +15,20 @@ COLUMN_CHANGES = ("columns_removed", "columns_added", "columns_retyped")
 LOST_COLUMN = (") is not in the data", "the column is gone")
 
 
+def fell_short(verdict: Verdict) -> bool:
+    """Return whether a value was bad for being less than its limit."""
+    value, limit = verdict.value, verdict.limit
+    return verdict.outcome is Outcome.BAD and value is not None and limit is not None and value < limit
+
+
+def strain(verdict: Verdict) -> float:
+    """Return how many times over its limit a value was, or under one that it fell short of; infinite where one is 0."""
+    value, limit = verdict.value or 0.0, verdict.limit or 0.0
+    if fell_short(verdict) and limit > 0:
+        return limit / value if value > 0 else float("inf")
+    return abs(value / limit) if limit else float("inf")
+
+
 @dataclass(frozen=True)
 class Deviation:
     """What one check has found wrong about one subject over a while.
@@ -45,17 +59,13 @@ class Deviation:
 
     @property
     def strain(self) -> float:
-        """How many times over its limit the value was, or under one that it fell short of; infinite where one is 0."""
-        value, limit = self.verdict.value or 0.0, self.verdict.limit or 0.0
-        if self.fell_short and limit > 0:
-            return limit / value if value > 0 else float("inf")
-        return abs(value / limit) if limit else float("inf")
+        """How far the value was from its limit."""
+        return strain(self.verdict)
 
     @property
     def fell_short(self) -> bool:
         """Whether the value was bad for being less than its limit."""
-        value, limit = self.verdict.value, self.verdict.limit
-        return self.verdict.outcome is Outcome.BAD and value is not None and limit is not None and value < limit
+        return fell_short(self.verdict)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from checks.rows import PRIVATE_ROLES, Rows
 from checks.suspects import SHOWN_ROLES, Suspects, segments
 from checks.window import micros, moment
 from monitor import log, queries, schema
+from monitor.causes import strain
 from monitor.clock import Clock
 from monitor.engine import Session
 from monitor.errors import RecwatchError
@@ -90,16 +91,16 @@ class Collector:
         """Collect evidence about the verdicts of a run; return its ids. Never raises: evidence is extra.
 
         Cost:
-            For each bad subject a scan for each segment column and one for the sample, at most once in
-            ``evidence.every``; for each good one the former, once a day.
+            For each of the worst bad subjects a scan for each segment column and one for the sample, at most once in
+            ``evidence.every``; for each good one the former, once a day and one a minute.
         """
         if not self._config.enabled:
             return []
         waits = {Outcome.BAD: self._config.every, Outcome.GOOD: GOOD_EVERY}
-        due = [found for found in judged.verdicts if found.outcome in waits and found.is_whole]
+        bad, good = ([one for one in judged.verdicts if one.outcome is outcome and one.is_whole] for outcome in waits)
         ids = []
-        # The bad ones first; what is normal is looked at once a day, to hold the bad against.
-        for verdict in sorted(due, key=lambda one: one.outcome is Outcome.GOOD)[:MOST_SUBJECTS]:
+        # The worst ones first; what is normal is looked at once a day, to hold the bad against.
+        for verdict in (*sorted(bad, key=strain, reverse=True)[:MOST_SUBJECTS], *good):
             try:
                 newest, now = self._newest(verdict), self._clock.now()
                 is_due = newest is None or now - newest >= waits[verdict.outcome]

@@ -208,6 +208,44 @@ def test_of_what_is_normal_one_subject_is_looked_at_a_minute(benches: Any, table
     assert found == [[users], [], [items], []]
 
 
+FEATURES = ("a", "b", "c", "d", "e")
+
+
+def features(hour: int, *shares: int) -> list[tuple[Any, ...]]:
+    """Return 100 events with a feature for each share, which is that of its first value in percent."""
+    at = datetime(2026, 3, 3, hour, 5, tzinfo=UTC).replace(tzinfo=None)
+    return [(at, *("x" if n < share else "y" for share in shares)) for n in range(100)]
+
+
+@pytest.mark.parametrize(
+    ("shares", "looked_at"),
+    [((80, 50, 85, 90, 100), ["e", "d", "c"]), ((50, 50, 50, 50, 50), ["a", "b", "c", "d", "e"])],
+)
+def test_of_many_subjects_the_worst_are_looked_at_and_of_those_that_are_good_each(
+    shares: tuple[int, ...], looked_at: list[str], benches: Any, table: Callable[..., Any]
+) -> None:
+    bench, clock = benches("duckdb"), ManualClock(NOW.end)
+    rows = [*features(11, *(50 for _ in FEATURES)), *features(12, *shares)]
+    bench.place.fill({"events": table({"at": "timestamp", **dict.fromkeys(FEATURES, "text")}, rows)})
+    dataset = {"roles": {"event_time": "at"}, "features": FEATURES, **bench.place.dataset("events")}
+    checks = {"feature_drift": {"min_rows": 1}}
+    about = {"engines": bench.place.engines, "datasets": {"events": dataset}, "checks": checks}
+    config = Config.model_validate({**about, "evidence": {"reports": False}})
+    with closing(build(config)) as pipeline, closing(Store(f"sqlite:///{bench.folder}/state.db", "shop")) as store:
+        runner = Runner(pipeline, store, clock)
+        Builder(runner, store).build(Window(BEFORE.start, BEFORE.end), ["feature_drift"])
+        drift = next(one for one in pipeline.checks["events"] if one.id == "feature_drift")
+        (judged,) = runner.run("events", [(drift, NOW)])
+        collector, found = Collector(runner, store, clock), []
+        for _ in FEATURES:
+            pieces = [evidence.find(store, name) for name in collector.after(judged)]
+            found += [piece.subject["feature"] for piece in pieces if piece is not None]
+            clock.move(timedelta(minutes=1))
+    bad = {one.feature for one in judged.verdicts if one.outcome is Outcome.BAD}
+    assert len(bad) in (0, 4)
+    assert [name for name in found if name in bad or not bad] == looked_at
+
+
 def test_what_is_normal_is_kept_once_a_day_without_rows(bench: Any, table: Callable[..., Any]) -> None:
     bench.place.fill({"events": table(COLUMNS, healthy(12))})
     config = Config.model_validate(
