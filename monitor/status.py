@@ -14,6 +14,7 @@ from alerts.slo import Slo
 from checks import CATALOGUE
 from checks.check import Check, Outcome, Verdict
 from checks.feature_drift import FeatureDrift
+from monitor.causes import strain
 from monitor.config import Config
 from monitor.records import Point, Run, SavedBaseline, dump
 from monitor.runner import Disabled, worst
@@ -263,8 +264,9 @@ def _of_check(
 def _worst_first(verdict: Verdict) -> tuple[bool, int, float, str]:
     """Return what sorts the dataset itself first, then its parts before its sources, each worst first."""
     urgency = URGENCY.index(State(verdict.outcome)) if verdict.subject else -1
-    strain = (verdict.value or 0.0) / (verdict.limit or 1.0)
-    return not verdict.is_whole, urgency, -strain, dump(verdict.subject)
+    is_bad = verdict.outcome is Outcome.BAD
+    times = strain(verdict) if is_bad else (verdict.value or 0.0) / (verdict.limit or 1.0)
+    return not verdict.is_whole, urgency, -times, dump(verdict.subject)
 
 
 def _subject(verdict: Verdict, trend: tuple[Point, ...] = ()) -> Subject:

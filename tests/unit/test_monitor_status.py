@@ -119,6 +119,15 @@ def test_parts_come_worst_first_and_sources_after_them(store: Store, watched: Wa
     assert rest(found) == "2 more sources: 1 good, 1 unknown"
 
 
+def test_what_fell_short_of_its_limit_by_most_comes_first(store: Store, watched: Watched) -> None:
+    rates = {"half": 0.2, "nothing": 0.0, "nearly": 0.3, "twice": 0.9}
+    limits = dict.fromkeys(rates, 0.4) | {"twice": 0.8}
+    bad = [verdict(BAD, rate, limits[source], source=source) for source, rate in rates.items()]
+    commit(store, "duplicates", verdict(BAD, 0.2, 0.4), *bad)
+    shown = look(store, watched)["duplicates"].subjects
+    assert [subject.name for subject in shown] == ["", "nothing", "half", "nearly", "twice"]
+
+
 def test_many_parts_are_bounded_and_none_is_lost(store: Store, watched: Watched) -> None:
     commit(store, "feature_drift", *(verdict(BAD if n % 2 else GOOD, n, feature=f"f{n:02}") for n in range(60)))
     found = look(store, watched)["feature_drift"]
