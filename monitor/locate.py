@@ -61,7 +61,7 @@ def problems_of(error: ValidationError, document: Document) -> list[Problem]:
         elif entry["type"] == "extra_forbidden":
             found[where] = _unknown_key(where, entry["loc"], document)
         else:
-            found[where] = _problem(entry, where, document)
+            found[where] = _problem(entry, where)
     meant = {problem.meant for problem in found.values()}
     return [problem for where, problem in found.items() if where not in meant]
 
@@ -125,7 +125,7 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
     return [model for entry in get_args(annotation) for model in _models(entry)]
 
 
-def _problem(entry: Any, where: Where, document: Document) -> Problem:
+def _problem(entry: Any, where: Where) -> Problem:
     """Return one problem in words: the rule, the value, what to do."""
     kind, value = str(entry["type"]), entry.get("input")
     context: Mapping[str, Any] = entry.get("ctx") or {}

@@ -96,7 +96,7 @@ class Turns:
             self._known.add((pipeline, name))
             found = self._lanes.setdefault(lane, _Lane())
             found.lines.setdefault(pipeline, deque()).append(_Work(pipeline, name, pieces))
-            self._staff(found, lane)
+            self._staff(found)
         return True
 
     def drop(self, pipeline: str, lanes: Iterable[str]) -> None:
@@ -123,7 +123,7 @@ class Turns:
         with self._changed:
             return sum(len(lane.lines.get(pipeline, ())) for lane in self._lanes.values())
 
-    def _staff(self, lane: _Lane, name: str) -> None:
+    def _staff(self, lane: _Lane) -> None:
         # One more thread for what was added; those that find nothing to do end.
         if lane.threads < lane.places:
             lane.threads += 1
