@@ -34,7 +34,8 @@ class FreshnessSettings(CheckSettings):
     settle: Annotated[
         Duration, Setting("How long after its end a window waits; not at all, since freshness is about the present.", 0)
     ] = seconds(0)
-    min_rows: Annotated[int, Setting("Unused: one row is enough to tell the age.", 1)] = 1
+    # One is enough to tell the age, so there is nothing to set.
+    min_rows: int = field(init=False, default=1)
     max_age: Annotated[Duration, Setting("Greatest lag that is still fresh.", 1)] = minutes(5)
     max_age_by_source: Annotated[Mapping[str, Duration], Setting("Other limits for single sources.")] = field(
         default_factory=dict

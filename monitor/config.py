@@ -68,7 +68,7 @@ def _partial(settings: type[CheckSettings], check: str) -> type[Section]:
     """Return the section that may set each field of a check's settings."""
     hints = get_type_hints(settings, include_extras=True)
     fields: dict[str, Any] = {}
-    for declared in dataclasses.fields(settings):
+    for declared in (one for one in dataclasses.fields(settings) if one.init):
         annotation, constraint = _field(hints[declared.name])
         # What is not set here comes from elsewhere, so None never reaches a check; editors show what does.
         shown = {"default": _plain(_default(declared))}

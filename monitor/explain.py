@@ -96,7 +96,7 @@ def settings(check: type[Check[Any]], config: Config | None, dataset: str) -> It
     """
     hints = get_type_hints(check.settings_type, include_extras=True)
     values = config.settings(dataset, check.id, check.settings_type) if config else check.settings_type()
-    for field in dataclasses.fields(check.settings_type):
+    for field in (one for one in dataclasses.fields(check.settings_type) if one.init):
         origin = _origin(config, dataset, check.id, field.name) if config else DEFAULT
         kind, *found = get_args(hints[field.name])
         # The outermost says most about this very setting.

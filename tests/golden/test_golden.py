@@ -8,7 +8,7 @@ A file has
   and 3 for ``#``, or with 8, 9 and 10 where there is ``from: 8``,
 - ``datasets``: as in a configuration; ``events`` is judged,
 - ``window``: start and end,
-- ``settings`` of the check (``min_rows`` is 1 unless set), ``checks``: those of others,
+- ``settings`` of the check (``min_rows`` is 1 where there is one, unless set), ``checks``: those of others,
 - ``reference``: start and end of what the check learns from beforehand, if anything; ``tables_then``: tables that
   were otherwise at that time,
 - ``expect``: all verdicts, in any order; of each, whatever is given must be as given, of ``details`` likewise. Or
@@ -99,7 +99,8 @@ def judged(case: Mapping[str, Any], check: str, bench: Any, made: Callable[..., 
             bench.place.fill(now)
 
     bench.place.fill(now)
-    own = {"min_rows": 1, **case.get("settings", {})}
+    least = {} if check == "freshness" else {"min_rows": 1}
+    own = {**least, **case.get("settings", {})}
     settings = {**case.get("checks", {}), check: own}
     found: list[Verdict] = bench.verdicts(
         case["datasets"], span(case["window"]), checks=settings, only=[check], learn=learn
