@@ -175,13 +175,7 @@ class Change:
 
 def dump_alert(alert: Alert) -> str:
     """Return an alert as JSON; ``load_alert`` is its inverse."""
-    return json.dumps(asdict(alert), default=_plain, ensure_ascii=False)
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    raise TypeError(f"{value!r} has no form in JSON")
+    return json.dumps(asdict(alert), default=datetime.isoformat, ensure_ascii=False)
 
 
 def load_alert(text: str) -> Alert:

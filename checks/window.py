@@ -34,15 +34,10 @@ def moment(epoch_micros: int) -> datetime:
 
 @dataclass(frozen=True, order=True)
 class Window:
-    """A half-open interval ``[start, end)`` in UTC; a row at ``end`` belongs to the next one.
-
-    ``version`` counts how often the window was judged again after late rows; a higher
-    version replaces a lower one, it never adds to it.
-    """
+    """A half-open interval ``[start, end)`` in UTC; a row at ``end`` belongs to the next one."""
 
     start: datetime
     end: datetime
-    version: int = 1
 
     def __post_init__(self) -> None:
         if self.start.tzinfo is None or self.end.tzinfo is None:
