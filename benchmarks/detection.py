@@ -2,11 +2,11 @@
 
 For every seed a made-up shop, another in each, whose events have the rhythm of days and weeks and are always a little
 dirty. ``recwatch init`` writes the configuration, which is left as it is but for a channel and click-through's event
-types. The daemon's own code runs minute by minute with a clock that is moved on: days without a fault first, which
-count what it tells for nothing, then from there each kind of fault by itself, until it was told and a while longer.
+types. The daemon's own code runs minute by minute with a clock that is moved on: a day and a half without a fault, of
+which all that it tells is printed, then from there each kind of fault by itself, until it was told and a while longer.
 
-A message is right if it is about a check that has to see the fault or may follow it; its cause if it is the one
-that the tests of triage want. All that fires beside it counts as more.
+A message is right if a check has judged bad that has to see the fault or may follow it; its cause if it is the one that
+the tests of triage want. All else that fires is listed beside it, such as that little can be judged of little traffic.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -29,8 +28,10 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from alerts.message import Alert, Severity, State
-from monitor import chores, outbox
+from alerts.evaluate import BLIND
+from alerts.message import Alert, Problem, Severity, State
+from benchmarks.soak import all_due
+from monitor import outbox
 from monitor.clock import ManualClock
 from monitor.commands.init import command as init
 from monitor.daemon import Daemon
@@ -97,25 +98,14 @@ class Life:
 
     def minutes(self, span: timedelta) -> Iterator[datetime]:
         """Let time pass; yield each minute after all that is due was done."""
-        for number in range(1, span // MINUTE + 1):
+        for number in range(span // MINUTE):
             now = self._clock.now() + MINUTE
             self._writer.advance(now)
             self._clock.move(MINUTE)
-            self._minute(number)
+            all_due(self._daemon, number, lambda _every: True)
             told = outbox.history(self._daemon.store, self.world.since, at_most=10_000)[::-1]
             self.told = [sent.alert for sent in told[self._known :]]
             yield now
-
-    def _minute(self, number: int) -> None:
-        daemon = self._daemon
-        daemon._beat()
-        for dataset, checks in daemon.live.pipeline.checks.items():
-            for every in sorted({check.settings.every for check in checks}):
-                daemon.tick(dataset, [check for check in checks if check.settings.every == every])
-        renew, reopen = (partial(daemon.run_each, work) for work in (chores.renewals, chores.late_rows))
-        for length, call in {1: daemon.evaluate, 5: renew, 10: reopen, 60: partial(chores.prune, daemon)}.items():
-            if number % length == 0 or (number == 1 and length == 5):
-                call()
 
     def close(self) -> None:
         """End it; data and state stay."""
@@ -149,7 +139,7 @@ class Seen:
         severity: Of that message; empty if there was none.
         first: What that message named as the cause; empty if it named none.
         last: What the last message of that incident named.
-        others: What fired beside it: checks with their severity.
+        others: What fired beside it, with its severity.
     """
 
     minutes: float | None
@@ -159,30 +149,32 @@ class Seen:
     others: tuple[str, ...]
 
 
-def fired(alerts: list[Alert]) -> Iterator[tuple[Alert, str, Severity]]:
+def fired(alerts: list[Alert]) -> Iterator[tuple[Alert, Problem]]:
     """Yield each problem as it first fires, with the message that tells of it."""
     known = set()
     for alert in alerts:
         for problem in alert.problems:
             if problem.state is State.FIRING and (identity := (problem.title, problem.severity)) not in known:
                 known.add(identity)
-                yield alert, problem.check, problem.severity
+                yield alert, problem
 
 
 def seen(world: World, folder: Path, kind: str, at: datetime) -> Seen:
     """Let one fault happen, and return what was told."""
     fault = Fault(kind, at, at + PATIENCE)
     life = Life(world, folder, at, (fault,))
-    right = {*KINDS[kind].seen_by, *KINDS[kind].may_follow}
+    checks = {*KINDS[kind].seen_by, *KINDS[kind].may_follow}
     first: tuple[datetime, Alert, Severity] | None = None
+    others: set[str] = set()
     for now in life.minutes(PATIENCE):
-        if first is None:
-            found = next((entry for entry in fired(life.told) if entry[1] in right), None)
-            first = (now, found[0], found[2]) if found is not None else None
-        elif now - first[0] >= AFTERWARDS:
+        for alert, problem in fired(life.told):
+            if problem.check not in checks or problem.alert in BLIND:
+                others.add(f"{problem.severity} {problem.title}")
+            elif first is None:
+                first = now, alert, problem.severity
+        if first is not None and now - first[0] >= AFTERWARDS:
             break
     life.close()
-    others = {f"{severity} {check}" for _, check, severity in fired(life.told) if check not in right}
     if first is None:
         return Seen(None, "", "", "", tuple(sorted(others)))
     last = next(alert for alert in reversed(life.told) if alert.key == first[1].key)
@@ -199,8 +191,8 @@ def seed(number: int, events_per_second: float, kinds: list[str], folder: Path) 
     for _minute in life.minutes(CALM):
         pass
     life.close()
-    for alert, check, severity in fired(life.told):
-        print(f"seed {number}: without a fault: {severity} {check}: {alert.change} {alert.triage}", flush=True)
+    for alert, problem in fired(life.told):
+        print(f"seed {number}: without a fault: {problem.severity} {problem.title}: {alert.change}", flush=True)
     found = {}
     for kind in kinds:
         scene = folder / kind

@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 import urllib.request
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -134,6 +135,29 @@ class Hook(ThreadingHTTPServer):
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()
 
 
+def all_due(daemon: Daemon, minute: int, is_due: Callable[[timedelta], bool], evaluate_every: int = 1) -> int:
+    """Do what the daemon's schedule does in one minute, now; return how many ticks of checks that were.
+
+    Args:
+        daemon: One whose schedule does not run.
+        minute: How many minutes have passed since its start.
+        is_due: Whether a tick of a cadence is due; one too many finds nothing to do.
+        evaluate_every: Minutes between evaluations of the objectives.
+    """
+    ticks = 0
+    daemon._beat()
+    for dataset, checks in daemon.live.pipeline.checks.items():
+        for every in filter(is_due, sorted({check.settings.every for check in checks})):
+            daemon.tick(dataset, [check for check in checks if check.settings.every == every])
+            ticks += 1
+    renew, reopen = (partial(daemon.run_each, work) for work in (chores.renewals, chores.late_rows))
+    works = ((evaluate_every, daemon.evaluate), (5, renew), (10, reopen), (60, partial(chores.prune, daemon)))
+    for length, work in works:
+        if minute % length == 0:
+            work()
+    return ticks
+
+
 class Soak:
     """A daemon whose clock is moved by hand, its data, and those who look at it.
 
@@ -167,23 +191,12 @@ class Soak:
         """Let one simulated minute pass: rows come, and all that is due is done."""
         self._write()
         self._minute += 1
-        daemon = self.daemon
-        assert isinstance(daemon.clock, ManualClock)
-        now = daemon.clock.move(MINUTE)
-        daemon._beat()
-        for dataset, checks in daemon.live.pipeline.checks.items():
-            for every in sorted({check.settings.every for check in checks}):
-                if (now - START) % every == timedelta(0):
-                    daemon.tick(dataset, [check for check in checks if check.settings.every == every])
-                    self.ticks += 1
-        renew, reopen = (partial(daemon.run_each, work) for work in (chores.renewals, chores.late_rows))
-        for length, calls in {
-            2: (daemon.evaluate,), 5: (renew,), 10: (reopen,), 15: (self._scrape,),
-            60: (partial(chores.prune, daemon), self._look),
-        }.items():  # fmt: skip
+        assert isinstance(self.daemon.clock, ManualClock)
+        now = self.daemon.clock.move(MINUTE)
+        self.ticks += all_due(self.daemon, self._minute, lambda every: (now - START) % every == timedelta(0), 2)
+        for length, call in {15: self._scrape, 60: self._look}.items():
             if self._minute % length == 0:
-                for call in calls:
-                    call()
+                call()
 
     def _write(self) -> None:
         start = START + self._minute * MINUTE
