@@ -2,8 +2,9 @@
 
 For every seed a made-up shop, another in each, whose events have the rhythm of days and weeks and are always a little
 dirty. ``recwatch init`` writes the configuration, which is left as it is but for a channel and click-through's event
-types. The daemon's own code runs minute by minute with a clock that is moved on: a day and a half without a fault, of
-which all that it tells is printed, then from there each kind of fault by itself, until it was told and a while longer.
+types, and ``recwatch baseline build`` learns from the week before. The daemon's own code runs minute by minute with a
+clock that is moved on: a day and a half without a fault, of which all that it tells is printed, then from there each
+kind of fault by itself, until it was told and a while longer.
 
 A message is right if a check has judged bad that has to see the fault or may follow it; its cause if it is the one that
 the tests of triage want. All else that fires is listed beside it, such as that little can be judged of little traffic.
@@ -31,11 +32,17 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from alerts.evaluate import BLIND
 from alerts.message import Alert, Problem, Severity, State
 from benchmarks.soak import all_due
+from checks.window import Window
 from monitor import outbox
+from monitor.baselines import Builder
 from monitor.clock import ManualClock
 from monitor.commands.init import command as init
 from monitor.daemon import Daemon
 from monitor.faults import KINDS, Fault
+from monitor.load import load
+from monitor.resolve import build
+from monitor.runner import Runner
+from monitor.store import Store
 from monitor.stream import LiveWriter, Stream, StreamSettings
 from tests.faults.test_triage import CAUSES
 
@@ -130,6 +137,21 @@ def configure(folder: Path) -> None:
     path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
 
 
+def learn(world: World, folder: Path) -> None:
+    """Learn what is normal from the history, as ``recwatch baseline build`` does."""
+    config = load(folder / "recwatch.yml")
+    with (
+        contextlib.closing(Store(config.state.get_secret_value(), config.pipeline)) as store,
+        contextlib.closing(build(config)) as pipeline,
+    ):
+        built = Builder(Runner(pipeline, store, ManualClock(world.start)), store).build(
+            Window(world.since, world.start)
+        )
+    problems = [found.problem for found in built if found.problem]
+    if problems:
+        raise SystemExit("; ".join(problems))
+
+
 @dataclass(frozen=True)
 class Seen:
     """What was told of one fault.
@@ -187,6 +209,7 @@ def seed(number: int, events_per_second: float, kinds: list[str], folder: Path) 
     world, calm = World.of(number, events_per_second), folder / "calm"
     LiveWriter(world.stream, calm, world.since).advance(world.start)
     configure(calm)
+    learn(world, calm)
     life = Life(world, calm, world.start)
     for _minute in life.minutes(CALM):
         pass
