@@ -1,10 +1,10 @@
 """What the daemon tells of each kind of fault, and without one: ``python benchmarks/detection.py`` (an hour a seed).
 
 For every seed a made-up shop, another in each, whose events have the rhythm of days and weeks and are always a little
-dirty. ``recwatch init`` writes the configuration, which is left as it is but for a channel and click-through's event
-types, and ``recwatch baseline build`` learns from the week before. The daemon's own code runs minute by minute with a
-clock that is moved on: a day and a half without a fault, of which all that it tells is printed, then from there each
-kind of fault by itself, until it was told and a while longer.
+dirty. ``recwatch init`` writes the configuration, which is left as it is but for a channel, and ``recwatch baseline
+build`` learns from the week before. The daemon's own code runs minute by minute with a clock that is moved on: a day
+and a half without a fault, of which all that it tells is printed, then from there each kind of fault by itself, until
+it was told and a while longer.
 
 A message is right if a check has judged bad that has to see the fault or may follow it; its cause if it is the one that
 the tests of triage want. All else that fires is listed beside it, such as that little can be judged of little traffic.
@@ -121,16 +121,13 @@ class Life:
 
 
 def configure(folder: Path) -> None:
-    """Write what ``recwatch init`` writes, with a channel, and with what it cannot guess."""
+    """Write what ``recwatch init`` writes, with a channel."""
     path = folder / "recwatch.yml"
     assert init.callback is not None
     with contextlib.redirect_stdout(io.StringIO()):
         init.callback(str(folder), path, "shop", True)
     config = yaml.safe_load(path.read_text(encoding="utf-8"))
     config["state"] = f"sqlite:///{folder}/state.db"
-    config["datasets"]["events"].setdefault("checks", {})["click_through"] = {
-        "shown_types": ["view"], "hit_types": ["click"]
-    }  # fmt: skip
     config["channels"] = {"log": {"type": "console"}}
     config["notify"] = {"pages": ["log"], "tickets": ["log"]}
     config["evidence"] = {"reports": False}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from sqlalchemy import CTE, ColumnElement, Text, and_, case, column, func, literal, or_, select, union_all
+from sqlalchemy import CTE, ColumnElement, Text, and_, case, column, distinct, func, literal, or_, select, union_all
 
 from checks.baseline import Baseline
 from checks.check import Check, Sample, Verdict, percent, ratio_verdict
@@ -238,6 +238,16 @@ def _key(rows: Rows) -> list[ColumnElement[Any]]:
 def _has_key(rows: Rows) -> ColumnElement[bool]:
     roles = (Role.EVENT_ID,) if Role.EVENT_ID in rows.dataset.roles else (Role.USER, Role.ITEM)
     return and_(*(rows.present(role) for role in roles))
+
+
+def distinct_keys(rows: Rows) -> Any:
+    """Return how many rows have a key, and how many different keys they have, whatever the window.
+
+    Cost:
+        One scan, with a set of the keys.
+    """
+    keys = row_key(*_key(rows))
+    return select(func.count(), func.count(distinct(keys))).select_from(rows.dataset.table).where(_has_key(rows))
 
 
 def _can_repeat(dataset: Dataset) -> bool:

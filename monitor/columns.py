@@ -13,11 +13,20 @@ LEAST_TIMES = 0.95
 # 1990 to 2100 in each unit; no two of these ranges touch.
 TIME_RANGES = {unit: (631_152_000 * one, 4_102_444_800 * one) for unit, one in (("s", 1), ("ms", 10**3), ("us", 10**6))}
 TEXT_TIME = "text"
+# How sure a guess is, and in which order.
+SURE, LIKELY, GUESS = "sure", "likely", "a guess"
+SURENESS = (SURE, LIKELY, GUESS)
 
 
 def split(text: str) -> frozenset[str]:
     """Return the words of a text as a set."""
     return frozenset(text.split())
+
+
+def words(name: str) -> list[str]:
+    """Return the words of a name, as they are set off by signs or by capitals."""
+    apart = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name)
+    return re.findall(r"[a-z]+", apart.lower())
 
 
 WORDS: Mapping[Role, frozenset[str]] = {
@@ -43,6 +52,7 @@ WORDS: Mapping[Role, frozenset[str]] = {
     ),
     Role.VALUE: split("value rating overall price weight amount quantity qty stars revenue"),
     Role.SOURCE: split("source producer platform client app channel origin sdk"),
+    Role.COHORT: split("cohort variant experiment treatment arm ab abtest holdout"),
     Role.VALID_FROM: split(
         "created added published released registered registration from since signup joined launched"
     ),
@@ -99,9 +109,8 @@ class Seen:
     @property
     def words(self) -> tuple[str, ...]:
         """The words of the name: of personId, person and id; of userid and id_user, user and id."""
-        apart = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", self.name)
         found: list[str] = []
-        for word in re.findall(r"[a-z]+", apart.lower()):
+        for word in words(self.name):
             found += _halves(word)
         # Some write id_user.
         return (*found[1:], "id") if found[:1] == ["id"] else tuple(found)

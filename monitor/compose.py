@@ -14,6 +14,7 @@ from sqlalchemy.engine import make_url
 
 from checks import CATALOGUE
 from checks.dataset import LINKS, Dataset, Role, dataset_table
+from checks.duplicates import Duplicates, DuplicatesSettings
 from checks.unknown_ids import PLACEHOLDERS
 from monitor.columns import TEXT_TIME
 from monitor.crosscheck import COUNTING
@@ -114,7 +115,7 @@ def _dataset(found: Found, datasets: Sequence[Found], folder: Path) -> Iterator[
         for link in LINKS:
             yield from _link(found, link)
         yield from _disabled(found)
-        settings = [*_rhythm(found), *_placeholders(found)]
+        settings = [*_rhythm(found), *_alike(found), *_placeholders(found), *_clicks(found)]
         yield from ["    checks:", *settings] if settings else []
 
 
@@ -155,7 +156,7 @@ def _disabled(found: Found) -> Iterator[str]:
     described = _described(found)
     for check in CATALOGUE:
         reason = check(check.settings_type()).absent(described)
-        if reason is not None:
+        if reason is not None and not (check.id == "click_through" and found.clicks):
             yield f"    # {check.id} is disabled: it {reason}"
 
 
@@ -182,6 +183,17 @@ def _link(found: Found, link: str) -> Iterator[str]:
         yield f"    {mark}{link}: {linked.target}  # {linked.sure}: {linked.why}"
 
 
+def _is_alike(found: Found) -> bool:
+    return found.alike_ratio > DuplicatesSettings().max_ratio
+
+
+def _alike(found: Found) -> Iterator[str]:
+    if _is_alike(found):
+        share = f"{100 * found.alike_ratio:.3g} %"
+        yield f"      # {share} of the events are like another of their day: copies cannot be told from these"
+        yield "      duplicates: {enabled: false}"
+
+
 def _placeholders(found: Found) -> Iterator[str]:
     if not found.placeholders_kept:
         return
@@ -205,6 +217,7 @@ def _windows(found: Found) -> dict[str, str]:
     longer |= {check: shapes for check in ("density", "feature_drift", "popularity") if shapes > LONG_WINDOWS[0]}
     # To set up a check that cannot run would be wrong.
     absent = {check.id for check in CATALOGUE if check(check.settings_type()).absent(_described(found)) is not None}
+    absent |= {Duplicates.id} if _is_alike(found) else set()
     return {check: duration_text(window) for check, window in longer.items() if check not in absent}
 
 
@@ -228,6 +241,21 @@ def _rhythm(found: Found) -> Iterator[str]:
                 window if check in COUNTING else duration_text(min(rhythm.window(LONG_WINDOWS, ENOUGH_FOR_SHAPES), DAY))
             )
             yield f"      {check}: {{every: {every}, window: {window}}}"
+
+
+def _clicks(found: Found) -> Iterator[str]:
+    made = found.clicks
+    if made is None:
+        return
+    shown, hit = (f"[{', '.join(map(scalar, types))}]" for types in (made.shown, made.hit))
+    spans = ""
+    if found.rhythm is not None:
+        shown_rows = replace(found.rhythm, rows=round(found.rhythm.rows * made.share))
+        window = shown_rows.window(LONG_WINDOWS, ENOUGH_FOR_SHAPES)
+        if window > LONG_WINDOWS[0]:
+            spans = f"every: {duration_text(window)}, window: {duration_text(window)}, "
+    yield f"      # what was shown and what was clicked; {made.sure}: {made.why}"
+    yield f"      click_through: {{{spans}shown_types: {shown}, hit_types: {hit}}}"
 
 
 def _relative(path: str, folder: Path) -> str:

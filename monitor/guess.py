@@ -8,14 +8,20 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from checks.dataset import Kind, Role
+from monitor.clicks import Clicks, says_clicked
 from monitor.columns import (
     BARE_KEYS,
     BESIDE_TIMES,
+    CALENDAR,
+    GUESS,
     KEY_WORDS,
     KEYED,
+    LIKELY,
     NUMBER_WORDS,
     OTHER_TIMES,
     SHORT_ITEMS,
+    SURE,
+    SURENESS,
     WHOLE_KEYS,
     WORDS,
     Seen,
@@ -28,8 +34,6 @@ from monitor.rhythm import Rhythm
 
 MOST_FEATURES = 20
 MOST_OTHERS = 3
-SURE, LIKELY, GUESS = "sure", "likely", "a guess"
-SURENESS = (SURE, LIKELY, GUESS)
 # From this share of different values on, a column can be the key of its table.
 LEAST_UNIQUE = 0.95
 MOST_VALUES = 50
@@ -101,6 +105,9 @@ class Found:
     links: dict[str, list[Linked]] = field(default_factory=dict)
     placeholders_kept: tuple[str, ...] = ()
     rhythm: Rhythm | None = None
+    clicks: Clicks | None = None
+    # Share of the events that may be copies of others, or not: their times are days, and they have no ids.
+    alike_ratio: float = 0.0
 
     @property
     def name(self) -> str:
@@ -122,6 +129,7 @@ def guess(found: Found) -> None:
     _guess_roles(found)
     if found.kind == "events":
         _guess_features(found)
+        found.others[Role.COHORT] = _cohorts(found.columns)[:MOST_OTHERS]
 
 
 def _kind(found: Found) -> tuple[str, str, str]:
@@ -157,7 +165,8 @@ def _kind(found: Found) -> tuple[str, str, str]:
 def _unread_time(columns: Sequence[Seen]) -> str:
     """Return what to say of a column that is called a time, but cannot be read as one."""
     called = (column for column in columns if column.filled and not column.is_key and column.words)
-    named = next((column for column in called if column.has(WORDS[Role.EVENT_TIME] - WORDS[Role.EVENT_TYPE])), None)
+    times = CALENDAR | WORDS[Role.EVENT_TIME] - WORDS[Role.EVENT_TYPE]
+    named = next((column for column in called if column.has(times) and column.distinct > 1), None)
     if named is None:
         return ""
     read = "neither ISO 8601 text nor Unix s, ms or us" if named.type.kind is Kind.TEXT else "not Unix s, ms or us"
@@ -264,6 +273,8 @@ def _event_id(role: Role, column: Seen, kind: str) -> Guessed | None:
 
 
 def _event_type(role: Role, column: Seen, kind: str) -> Guessed | None:
+    if says_clicked(column):
+        return Guessed(role, column, LIKELY, "its name, and it is yes or no")
     is_closed = column.type.kind in (Kind.TEXT, Kind.INTEGER) and 1 <= column.distinct <= MOST_VALUES
     rest = set(column.words) - WORDS[role] - {"type", "name", "kind"}
     if not is_closed or rest or not column.has(WORDS[role] | {"type", "kind"}):
@@ -362,6 +373,13 @@ def _guess_features(found: Found) -> None:
     used = {made.column.name for role, made in found.roles.items() if role is not Role.VALUE}
     fitting = [column.name for column in found.columns if column.name not in used and _is_feature(column)]
     found.features, found.features_left_out = tuple(fitting[:MOST_FEATURES]), tuple(fitting[MOST_FEATURES:])
+
+
+def _cohorts(columns: Sequence[Seen]) -> list[Guessed]:
+    """Return what may tell the users of an experiment apart: shown, not taken, since values have to be chosen, too."""
+    why = "with it, exposed and control set, cohorts are compared; see monitor/guides/models.md"
+    fitting = [column for column in columns if not column.is_key and 2 <= column.distinct <= MOST_VALUES]
+    return [Guessed(Role.COHORT, column, GUESS, why) for column in fitting if column.has(WORDS[Role.COHORT])]
 
 
 def _is_feature(column: Seen) -> bool:

@@ -14,9 +14,10 @@ from checks.dialect import count_if, folded
 from checks.rows import Rows
 from checks.unknown_ids import PLACEHOLDERS, UnknownIdsSettings
 from checks.window import MICROSECOND, Window
+from monitor.columns import GUESS, LIKELY, SURE, SURENESS
 from monitor.engine import Session
 from monitor.errors import EngineError
-from monitor.guess import GUESS, LIKELY, SURE, SURENESS, Found, Linked
+from monitor.guess import Found, Linked
 
 # Share of the events whose id must be in a table for it to be their catalogue.
 LEAST_CONTAINED = 0.5

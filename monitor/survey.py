@@ -14,15 +14,19 @@ import sqlalchemy as sa
 from sqlalchemy import Text, cast, distinct, func, null, select
 
 from checks.dataset import Dataset, Kind, Role, TimeUnit
-from checks.dialect import count_if
+from checks.dialect import clipped, count_if
+from checks.duplicates import Duplicates, DuplicatesSettings, distinct_keys
+from checks.rows import Rows, spelt
+from checks.window import EPOCH, Window
+from monitor.clicks import Clicks, clicks
 from monitor.columns import TEXT_TIME, TIME_RANGES, Seen
 from monitor.config import EMBEDDED
 from monitor.engine import Engine, Location, Session
 from monitor.engines import connect
 from monitor.errors import ConfigError, EngineError
-from monitor.guess import Found, guess
+from monitor.guess import MOST_VALUES, Found, guess
 from monitor.linking import link
-from monitor.rhythm import Rhythm, rhythm
+from monitor.rhythm import DAY, Rhythm, rhythm
 from monitor.targets import database_url, files, tables
 
 SAMPLE_ROWS = 50_000
@@ -87,6 +91,8 @@ def survey(target: str, looked: Looked) -> Survey:
             if dataset.kind == "events":
                 looked(f"how often {dataset.name} come", len(found), len(found))
                 dataset.rhythm = _rhythm(session, dataset)
+                dataset.clicks = _clicks(session, dataset)
+                dataset.alike_ratio = _alike_ratio(session, dataset)
         looked("which ids are in which tables", len(found), len(found))
         link({dataset.name: sample(session, dataset) for dataset in found}, session, found)
     return Survey(url, found, notes)
@@ -154,6 +160,27 @@ def _rhythm(session: Session, found: Found) -> Rhythm | None:
     except EngineError:
         # Times that cannot be read are told of by validate and by the checks; the defaults stay.
         return None
+
+
+def _clicks(session: Session, found: Found) -> Clicks | None:
+    if Role.EVENT_TYPE not in found.roles:
+        return None
+    events = sample(session, found)
+    value = spelt(events, events.roles[Role.EVENT_TYPE]).label("value")
+    counted = select(value, func.count().label("n")).where(value.is_not(None)).group_by(value).subquery().c
+    statement: Any = select(clipped(counted.value), counted.n).order_by(counted.n.desc()).limit(MOST_VALUES)
+    types = session.run(statement, MOST_VALUES, f"event types of {found.name}")
+    return clicks({str(name): int(rows) for name, rows in types})
+
+
+def _alike_ratio(session: Session, found: Found) -> float:
+    time, events = found.roles.get(Role.EVENT_TIME), sample(session, found)
+    is_by_days = time is not None and time.column.type.kind is Kind.DATE and Role.EVENT_ID not in found.roles
+    if not is_by_days or Duplicates(DuplicatesSettings()).absent(events) is not None:
+        return 0.0
+    keys = distinct_keys(Rows(events, Window(EPOCH, EPOCH + DAY)))
+    keyed, different = session.run(keys, 1, f"events of a day of {found.name}")[0]
+    return 1 - int(different) / max(1, int(keyed))
 
 
 def sample(session: Session, found: Found) -> Dataset:

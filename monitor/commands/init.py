@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from monitor.columns import GUESS, LIKELY, SURE
 from monitor.commands import follow_up, screen
 from monitor.compose import URL_VARIABLE, compose, has_secret, scalar
 from monitor.errors import ConfigError
-from monitor.guess import GUESS, LIKELY, SURE, Found
+from monitor.guess import Found
 from monitor.load import load
 from monitor.survey import Survey, survey
 from monitor.targets import pipeline_name
@@ -92,6 +93,9 @@ def _table(found: Found) -> Table:
         left = f"; {len(found.features_left_out)} more left out" if found.features_left_out else ""
         shown = ", ".join(scalar(name) for name in found.features[:4]) + (" ..." if len(found.features) > 4 else "")
         _row(table, "features", shown, LIKELY, f"numbers, and columns with few values: {len(found.features)}{left}")
+    if found.clicks:
+        types = f"{', '.join(map(scalar, found.clicks.hit))} of {', '.join(map(scalar, found.clicks.shown))}"
+        _row(table, "click_through", types, found.clicks.sure, found.clicks.why)
     if found.placeholders_kept:
         kept = ", ".join(scalar(text) for text in found.placeholders_kept)
         _row(table, "placeholders", f"all but {kept}", LIKELY, "it is a real id of the table that the events point to")

@@ -98,11 +98,11 @@ def test_deskdrop(written: Written) -> None:
 
 def test_open_bandit(written: Written) -> None:
     config, text = written("obd-all")
-    assert roles(config, "impressions") == {"item": "item_id", "event_time": "timestamp"}
+    assert roles(config, "impressions") == {"item": "item_id", "event_time": "timestamp", "event_type": "click"}
     found = config.datasets["impressions"]
     assert found.links == {"items": "items"}
     assert len(found.features) == 20
-    assert {"policy", "position", "click"} <= set(found.features)
+    assert {"policy", "position"} <= set(found.features)
     assert "at most 20 are chosen" in text
     placeholders = found.checks.unknown_ids.placeholders  # type: ignore[attr-defined]
     assert "0" not in placeholders, "there is an item 0"
@@ -112,6 +112,8 @@ def test_open_bandit(written: Written) -> None:
     verdicts, disabled = judged(config)
     assert verdicts["contract", None].total == 20_000
     assert verdicts["unknown_ids", "item"].good == 20_000
+    clicked = verdicts["click_through", None].details
+    assert (clicked["shown"], clicked["hits"]) == (20_000, 80)
     assert disabled == {
         "duplicates": "needs the role event_id, or else user", "density": "needs the role user",
     }  # fmt: skip

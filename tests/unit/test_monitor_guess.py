@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from checks.dataset import ColumnType, Kind, Role
-from monitor.columns import Seen
+from monitor.clicks import clicks
+from monitor.columns import GUESS, LIKELY, SURE, Seen
 from monitor.engine import Location
-from monitor.guess import GUESS, LIKELY, MOST_FEATURES, SURE, Found, guess
+from monitor.guess import MOST_FEATURES, Found, guess
 
 ROWS = 1_000
 
@@ -209,6 +210,7 @@ def test_the_events_own_time_is_before_those_beside_it() -> None:
     [
         (column("timestamp"), "timestamp is TEXT, neither ISO 8601 text nor Unix s, ms or us"),
         (column("log_date", Kind.INTEGER), "log_date is INTEGER, not Unix s, ms or us"),
+        (column("dt", Kind.INTEGER), "dt is INTEGER, not Unix s, ms or us"),
     ],
 )
 def test_a_time_that_cannot_be_read_is_named(seen: Seen, says: str) -> None:
@@ -283,6 +285,9 @@ def test_roles_fit_what_the_dataset_is() -> None:
         (column("type", distinct=5), GUESS), (column("event_type", Kind.INTEGER, 5), GUESS),
         (column("device_type", distinct=5), None), (column("content_type", distinct=5), None),
         (column("name", distinct=5), None), (column("event_type", distinct=400), None),
+        (column("clicked", Kind.BOOLEAN, 2), LIKELY), (column("is_click", Kind.INTEGER, 2), LIKELY),
+        (column("clicks", Kind.INTEGER, 2), None), (column("click", Kind.INTEGER, 9), None),
+        (column("click_price", Kind.NUMBER, 2), None),
     ],
 )  # fmt: skip
 def test_an_event_type_has_few_values_and_says_so(seen: Seen, sure: str | None) -> None:
@@ -303,6 +308,45 @@ def test_an_event_type_has_few_values_and_says_so(seen: Seen, sure: str | None) 
 def test_a_source_has_few_values_and_says_so(seen: Seen, sure: str | None) -> None:
     made = guessed(USER, ITEM, TIME, seen).roles.get(Role.SOURCE)
     assert (made and made.sure) == sure
+
+
+@pytest.mark.parametrize(
+    ("rows", "shown", "hit", "sure"),
+    [
+        ({"ITEM_IMPRESSION": 90, "ItemClick": 9, "view": 20}, ("ITEM_IMPRESSION",), ("ItemClick",), LIKELY),
+        ({"view_item_list": 90, "select_item": 9, "view_item": 20}, ("view_item_list",), ("select_item",), LIKELY),
+        ({"Product List Viewed": 90, "Product Clicked": 9}, ("Product List Viewed",), ("Product Clicked",), LIKELY),
+        ({"impressions": 90, "clicks": 9, "taps": 3}, ("impressions",), ("clicks", "taps"), LIKELY),
+        ({"impression": 90, "view": 9}, ("impression",), ("view",), GUESS),
+        ({"view": 90, "click": 9}, ("view",), ("click",), GUESS),
+        ({"false": 90, "true": 9}, ("false", "true"), ("true",), LIKELY),
+        ({"0": 1, "1": 9}, ("0", "1"), ("1",), LIKELY),
+    ],
+)
+def test_event_types_tell_what_was_shown_and_what_was_clicked(
+    rows: dict[str, int], shown: tuple[str, ...], hit: tuple[str, ...], sure: str
+) -> None:
+    found = clicks(rows)
+    assert found is not None
+    assert (found.shown, found.hit, found.sure) == (shown, hit, sure)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        {}, {"impression": 90}, {"click": 9}, {"view": 90, "addtocart": 9, "transaction": 3}, {"0": 90, "2": 9},
+        {"view": 90, "select_item": 9}, {"view": 90, "view_cart": 9}, {"impression": 9, "click": 90},
+        {"impression_failed": 90, "click": 9}, {"true": 9},
+    ],
+)  # fmt: skip
+def test_event_types_that_do_not_tell_are_left_alone(rows: dict[str, int]) -> None:
+    assert clicks(rows) is None
+
+
+def test_the_cohorts_of_an_experiment_are_shown_and_not_taken() -> None:
+    found = guessed(USER, ITEM, TIME, column("ab_group", distinct=2), column("variant_id", distinct=2), column("arm"))
+    assert Role.COHORT not in found.roles
+    assert [other.column.name for other in found.others[Role.COHORT]] == ["ab_group"]
 
 
 def test_features_are_neither_ids_nor_times_nor_free_text() -> None:

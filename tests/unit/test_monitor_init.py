@@ -56,6 +56,13 @@ def init(recwatch: Recwatch, tmp_path: Path) -> Callable[..., Config]:
     return run
 
 
+def written(folder: Path, dataset: str) -> Mapping[str, Any]:
+    """Return the settings of checks that were written for a dataset."""
+    config = yaml.safe_load((folder / "recwatch.yml").read_text())
+    settings: Mapping[str, Any] = config["datasets"][dataset].get("checks", {})
+    return settings
+
+
 def details(config: Config, check: str, entity: str | None = None) -> Mapping[str, Any]:
     """Run one check over a day of the events, and return its details."""
     pipeline = build(config)
@@ -95,6 +102,45 @@ def test_a_folder_becomes_a_configuration_that_runs(recwatch: Recwatch, shop: Pa
     assert "user: user_id  # sure: its name says so" in text
     assert recwatch("validate", "-c", str(path)).code == 0
     assert recwatch("check", "-c", str(path), "--all").code in (0, 1)
+
+
+def test_click_through_is_set_up_where_the_events_tell_of_clicks(
+    init: Callable[..., Config], recwatch: Recwatch, tmp_path: Path
+) -> None:
+    rows = [f"{row},{'true' if n % 9 == 0 else 'false'}" for n, row in enumerate(events(600))]
+    csv(tmp_path / "shop" / "impressions.csv", f"{EVENTS},clicked", rows)
+    init()
+    assert written(tmp_path, "impressions")["click_through"] == {
+        "shown_types": ["false", "true"],
+        "hit_types": ["true"],
+    }
+    said = recwatch("check", "--all", "--json", "-c", str(tmp_path / "recwatch.yml")).out
+    rate = next(found for line in said.splitlines() if (found := json.loads(line))["check"] == "click_through")
+    assert (rate["details"]["shown"], rate["details"]["hits"]) == (600, 67)
+
+
+def test_windows_of_click_through_hold_enough_of_what_is_shown(init: Callable[..., Config], tmp_path: Path) -> None:
+    rows = [
+        f"u{n % 50},i{n % 7},2026-03-0{1 + n % 5}T{n % 24:02}:00:00,{'view' if n % 4 else 'click'}"
+        for n in range(3_000)
+    ]
+    csv(tmp_path / "shop" / "log.csv", f"{EVENTS},event", rows)
+    init()
+    assert written(tmp_path, "log")["click_through"] == {
+        "every": "7d", "window": "7d", "shown_types": ["view"], "hit_types": ["click"],
+    }  # fmt: skip
+
+
+def test_events_of_a_day_without_ids_are_not_taken_for_copies(init: Callable[..., Config], tmp_path: Path) -> None:
+    rows = [f"u{n % 12},i{n % 3},2026-03-{1 + n // 60:02}" for n in range(600)]
+    csv(tmp_path / "days" / "orders.csv", EVENTS, rows)
+    init("days")
+    assert written(tmp_path, "orders")["duplicates"] == {"enabled": False}
+    assert "are like another of their day" in (tmp_path / "recwatch.yml").read_text()
+    rows = [f"u{n},i{n % 7},2026-03-{1 + n // 60:02}" for n in range(600)]
+    csv(tmp_path / "days" / "orders.csv", EVENTS, rows)
+    init("days", "--force")
+    assert "enabled" not in written(tmp_path, "orders")["duplicates"]
 
 
 def test_a_file_that_is_there_is_kept(recwatch: Recwatch, tmp_path: Path) -> None:
