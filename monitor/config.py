@@ -129,7 +129,10 @@ class DatasetConfig(Section):
     """A table or a set of files, and the roles of its columns."""
 
     engine: str | None = Field(None, description="Which engine; by default files are read by DuckDB.")
-    files: Name | None = Field(None, description="Path or glob of Parquet, CSV or JSON files; or else table.")
+    files: Name | None = Field(
+        None,
+        description="Path or glob of Parquet, CSV or JSON files, or the _delta_log of a Delta table; or else table.",
+    )
     table: Name | None = Field(None, description="Table or view, with its schema where needed.")
     stream: Name | None = Field(None, description="In place of files or table: which stream it is read from.")
     reading: Reading = Field("count", description="What is read of the stream.")

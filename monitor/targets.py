@@ -14,6 +14,7 @@ from sqlalchemy.engine import make_url
 from monitor.engine import Engine, Location
 from monitor.engines import DIALECTS
 from monitor.engines.duckdb import READERS
+from monitor.engines.lakes import LOG, is_log
 from monitor.errors import ConfigError, EngineError
 from monitor.schema import metadata
 
@@ -144,6 +145,8 @@ def files(target: str, columns_of: ColumnsOf) -> tuple[list[Location], list[str]
         EngineError: There is nothing to read.
     """
     path = Path(target)
+    if is_log(target):
+        path = path.parent
     if path.is_dir():
         named = list(_folder(path, columns_of, 0))
         if not named:
@@ -168,6 +171,9 @@ def _single(target: str, path: Path) -> tuple[str, str]:
 
 def _folder(folder: Path, columns_of: ColumnsOf, depth: int) -> Iterator[tuple[str, str]]:
     """Yield name and glob of each dataset in a folder."""
+    if (log := folder / LOG).is_dir():
+        yield folder.resolve().name, str(log)
+        return
     visible = [entry for entry in sorted(folder.iterdir()) if not entry.name.startswith((".", "_"))]
     inner = [entry for entry in visible if entry.is_dir()]
     parted = [entry for entry in inner if _PARTITION.fullmatch(entry.name)]

@@ -44,7 +44,14 @@ LIBRARIES = (
     "waitress",
 )  # fmt: skip
 # What brings more than the default, and by which extra it comes.
-EXTRAS = {"evidently": "reports", "scipy": "reports", "confluent-kafka": "kafka", "pyhive": "spark", "pymysql": "mysql"}
+EXTRAS = {
+    "evidently": "reports",
+    "scipy": "reports",
+    "confluent-kafka": "kafka",
+    "deltalake": "delta",
+    "pyhive": "spark",
+    "pymysql": "mysql",
+}
 
 # Rows by which it is told what a column holds.
 SAMPLE = 1_000

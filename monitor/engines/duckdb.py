@@ -23,8 +23,8 @@ from sqlalchemy.pool import NullPool, QueuePool
 from checks.dataset import ColumnType, dataset_table
 from monitor.engine import Dialect, Location
 from monitor.engines import views
+from monitor.engines.lakes import LOG, is_log
 from monitor.engines.parquet import columns_of, identifier, quoted
-from monitor.engines.text_files import whole
 from monitor.errors import EngineError
 
 # Each thread of each scan holds twice the largest object; by default that is 32 MB, and some statements have six scans.
@@ -217,7 +217,7 @@ def _opened(connection: sa.Connection, location: Location) -> dict[str, ColumnTy
         listed = views.indexed(connection, location, template)
         if listed is not None:
             return dict(listed.columns)
-        origin = whole(connection, location, template)
+        origin = views.origin(connection, location, template)
     else:
         # In full: names know no case, so a view named items would otherwise stand before the table Items.
         here = connection.exec_driver_sql("SELECT current_database(), current_schema()").fetchone() or ("", "")
@@ -243,14 +243,16 @@ def reader(files: str) -> str:
     Raises:
         EngineError: The ending says nothing about the format.
     """
+    if is_log(files):
+        return READERS[".parquet"]
     path = files.lower()
     for ending in (".gz", ".zst"):
         path = path.removesuffix(ending)
     for ending, template in READERS.items():
         if path.endswith(ending):
             return template
-    known = ", ".join(READERS)
-    raise EngineError(f"files {files}: the ending says no format; use one of {known}")
+    todo = f"write {files.rstrip('/')}/{LOG}" if os.path.isdir(f"{files}/{LOG}") else f"use one of {', '.join(READERS)}"
+    raise EngineError(f"files {files}: the ending says no format; {todo}")
 
 
 DUCKDB = Dialect(

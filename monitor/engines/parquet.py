@@ -144,6 +144,10 @@ class Index:
             self._files, self._listed = files, listed
             return listed
 
+    def whole(self) -> str:
+        """Return the table function over all files, whatever there is by now."""
+        return f"read_parquet({quoted(self._pattern)}, union_by_name = true)"
+
     def chosen(self, connection: sa.Connection, listed: Listed, wanted: Sequence[Bounds]) -> list[str] | None:
         """Return the files that may hold a row within any of the bounds; None stands for all of them.
 
@@ -271,7 +275,7 @@ class Index:
         if old is not None and old.options == options and shapes == {id(file.shape) for file in old.files.values()}:
             return Listed(dict(files), old.columns, options, parted)
         listed = Listed(dict(files), {}, options, parted)
-        whole = described(connection, f"read_parquet({quoted(self._pattern)}, union_by_name = true)")
+        whole = described(connection, self.whole())
         if whole != described(connection, listed.origin(listed.samples)):
             return None
         columns = {name: ColumnType(kind_of(declared), declared) for name, declared in whole}

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from checks.measure import Row
 from monitor.engine import Location, OwnColumns
 from monitor.engines.bounds import Bounds, reads
+from monitor.engines.lakes import DeltaIndex, is_log, refuse
 from monitor.engines.parquet import Index, Listed, identifier, quoted
 from monitor.engines.text_files import TextIndex, whole
 
@@ -87,8 +88,7 @@ def indexed(connection: sa.Connection, location: Location, template: str) -> Lis
     # Ids are read as text, so that who names others reads the same files otherwise.
     key = str((pattern, location.ids))
     if key not in indexes:
-        is_parquet = template.startswith("read_parquet")
-        indexes.setdefault(key, Index(pattern) if is_parquet else TextIndex(pattern, template, location.ids))
+        indexes.setdefault(key, _index(pattern, template, location.ids))
     index = indexes[key]
     try:
         listed = index.refresh(connection)
@@ -98,8 +98,23 @@ def indexed(connection: sa.Connection, location: Location, template: str) -> Lis
         # A file that is broken, or gone by now: what is wrong is said by the engine, of all of them.
         return None
     if listed is not None:
-        views[location.name] = View(lambda: whole(connection, location, template), index, listed)
+        views[location.name] = View(lambda: origin(connection, location, template), index, listed)
     return listed
+
+
+def _index(pattern: str, template: str, ids: Sequence[str]) -> Index:
+    if not template.startswith("read_parquet"):
+        return TextIndex(pattern, template, ids)
+    if is_log(pattern):
+        return DeltaIndex(pattern)
+    refuse(pattern)
+    return Index(pattern)
+
+
+def origin(connection: sa.Connection, location: Location, template: str) -> str:
+    """Return what to select from for all files at once, whatever there is when they are read."""
+    pattern = str(location.files)
+    return DeltaIndex(pattern).whole() if is_log(pattern) else whole(connection, location, template)
 
 
 def fetch(connection: sa.Connection, statement: Any, most: int) -> Sequence[Row]:
