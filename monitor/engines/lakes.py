@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from monitor.engines.parquet import PARTITION, Index, spelt
+from monitor.engines.parquet import Index
+from monitor.engines.paths import PARTITION, spelt
 from monitor.errors import EngineError
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class DeltaIndex(Index):
         self._mark: tuple[int, int] | None = None
         self._named: list[str] = []
 
-    def whole(self) -> str:
+    def whole(self, connection: sa.Connection) -> str:
         """Return the table function over the files that are part of the table now."""
         return f"read_parquet({spelt(self.named())}, union_by_name = true)"
 

@@ -21,14 +21,11 @@ from checks.dataset import ColumnType
 from checks.measure import MISSING
 from monitor.engine import OwnColumns, kind_of
 from monitor.engines.bounds import Bound, Bounds
+from monitor.engines.paths import PARTITION, all_of, chunks, files_of, quoted, spelt
 
-# Paths in one statement; what a thousand of some columns have to tell does not fit into the default memory.
-_AT_ONCE = 250
 NOT_PARTED = ", hive_partitioning = false"
-PARTITION = re.compile(r"/([^/=]+)=[^/=]*(?=/)")
 _TIMES = re.compile(r"TIMESTAMP|DATE$")
 _INTEGERS = re.compile(r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?$")
-_WILD = frozenset("*?[]{}\\")
 _FAMILIES = ((_TIMES, "time"), (_INTEGERS, "integer"), (re.compile(r"DOUBLE$"), "double"))
 
 # Inode, size, and when its content and its place were last changed, in nanoseconds.
@@ -144,9 +141,9 @@ class Index:
             self._files, self._listed = files, listed
             return listed
 
-    def whole(self) -> str:
+    def whole(self, connection: sa.Connection) -> str:
         """Return the table function over all files, whatever there is by now."""
-        return f"read_parquet({quoted(self._pattern)}, union_by_name = true)"
+        return f"read_parquet({all_of(connection, self._pattern)}, union_by_name = true)"
 
     def chosen(self, connection: sa.Connection, listed: Listed, wanted: Sequence[Bounds]) -> list[str] | None:
         """Return the files that may hold a row within any of the bounds; None stands for all of them.
@@ -233,11 +230,7 @@ class Index:
         return marks or None
 
     def _paths(self, connection: sa.Connection) -> list[str]:
-        # A folder stands for what is in it.
-        if _WILD.isdisjoint(self._pattern) and os.path.isfile(self._pattern):
-            return [self._pattern]
-        found = connection.exec_driver_sql(f"SELECT file FROM glob({quoted(self._pattern)})").fetchall()
-        return [path for (path,) in found]
+        return files_of(connection, self._pattern)
 
     def _shapes_of(self, connection: sa.Connection, marks: Mapping[str, Mark]) -> Iterator[tuple[str, Shape]]:
         """Yield each path with its shape; equal shapes are one object."""
@@ -275,7 +268,7 @@ class Index:
         if old is not None and old.options == options and shapes == {id(file.shape) for file in old.files.values()}:
             return Listed(dict(files), old.columns, options, parted)
         listed = Listed(dict(files), {}, options, parted)
-        whole = described(connection, self.whole())
+        whole = described(connection, self.whole(connection))
         if whole != described(connection, listed.origin(listed.samples)):
             return None
         columns = {name: ColumnType(kind_of(declared), declared) for name, declared in whole}
@@ -363,24 +356,3 @@ def described(connection: sa.Connection, origin: str) -> list[tuple[str, str]]:
 def columns_of(connection: sa.Connection, origin: str) -> dict[str, ColumnType]:
     """Return the columns of what can be selected from."""
     return {name: ColumnType(kind_of(declared), declared) for name, declared in described(connection, origin)}
-
-
-def chunks(paths: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Yield as many paths as are asked about at once."""
-    for at in range(0, len(paths), _AT_ONCE):
-        yield paths[at : at + _AT_ONCE]
-
-
-def spelt(paths: Sequence[str]) -> str:
-    """Return paths as a list in SQL."""
-    return f"[{', '.join(map(quoted, paths))}]"
-
-
-def identifier(name: str) -> str:
-    """Return a name as SQL takes it, whatever is in it."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def quoted(text: str) -> str:
-    """Return a text as a literal in SQL."""
-    return "'" + text.replace("'", "''") + "'"

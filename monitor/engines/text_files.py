@@ -20,7 +20,6 @@ from monitor.engine import Location, OwnColumns, kind_of
 from monitor.engines.bounds import Bounds
 from monitor.engines.parquet import (
     NOT_PARTED,
-    PARTITION,
     File,
     Index,
     Listed,
@@ -30,10 +29,8 @@ from monitor.engines.parquet import (
     described,
     family_of,
     holding,
-    identifier,
-    quoted,
-    spelt,
 )
+from monitor.engines.paths import PARTITION, all_of, files_of, identifier, quoted, spelt
 
 # Files whose ranges are learnt by one statement. What was learnt stays: where all of it takes longer than a statement
 # may, the next run goes on.
@@ -309,13 +306,13 @@ def over(template: str, paths: Sequence[str], options: str = "") -> str:
 
 def whole(connection: sa.Connection, location: Location, template: str) -> str:
     """Return what to select from for all files at once, whatever there is when they are read."""
-    origin = template.format(files=quoted(str(location.files)))
+    pattern = str(location.files)
+    origin = template.format(files=all_of(connection, pattern))
     if template.startswith("read_parquet"):
         return origin
     types = dict(described(connection, origin))
     # A column that is part of the path is not in the files: to give it a type is an error of DuckDB's own.
-    first = connection.exec_driver_sql(f"SELECT file FROM glob({quoted(str(location.files))}) LIMIT 1").fetchone()
-    parted = set(PARTITION.findall(first[0])) if first else set()
+    parted = {key for path in files_of(connection, pattern)[:1] for key in PARTITION.findall(path)}
     own = {name: declared for name, declared in types.items() if name not in parted}
     told = as_text(template, own, location.ids)
     if told == own:

@@ -16,7 +16,8 @@ from checks.measure import Row
 from monitor.engine import Location, OwnColumns
 from monitor.engines.bounds import Bounds, reads
 from monitor.engines.lakes import DeltaIndex, is_log, refuse
-from monitor.engines.parquet import Index, Listed, identifier, quoted
+from monitor.engines.parquet import Index, Listed
+from monitor.engines.paths import identifier, quoted
 from monitor.engines.text_files import TextIndex, whole
 
 _OF_CONNECTION = "recwatch_views"
@@ -114,7 +115,7 @@ def _index(pattern: str, template: str, ids: Sequence[str]) -> Index:
 def origin(connection: sa.Connection, location: Location, template: str) -> str:
     """Return what to select from for all files at once, whatever there is when they are read."""
     pattern = str(location.files)
-    return DeltaIndex(pattern).whole() if is_log(pattern) else whole(connection, location, template)
+    return DeltaIndex(pattern).whole(connection) if is_log(pattern) else whole(connection, location, template)
 
 
 def fetch(connection: sa.Connection, statement: Any, most: int) -> Sequence[Row]:

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("checks", "alerts", "dashboards", "monitor")
 FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 BANNED = {"manager", "helper", "helpers", "util", "utils", "common", "misc", "data", "info", "process", "handle"}
-MOST_LINES, MOST_MEDIAN_LINES, MOST_FUNCTION_LINES, MOST_PARAMETERS, MOST_FILES = 400, 150, 40, 5, 205
+MOST_LINES, MOST_MEDIAN_LINES, MOST_FUNCTION_LINES, MOST_PARAMETERS, MOST_FILES = 400, 150, 40, 5, 206
 
 
 def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:

@@ -111,6 +111,29 @@ def test_files_that_vanish_during_a_run_are_read_as_what_replaced_them(engine: E
         assert count(session, events, hour_of(3)) == 10
 
 
+@pytest.mark.parametrize("pattern", ["**/*.parquet", "*/*.parquet", "dt=1/*.parquet"])
+def test_what_is_being_written_is_not_read(engine: Engine, tmp_path: Path, pattern: str) -> None:
+    write(tmp_path / "dt=1" / "a.parquet", 0)
+    write(tmp_path / "dt=1" / ".b.parquet", 0, columns="{at} AS other")
+    write(tmp_path / "dt=1" / "_c.parquet", 0)
+    write(tmp_path / "_temporary" / "0" / "dt=1" / "a.parquet", 0)
+    write(tmp_path / ".staged" / "a.parquet", 0)
+    assert once(engine, f"{tmp_path}/{pattern}", 0) == 10
+    with engine.session() as session:
+        everything = opened(session, f"{tmp_path}/{pattern}").table
+        assert session.run(select(func.count()).select_from(everything), 1) == [(10,)]
+
+
+def test_what_is_hidden_is_read_where_it_is_named(engine: Engine, tmp_path: Path) -> None:
+    write(tmp_path / "_events" / "_year=2026" / "a.parquet", 0)
+    write(tmp_path / "_events" / "_year=2026" / "_b.parquet", 0)
+    assert once(engine, f"{tmp_path}/_events/**/*.parquet", 0) == 10
+    assert once(engine, f"{tmp_path}/_events/**/_*.parquet", 0) == 10
+    assert once(engine, f"{tmp_path}/_events/_year=2026/_b.parquet", 0) == 10
+    with pytest.raises(EngineError, match=r"names of all that match begin with \. or _; write that into the pattern"):
+        once(engine, f"{tmp_path}/*/**/*.parquet", 0)
+
+
 def test_columns_are_those_of_all_files(engine: Engine, tmp_path: Path) -> None:
     write(tmp_path / "0.parquet", 0, "i::INT AS item, {at} AS at")
     write(tmp_path / "1.parquet", 1, "{at} AS at, i::BIGINT AS item, 'a' AS app")

@@ -26,6 +26,7 @@ from checks.rows import Rows
 from checks.window import Window
 from monitor.engine import Engine, Location, Session
 from monitor.engines import connect, text_files
+from monitor.engines.duckdb import reader
 from monitor.engines.parquet import Shape
 from monitor.engines.text_files import TextIndex
 from monitor.errors import EngineError
@@ -190,6 +191,20 @@ def test_memory_that_does_not_suffice_to_learn_ranges_leaves_no_view_of_other_ho
         monkeypatch.setattr(text_files, "_note_ranges", learn)
         assert len(rows_of(session, events, 2)) == 10
     assert failed
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_is_being_written_is_not_read(engine: Engine, tmp_path: Path, form: str) -> None:
+    write(tmp_path / "dt=1" / f"a.{form}", 0)
+    for half_written in (tmp_path / "dt=1" / f".b.{form}", tmp_path / "_temporary" / "dt=1" / f"a.{form}"):
+        half_written.parent.mkdir(parents=True, exist_ok=True)
+        half_written.write_text('{"user": "007", "item')
+    assert once(engine, f"{tmp_path}/**/*.{form}", 0) == 10
+    with engine.session() as session:
+        location = Location("events", files=f"{tmp_path}/**/*.{form}")
+        everything = text_files.whole(session._connection, location, reader(str(location.files)))
+        assert "_temporary" not in everything
+        session._connection.exec_driver_sql(f"SELECT count(*) FROM {everything}")
 
 
 def test_a_time_before_all_times_is_before_every_bound(engine: Engine, tmp_path: Path) -> None:
