@@ -53,6 +53,7 @@ EXTRAS = {
     "pymysql": "mysql",
 }
 
+HERE = Path("recwatch.yml")
 # Rows by which it is told what a column holds.
 SAMPLE = 1_000
 LARGEST = sys.float_info.max
@@ -60,7 +61,13 @@ LATEST = moment(TIME_RANGES["us"][1])
 
 
 @click.command()
-@click.option("-c", "--config", "path", type=click.Path(path_type=Path, dir_okay=False), help="Also try this file.")
+@click.option(
+    "-c",
+    "--config",
+    "path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Also try this file; without, recwatch.yml if it is there.",
+)
 @click.option("--engine", "url", metavar="URL", help="Try what the checks need on this database instead.")
 def command(path: Path | None, url: str | None) -> None:
     """Say what is installed; with a configuration, whether its state, engines, streams and datasets answer.
@@ -79,6 +86,7 @@ def command(path: Path | None, url: str | None) -> None:
     for name, extra in EXTRAS.items():
         _say_extra(name, extra)
     strangers = [_said_of_package(name) for name in PACKAGES]
+    path = path or (HERE if HERE.is_file() else None)
     config = None if path is None else load(path)
     if config is not None:
         click.echo(f"{path}: the configuration is fine")

@@ -205,6 +205,15 @@ def test_doctor_says_what_is_installed(recwatch: Run) -> None:
     assert done.out.count("is recwatch's own") == 4
 
 
+def test_doctor_tries_the_configuration_that_lies_here(
+    recwatch: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recwatch.yml").write_text("pipeline: shop\n")
+    done = recwatch("doctor")
+    assert (done.code, "recwatch.yml" in done.err) == (2, True)
+
+
 def test_doctor_misses_nothing_that_only_an_extra_brings(recwatch: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     there = metadata.version
 
