@@ -17,7 +17,7 @@ _AT_ONCE = 250
 PARTITION = re.compile(r"/([^/=]+)=[^/=]*(?=/)")
 _WILD = frozenset("*?[]{}\\")
 # What begins so is being written, or no data: Spark, Hive and pandas leave it out, too. A partition may begin so.
-_HIDDEN = re.compile(r"\.|_[^=]*$")
+_HIDDEN, _MAY_BE_HIDDEN = re.compile(r"\.|_[^=]*$"), re.compile(r"(^|/)[._]")
 
 
 def files_of(connection: sa.Connection, pattern: str) -> list[str]:
@@ -56,7 +56,8 @@ def _matching(connection: sa.Connection, pattern: str) -> list[str]:
 
 def _shown(pattern: str, found: Sequence[str]) -> list[str]:
     named = [part for part in PurePath(pattern).parts if _HIDDEN.match(part)]
-    shown = [path for path in found if not _is_hidden(path, named)]
+    # Of many files few may be hidden, and to take each path apart takes as long as to look at the file.
+    shown = [path for path in found if not (_MAY_BE_HIDDEN.search(path) and _is_hidden(path, named))]
     if found and not shown:
         raise EngineError(f"files {pattern}: names of all that match begin with . or _; write that into the pattern")
     return shown
