@@ -18,6 +18,7 @@ from checks.settings import CheckSettings, Duration, Ratio, Setting, hours, minu
 from checks.suspects import Suspects
 from checks.window import MICROSECOND, Window, micros
 
+DAY = hours(24)
 SPLITS = ("same_window", "retry", "replay")
 
 
@@ -241,13 +242,14 @@ def _has_key(rows: Rows) -> ColumnElement[bool]:
 
 
 def distinct_keys(rows: Rows) -> Any:
-    """Return how many rows have a key, and how many different keys they have, whatever the window.
+    """Return how many rows have a key, how many different keys, and times of the day, whatever the window.
 
     Cost:
         One scan, with a set of the keys.
     """
-    keys = row_key(*_key(rows))
-    return select(func.count(), func.count(distinct(keys))).select_from(rows.dataset.table).where(_has_key(rows))
+    keys, time_of_day = row_key(*_key(rows)), rows.micros(Role.EVENT_TIME) % (DAY // MICROSECOND)
+    counted = select(func.count(), func.count(distinct(keys)), func.count(distinct(time_of_day)))
+    return counted.select_from(rows.dataset.table).where(_has_key(rows))
 
 
 def _can_repeat(dataset: Dataset) -> bool:

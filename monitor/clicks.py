@@ -50,24 +50,26 @@ def says_clicked(column: Seen) -> bool:
     return is_yes_or_no and column.has(_CLICKED) and set(column.words) <= _SAYS_CLICKED
 
 
-def clicks(rows: Mapping[str, int]) -> Clicks | None:
+def clicks(rows: Mapping[str, int], is_flag: bool = False) -> Clicks | None:
     """Return what the values of an event type say of clicks, or None.
 
     Args:
         rows: By value, how many rows have it.
+        is_flag: Whether the column's name says that its values tell whether what was shown was clicked.
 
     Examples:
         >>> clicks({"impression": 900, "click": 75, "purchase": 25})
         Clicks(shown=('impression',), hit=('click',), share=0.9, sure='likely', why='their names say so')
-        >>> clicks({"false": 950, "true": 50}).hit
+        >>> clicks({"false": 950, "true": 50}, is_flag=True).hit
         ('true',)
         >>> clicks({"view": 900, "add_to_cart": 50}) is None
         True
     """
     for yes, no in zip(_YES, _NO, strict=True):
-        if set(rows) == {yes, no}:
+        if is_flag and set(rows) == {yes, no}:
             return Clicks((no, yes), (yes,), 1.0, LIKELY, "each row says itself whether it was clicked")
-    types = sorted(rows)
+    # Of what is written in other letters too, the words cannot be told; ${...} is filled in from the environment.
+    types = sorted(name for name in rows if name.isascii() and "${" not in name)
     viewed, hit = _named(types, _VIEWED), _named(types, _CLICKED)
     shown = _named(types, _SHOWN) or [name for name in viewed if _LISTS & _parts(name)]
     sure, why = LIKELY, "their names say so"

@@ -274,7 +274,7 @@ def _event_id(role: Role, column: Seen, kind: str) -> Guessed | None:
 
 def _event_type(role: Role, column: Seen, kind: str) -> Guessed | None:
     if says_clicked(column):
-        return Guessed(role, column, LIKELY, "its name, and it is yes or no")
+        return Guessed(role, column, LIKELY, "its name, and it has 2 values")
     is_closed = column.type.kind in (Kind.TEXT, Kind.INTEGER) and 1 <= column.distinct <= MOST_VALUES
     rest = set(column.words) - WORDS[role] - {"type", "name", "kind"}
     if not is_closed or rest or not column.has(WORDS[role] | {"type", "kind"}):

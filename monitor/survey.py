@@ -18,7 +18,7 @@ from checks.dialect import clipped, count_if
 from checks.duplicates import Duplicates, DuplicatesSettings, distinct_keys
 from checks.rows import Rows, spelt
 from checks.window import EPOCH, Window
-from monitor.clicks import Clicks, clicks
+from monitor.clicks import Clicks, clicks, says_clicked
 from monitor.columns import TEXT_TIME, TIME_RANGES, Seen
 from monitor.config import EMBEDDED
 from monitor.engine import Engine, Location, Session
@@ -37,6 +37,8 @@ TIMEOUT, SPARK_TIMEOUT = timedelta(minutes=1), timedelta(minutes=5)
 _COLUMNS_AT_ONCE = 100
 # Of 1990 to 2099, in ISO 8601; looser than the engines' own parsers, and the same in all of them.
 _ISO_SHAPES = ("19__-__-__%", "20__-__-__%")
+# Times of the day that midnight has elsewhere, in summer and in winter.
+MOST_MIDNIGHTS = 2
 # Called with the name of each dataset before it is read, its place in the row, and their number.
 Looked = Callable[[str, int, int], None]
 
@@ -163,24 +165,32 @@ def _rhythm(session: Session, found: Found) -> Rhythm | None:
 
 
 def _clicks(session: Session, found: Found) -> Clicks | None:
-    if Role.EVENT_TYPE not in found.roles:
+    made = found.roles.get(Role.EVENT_TYPE)
+    if made is None:
         return None
     events = sample(session, found)
-    value = spelt(events, events.roles[Role.EVENT_TYPE]).label("value")
+    value = spelt(events, made.column.name).label("value")
     counted = select(value, func.count().label("n")).where(value.is_not(None)).group_by(value).subquery().c
     statement: Any = select(clipped(counted.value), counted.n).order_by(counted.n.desc()).limit(MOST_VALUES)
-    types = session.run(statement, MOST_VALUES, f"event types of {found.name}")
-    return clicks({str(name): int(rows) for name, rows in types})
+    try:
+        types = session.run(statement, MOST_VALUES, f"event types of {found.name}")
+    except EngineError:
+        # What cannot be read is told of by validate and by the checks.
+        return None
+    return clicks({str(name): int(rows) for name, rows in types}, says_clicked(made.column))
 
 
 def _alike_ratio(session: Session, found: Found) -> float:
-    time, events = found.roles.get(Role.EVENT_TIME), sample(session, found)
-    is_by_days = time is not None and time.column.type.kind is Kind.DATE and Role.EVENT_ID not in found.roles
-    if not is_by_days or Duplicates(DuplicatesSettings()).absent(events) is not None:
+    """Return the share of the events that duplicates would take for copies, without ids, and with days for times."""
+    events = sample(session, found)
+    if Role.EVENT_ID in events.roles or Duplicates(DuplicatesSettings()).absent(events) is not None:
         return 0.0
     keys = distinct_keys(Rows(events, Window(EPOCH, EPOCH + DAY)))
-    keyed, different = session.run(keys, 1, f"events of a day of {found.name}")[0]
-    return 1 - int(different) / max(1, int(keyed))
+    try:
+        keyed, different, times = map(int, session.run(keys, 1, f"events of a day of {found.name}")[0])
+    except EngineError:
+        return 0.0
+    return 1 - different / keyed if keyed and times <= MOST_MIDNIGHTS else 0.0
 
 
 def sample(session: Session, found: Found) -> Dataset:

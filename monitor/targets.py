@@ -14,7 +14,7 @@ from sqlalchemy.engine import make_url
 from monitor.engine import Engine, Location
 from monitor.engines import DIALECTS
 from monitor.engines.duckdb import READERS
-from monitor.engines.lakes import LOG, is_log
+from monitor.engines.paths import LOG, is_log
 from monitor.errors import ConfigError, EngineError
 from monitor.schema import metadata
 
@@ -177,6 +177,9 @@ def _folder(folder: Path, columns_of: ColumnsOf, depth: int) -> Iterator[tuple[s
     visible = [entry for entry in sorted(folder.iterdir()) if not entry.name.startswith((".", "_"))]
     inner = [entry for entry in visible if entry.is_dir()]
     parted = [entry for entry in inner if _PARTITION.fullmatch(entry.name)]
+    if any(log for entry in parted for log in entry.rglob(LOG)):
+        # What the folders of days or keys hold are tables of their own.
+        parted = []
     if parted:
         # The folder is one dataset, cut by date or key.
         for ending in sorted({_ending(file) for entry in parted for file in entry.rglob("*")} - {""}):

@@ -23,9 +23,8 @@ from sqlalchemy.pool import NullPool, QueuePool
 from checks.dataset import ColumnType, dataset_table
 from monitor.engine import Dialect, Location
 from monitor.engines import views
-from monitor.engines.lakes import LOG, is_log
 from monitor.engines.parquet import columns_of
-from monitor.engines.paths import identifier, quoted
+from monitor.engines.paths import LOG, identifier, is_log, quoted
 from monitor.errors import EngineError
 
 # Each thread of each scan holds twice the largest object; by default that is 32 MB, and some statements have six scans.

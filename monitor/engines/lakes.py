@@ -1,55 +1,33 @@
-"""Tables that lie in files beside a log of their own, which says what is part of them: Delta is read by it.
-
-The folder of such a table also holds files that are no part of it any more, since rows were changed or files merged.
-To read all that is there counts rows twice, so that this is refused.
-"""
+"""Delta tables: the files that a table's log names are read as one dataset, under the names and types that it gives."""
 
 from __future__ import annotations
 
 import os
+import re
 import threading
-from glob import has_magic
-from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
-from monitor.engines.parquet import Index
-from monitor.engines.paths import PARTITION, spelt
+from monitor.engines.parquet import NOT_PARTED, Index, Mark, marks_of
+from monitor.engines.paths import ELSEWHERE, PARTITION, quoted, spelt
 from monitor.errors import EngineError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import sqlalchemy as sa
     from deltalake import DeltaTable
 
-LOG = "_delta_log"
-_STALE = "its folder also holds files that are no part of it any more"
-_ELSEWHERE = "read it through Spark or another engine, as a table"
-
-
-def is_log(files: str) -> bool:
-    """Return whether a path is that of a Delta table's log, and stands for the table's files."""
-    return Path(files).name == LOG
-
-
-def refuse(files: str) -> None:
-    """Look whether files lie in a table whose log says which of them are part of it.
-
-    Raises:
-        EngineError: They do.
-
-    Cost:
-        A few looks at each folder above them.
-    """
-    if "://" in files:
-        return
-    plain = takewhile(lambda part: not has_magic(part), Path(os.path.abspath(files)).parts)
-    folder = Path(*plain)
-    for place in (folder, *folder.parents):
-        if (place / LOG).is_dir():
-            raise EngineError(f"files {files}: {place} is a Delta table, and {_STALE}; write files: {place / LOG}")
-        if (place / ".hoodie").is_dir() or any((place / "metadata").glob("*.metadata.json")):
-            raise EngineError(f"files {files}: {place} is a table of Hudi or Iceberg, and {_STALE}; {_ELSEWHERE}")
+# Types of columns by which a table is parted, as the log spells them; a decimal is spelt alike.
+_TYPES = {
+    "string": "VARCHAR", "boolean": "BOOLEAN", "byte": "TINYINT", "short": "SMALLINT", "integer": "INTEGER",
+    "long": "BIGINT", "float": "FLOAT", "double": "DOUBLE", "date": "DATE", "timestamp_ntz": "TIMESTAMP",
+    "timestamp": "TIMESTAMP WITH TIME ZONE",
+}  # fmt: skip
+_MOST_SAID = 200
+# How often the log is read again where files went between the look at it and the look at them.
+_ATTEMPTS = 3
 
 
 class DeltaIndex(Index):
@@ -61,18 +39,38 @@ class DeltaIndex(Index):
 
     def __init__(self, log: str) -> None:
         super().__init__(log)
-        self._path = Path(log)
+        # As part of a glob, which a log is not, the name of a folder is escaped.
+        self._path = Path(re.sub(r"\[([*?[])\]", r"\1", log))
         self._reading = threading.Lock()
         self._table: DeltaTable | None = None
-        self._mark: tuple[int, int] | None = None
+        self._version: tuple[int, int] | None = None
         self._named: list[str] = []
+        self._types: dict[str, str] = {}
 
     def whole(self, connection: sa.Connection) -> str:
         """Return the table function over the files that are part of the table now."""
-        return f"read_parquet({spelt(self.named())}, union_by_name = true)"
+        paths = self.named()
+        return f"read_parquet({spelt(paths)}, union_by_name = true{self._partitions(connection, paths)[0]})"
 
-    def _paths(self, connection: sa.Connection) -> list[str]:
-        return self.named()
+    def refuse(self, paths: Sequence[str]) -> None:
+        """Let all files be read: they are those that the log names."""
+
+    def _marks(self, connection: sa.Connection) -> dict[str, Mark] | None:
+        missing: list[str] = []
+        for _attempt in range(_ATTEMPTS):
+            paths = self.named()
+            marks = marks_of(paths)
+            missing = [path for path in paths if path not in (marks or {}) and not os.path.exists(path)]
+            if not missing:
+                return marks
+        said = f"{len(missing):,} files that the log names are not there, such as {min(missing)}"
+        raise EngineError(f"files {self._path}: {said}; restore them, or let the table forget them")
+
+    def _partitions(self, connection: sa.Connection, paths: Sequence[str]) -> tuple[str, frozenset[str]]:
+        if not self._types:
+            return NOT_PARTED, frozenset()
+        pinned = ", ".join(f"{quoted(key)}: {quoted(declared)}" for key, declared in self._types.items())
+        return f", hive_partitioning = true, hive_types = {{{pinned}}}", frozenset(map(str.lower, self._types))
 
     def named(self) -> list[str]:
         """Return the files that are part of the table now.
@@ -94,20 +92,25 @@ class DeltaIndex(Index):
         from deltalake import DeltaTable
         from deltalake.exceptions import DeltaError
 
+        table, before = self._table, self._version
+        self._table = None
         try:
             # What has the number of the last version is another file where the table was made anew.
-            if self._table is None or self._mark != self._seen(self._table):
-                self._table, self._mark = DeltaTable(self._path.parent), None
-            before = self._table.version()
-            self._table.update_incremental()
-            if self._mark is None or self._table.version() != before:
-                self._named, self._mark = _files(self._table), self._seen(self._table)
-        except (DeltaError, OSError) as error:
-            self._table = None
-            raise EngineError(f"files {self._path}: {' '.join(str(error).split())}") from error
-        except EngineError:
-            self._table = None
-            raise
+            if table is None or before != self._seen(table):
+                table, before = DeltaTable(self._path.parent.absolute().as_uri()), None
+            version = table.version()
+            table.update_incremental()
+            if before is None or table.version() != version:
+                self._types, self._version = _types(table), self._seen(table)
+                self._named = _files(table, self._path.parent)
+        except BaseException as error:
+            # What the library did not foresee is no Exception, but would end the thread of the daemon.
+            if not isinstance(error, DeltaError | OSError) and type(error).__name__ != "PanicException":
+                raise
+            # What follows is the stack of the library.
+            said = re.sub(r"\s+", " ", str(error)).split(" 0: ")[0][:_MOST_SAID]
+            raise EngineError(f"files {self._path}: {said}") from error
+        self._table = table
         return self._named
 
     def _seen(self, table: DeltaTable) -> tuple[int, int] | None:
@@ -118,18 +121,32 @@ class DeltaIndex(Index):
         return entry.st_ino, entry.st_mtime_ns
 
 
-def _files(table: DeltaTable) -> list[str]:
+def _types(table: DeltaTable) -> dict[str, str]:
+    """Return the types of the columns by which a table is parted."""
+    parted = table.metadata().partition_columns
+    told = {field.name: str(getattr(field.type, "type", "")) for field in table.schema().fields}
+    return {name: _TYPES.get(told[name], told[name].upper()) for name in parted}
+
+
+def _files(table: DeltaTable, folder: Path) -> list[str]:
     """Return the files of a table, whose rows are all that is in them, under the names of its columns."""
-    where, metadata, features = table.table_uri, table.metadata(), table.protocol().reader_features or []
-    files = table.file_uris()
+    metadata, features = table.metadata(), table.protocol().reader_features or []
+    # The library spells the folder of the table as an address, and what is in it as it is.
+    root = urlsplit(table.table_uri).path
+    files = [str(folder / path.removeprefix(root)) if path.startswith(root) else path for path in table.file_uris()]
     if not files:
-        raise EngineError(f"files {where}: the table is empty; it can be read once it has rows")
+        raise EngineError(f"files {folder}: the table is empty; it can be read once it has rows")
     if metadata.configuration.get("delta.columnMapping.mode", "none") != "none":
-        raise EngineError(f"files {where}: the files call its columns otherwise (column mapping); {_ELSEWHERE}")
+        raise EngineError(f"files {folder}: the files call its columns otherwise (column mapping); {ELSEWHERE}")
     if "deletionVectors" in features and any(batch.num_rows for batch in table.deletion_vectors()):
-        way_out = "merge them in (REORG TABLE ... APPLY (PURGE)), or " + _ELSEWHERE
-        raise EngineError(f"files {where}: rows are deleted beside the files (deletion vectors); {way_out}")
+        way_out = "merge them in (REORG TABLE ... APPLY (PURGE)), or " + ELSEWHERE
+        raise EngineError(f"files {folder}: rows are deleted beside the files (deletion vectors); {way_out}")
     parted = set(metadata.partition_columns)
-    if any(parted - {unquote(key) for key in PARTITION.findall(path)} for path in files):
-        raise EngineError(f"files {where}: its parts do not lie in folders by name, such as dt=...; {_ELSEWHERE}")
+    keys = [{unquote(key) for key in PARTITION.findall(path)} for path in files] if parted else []
+    if any(parted - some for some in keys):
+        raise EngineError(f"files {folder}: its parts do not lie in folders by name, such as dt=...; {ELSEWHERE}")
+    columns = {field.name for field in table.schema().fields}
+    if twice := (set[str]().union(*keys) - parted) & columns:
+        said = f"a folder above it is called {min(twice)}=..., as a column of it"
+        raise EngineError(f"files {folder}: {said}; move it, or {ELSEWHERE}")
     return files

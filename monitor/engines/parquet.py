@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from math import inf
@@ -21,7 +21,7 @@ from checks.dataset import ColumnType
 from checks.measure import MISSING
 from monitor.engine import OwnColumns, kind_of
 from monitor.engines.bounds import Bound, Bounds
-from monitor.engines.paths import PARTITION, all_of, chunks, files_of, quoted, spelt
+from monitor.engines.paths import PARTITION, all_of, chunks, files_of, quoted, refuse, spelt
 
 NOT_PARTED = ", hive_partitioning = false"
 _TIMES = re.compile(r"TIMESTAMP|DATE$")
@@ -130,6 +130,7 @@ class Index:
             new = [path for path, mark in marks.items() if path not in self._files or self._files[path].mark != mark]
             if not new and self._listed is not None and marks.keys() == self._listed.files.keys():
                 return self._listed
+            self.refuse(new)
             shapes = dict(self._shapes_of(connection, {path: marks[path] for path in new}))
             if len(shapes) < len(new):
                 return None
@@ -140,6 +141,14 @@ class Index:
             listed = self._described(connection, files)
             self._files, self._listed = files, listed
             return listed
+
+    def refuse(self, paths: Sequence[str]) -> None:
+        """Look whether new files lie in a table whose log says which of them are part of it.
+
+        Raises:
+            EngineError: They do.
+        """
+        refuse(self._pattern, paths)
 
     def whole(self, connection: sa.Connection) -> str:
         """Return the table function over all files, whatever there is by now."""
@@ -214,23 +223,7 @@ class Index:
         return kept
 
     def _marks(self, connection: sa.Connection) -> dict[str, Mark] | None:
-        if "://" in self._pattern:
-            return None
-        marks = {}
-        for path in self._paths(connection):
-            if "?" in path or "\\" in path:
-                return None
-            try:
-                entry = os.stat(path)
-            except FileNotFoundError:
-                continue
-            except OSError:
-                return None
-            marks[path] = (entry.st_ino, entry.st_size, entry.st_mtime_ns, entry.st_ctime_ns)
-        return marks or None
-
-    def _paths(self, connection: sa.Connection) -> list[str]:
-        return files_of(connection, self._pattern)
+        return None if "://" in self._pattern else marks_of(files_of(connection, self._pattern))
 
     def _shapes_of(self, connection: sa.Connection, marks: Mapping[str, Mark]) -> Iterator[tuple[str, Shape]]:
         """Yield each path with its shape; equal shapes are one object."""
@@ -286,6 +279,22 @@ class Index:
 
     def _parted(self, paths: Sequence[str]) -> str:
         return f"read_parquet({spelt(paths)}, hive_partitioning = true)"
+
+
+def marks_of(paths: Iterable[str]) -> dict[str, Mark] | None:
+    """Return the marks of the files that are there; None where one cannot be looked at, or none is there."""
+    marks = {}
+    for path in paths:
+        if "?" in path or "\\" in path:
+            return None
+        try:
+            entry = os.stat(path)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            return None
+        marks[path] = (entry.st_ino, entry.st_size, entry.st_mtime_ns, entry.st_ctime_ns)
+    return marks or None
 
 
 def holding(listed: Listed, bounds: Bounds) -> set[str]:

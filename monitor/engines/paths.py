@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import PurePath
 
@@ -15,9 +15,51 @@ from monitor.errors import EngineError
 # Paths in one statement; what a thousand of some columns have to tell does not fit into the default memory.
 _AT_ONCE = 250
 PARTITION = re.compile(r"/([^/=]+)=[^/=]*(?=/)")
+LOG = "_delta_log"
 _WILD = frozenset("*?[]{}\\")
 # What begins so is being written, or no data: Spark, Hive and pandas leave it out, too. A partition may begin so.
+_FIXED = re.compile(r"([^*?\[\]{}\\/]*/)*")
 _HIDDEN, _MAY_BE_HIDDEN = re.compile(r"\.|_[^=]*$"), re.compile(r"(^|/)[._]")
+
+
+# Of Iceberg's files of metadata.
+_ICEBERG = re.compile(r"(v\d+|\d+-[0-9a-f-]+)(\.gz)?\.metadata\.json(\.gz)?")
+_STALE = "its folder also holds files that are no part of it any more"
+ELSEWHERE = "read it through Spark or another engine, as a table"
+
+
+def is_log(files: str) -> bool:
+    """Return whether a path is that of a Delta table's log, and stands for the table's files."""
+    return PurePath(files).name == LOG
+
+
+def refuse(files: str, paths: Iterable[str]) -> None:
+    """Look whether files lie in a table whose log says which of them are part of it.
+
+    Args:
+        files: The pattern, for the error.
+        paths: Files, or folders that hold some.
+
+    Raises:
+        EngineError: They do.
+
+    Cost:
+        A few looks at each folder above them.
+    """
+    looked_at = set[str]()
+    for folder in {os.path.dirname(path) for path in paths}:
+        place = os.path.realpath(folder)
+        while place not in looked_at:
+            if os.path.isdir(f"{place}/{LOG}"):
+                raise EngineError(f"files {files}: {place} is a Delta table, and {_STALE}; write files: {place}/{LOG}")
+            if os.path.isdir(f"{place}/.hoodie") or _is_iceberg(f"{place}/metadata"):
+                raise EngineError(f"files {files}: {place} is a table of Hudi or Iceberg, and {_STALE}; {ELSEWHERE}")
+            looked_at.add(place)
+            place = os.path.dirname(place)
+
+
+def _is_iceberg(folder: str) -> bool:
+    return os.path.isdir(folder) and any(map(_ICEBERG.fullmatch, os.listdir(folder)))
 
 
 def files_of(connection: sa.Connection, pattern: str) -> list[str]:
@@ -48,19 +90,33 @@ def all_of(connection: sa.Connection, pattern: str) -> str:
 
 
 def _matching(connection: sa.Connection, pattern: str) -> list[str]:
-    # A folder stands for what is in it.
     if _WILD.isdisjoint(pattern) and os.path.isfile(pattern):
         return [pattern]
+    if os.path.isdir(pattern):
+        # A folder stands for what is in it.
+        pattern = f"{pattern.rstrip('/')}/*"
     return [path for (path,) in connection.exec_driver_sql(f"SELECT file FROM glob({quoted(pattern)})").fetchall()]
 
 
 def _shown(pattern: str, found: Sequence[str]) -> list[str]:
     named = [part for part in PurePath(pattern).parts if _HIDDEN.match(part)]
+    start = fixed(pattern)
     # Of many files few may be hidden, and to take each path apart takes as long as to look at the file.
-    shown = [path for path in found if not (_MAY_BE_HIDDEN.search(path) and _is_hidden(path, named))]
+    shown = [
+        path
+        for path in found
+        if not (_MAY_BE_HIDDEN.search(rest := path.removeprefix(start)) and _is_hidden(rest, named))
+    ]
     if found and not shown:
-        raise EngineError(f"files {pattern}: names of all that match begin with . or _; write that into the pattern")
+        said = "names of all that match begin with . or _, as of what is still being written"
+        raise EngineError(f"files {pattern}: {said}; to read it, begin that part of the pattern so")
     return shown
+
+
+def fixed(pattern: str) -> str:
+    """Return the folders of a pattern before the first that may match several; with a slash, if there is one."""
+    found = _FIXED.match(pattern)
+    return found.group() if found else ""
 
 
 def _is_hidden(path: str, named: Sequence[str]) -> bool:

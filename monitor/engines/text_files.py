@@ -134,6 +134,9 @@ class TextIndex(Index):
         """Return the columns of the files that may hold a row within any of the bounds; in JSON any may lack."""
         return None if self._function == "read_json" else super().columns(connection, listed, wanted)
 
+    def refuse(self, paths: Sequence[str]) -> None:
+        """Let all files be read: the tables that have logs keep their rows in other formats."""
+
     def chosen(self, connection: sa.Connection, listed: Listed, wanted: Sequence[Bounds]) -> list[str]:
         """Return the files that may hold a row within any of the bounds; where all are read, they are read as told."""
         found = super().chosen(connection, listed, wanted)

@@ -15,10 +15,11 @@ import sqlalchemy as sa
 from checks.measure import Row
 from monitor.engine import Location, OwnColumns
 from monitor.engines.bounds import Bounds, reads
-from monitor.engines.lakes import DeltaIndex, is_log, refuse
+from monitor.engines.lakes import DeltaIndex
 from monitor.engines.parquet import Index, Listed
-from monitor.engines.paths import identifier, quoted
+from monitor.engines.paths import ELSEWHERE, fixed, identifier, is_log, quoted, refuse
 from monitor.engines.text_files import TextIndex, whole
+from monitor.errors import EngineError
 
 _OF_CONNECTION = "recwatch_views"
 # Where a connection notes how many threads it may have, how many it has now, the statement that sets its limit of
@@ -67,6 +68,12 @@ class View:
         files = self.listed.files
         return sum(files[path].mark[1] for path in (files if isinstance(self.shown, str) else self.shown or ()))
 
+    def forget(self) -> None:
+        """Forget what was found of the files, some of which are gone."""
+        self.chosen.clear()
+        vars(self).pop("origin", None)
+        self.shown = None
+
     def choose(self, connection: sa.Connection, wanted: Sequence[Bounds]) -> Sequence[str] | str:
         """Return what to show for bounds of which a row must fulfil one."""
         key = str(wanted)
@@ -99,7 +106,7 @@ def indexed(connection: sa.Connection, location: Location, template: str) -> Lis
         # A file that is broken, or gone by now: what is wrong is said by the engine, of all of them.
         return None
     if listed is not None:
-        views[location.name] = View(lambda: origin(connection, location, template), index, listed)
+        views[location.name] = View(lambda: origin(connection, location, template, index), index, listed)
     return listed
 
 
@@ -107,15 +114,20 @@ def _index(pattern: str, template: str, ids: Sequence[str]) -> Index:
     if not template.startswith("read_parquet"):
         return TextIndex(pattern, template, ids)
     if is_log(pattern):
+        if "://" in pattern:
+            raise EngineError(f"files {pattern}: Delta tables are read from a disk; {ELSEWHERE}")
         return DeltaIndex(pattern)
-    refuse(pattern)
+    # A folder may be a table before a file in it matches.
+    refuse(pattern, [f"{fixed(pattern)}/"])
     return Index(pattern)
 
 
-def origin(connection: sa.Connection, location: Location, template: str) -> str:
+def origin(connection: sa.Connection, location: Location, template: str, index: Index | None = None) -> str:
     """Return what to select from for all files at once, whatever there is when they are read."""
     pattern = str(location.files)
-    return DeltaIndex(pattern).whole(connection) if is_log(pattern) else whole(connection, location, template)
+    if not is_log(pattern):
+        return whole(connection, location, template)
+    return (index or DeltaIndex(pattern)).whole(connection)
 
 
 def fetch(connection: sa.Connection, statement: Any, most: int) -> Sequence[Row]:
@@ -131,13 +143,12 @@ def fetch(connection: sa.Connection, statement: Any, most: int) -> Sequence[Row]
                 raise
             # Where it was not the statement itself that failed, the views may still be those of another one.
             _show(connection, views, statement)
-        elif not isinstance(error.orig, duckdb.IOException) or all(
-            view.shown == view.origin for view in views.values()
-        ):
+        elif not isinstance(error.orig, duckdb.IOException) or not views:
             raise
         else:
             # A file is gone, as when many are merged into one: once more over whatever there is by now.
             for name, view in views.items():
+                view.forget()
                 _make(connection, views, name, view.origin)
     return connection.execute(statement).fetchmany(most)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from deltalake import DeltaTable, write_deltalake
+from deltalake import DeltaTable, convert_to_deltalake, write_deltalake
 from sqlalchemy import func, select
 
 from checks.dataset import Dataset, Role, TimeUnit, dataset_table
@@ -22,6 +22,7 @@ from checks.rows import Rows
 from checks.window import Window
 from monitor.engine import Engine, Location, Session
 from monitor.engines import connect
+from monitor.engines.lakes import DeltaIndex
 from monitor.errors import EngineError
 from monitor.load import load
 
@@ -36,7 +37,7 @@ def append(table: Path, hour: float, rows: int = 10, more: str = "", **how: Any)
     connection = duckdb.connect()
     connection.execute("SET TimeZone = 'UTC'")
     events = connection.sql(f'SELECT *{more} FROM (SELECT i AS item, {at} AS "at" FROM range({rows}) t(i))')
-    write_deltalake(table, events, mode="append", **how)
+    write_deltalake(table.as_uri(), events, mode="append", **how)
 
 
 @pytest.fixture
@@ -124,6 +125,73 @@ def test_a_table_that_is_made_anew_is_another(engine: Engine, table: Path) -> No
     assert once(engine, table, 0, 9) == 4
 
 
+def test_a_table_that_is_merged_between_two_looks_at_it_is_whole(
+    engine: Engine, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for hour, part in enumerate("aab"):
+        append(table, hour, more=f", '{part}' AS p", partition_by=["p"])
+    named = DeltaIndex.named
+    merges = iter((table,))
+
+    def named_before(index: DeltaIndex) -> list[str]:
+        paths = named(index)
+        for one in merges:
+            merge(one)
+        return paths
+
+    monkeypatch.setattr(DeltaIndex, "named", named_before)
+    assert once(engine, table, 0, 9) == 30
+
+
+def test_a_file_that_is_lost_is_an_error(engine: Engine, table: Path) -> None:
+    append(table, 0)
+    append(table, 1)
+    lost = Path(DeltaTable(table).file_uris()[0])
+    lost.unlink()
+    assert f"1 files that the log names are not there, such as {lost}" in refused(engine, table / "_delta_log")
+
+
+def test_a_table_that_was_read_as_a_whole_and_merged_is_read_as_it_is_then(engine: Engine, table: Path) -> None:
+    for hour in range(4):
+        append(table, hour)
+    with engine.session() as session:
+        events = opened(session, table / "_delta_log")
+        assert session.run(select(func.count()).select_from(events.table), 1) == [(40,)]
+        assert count(session, events, 1) == 10
+        merge(table)
+        assert count(session, events, 2) == 10
+
+
+@pytest.mark.parametrize("name", ["sp ace", "ünï", "ha#sh", "pc%zz", "q?m", 'dq"x', "cur{a,b}", "br[1]", "it's"])
+def test_a_table_may_lie_in_any_folder(engine: Engine, tmp_path: Path, name: str) -> None:
+    # The library that writes it here could not write into all of these.
+    append(tmp_path / "plain", 0, more=", 'a b' AS odd", partition_by=["odd"])
+    append(tmp_path / "plain", 1, more=", 'c' AS odd", partition_by=["odd"])
+    shutil.copytree(tmp_path / "plain", tmp_path / name / "events")
+    assert [once(engine, tmp_path / name / "events", hour) for hour in range(3)] == [10, 10, 0]
+
+
+def test_folders_above_a_table_are_no_columns_of_it(engine: Engine, tmp_path: Path) -> None:
+    table = tmp_path / "env=prod" / "events"
+    append(table, 0, more=", 'staging' AS env")
+    with engine.session() as session:
+        events = opened(session, table / "_delta_log")
+        assert session.run(select(events.table.c.env).distinct(), 1) == [("staging",)]
+    parted = tmp_path / "env=prod" / "parted"
+    append(parted, 0, more=f", 'staging' AS env, {DAYS}", partition_by=["dt"])
+    assert "a folder above it is called env=..., as a column of it" in refused(engine, parted / "_delta_log")
+
+
+def test_what_a_table_is_parted_by_has_the_type_of_the_log(engine: Engine, table: Path) -> None:
+    more = ", true AS flag, '007' AS code, \"at\"::DATE AS day, 1.5::DECIMAL(9,2) AS cut"
+    append(table, 0, more=more, partition_by=["flag", "code", "day", "cut"])
+    with engine.session() as session:
+        events = opened(session, table / "_delta_log")
+        found = {name: events.columns[name].declared for name in ("flag", "code", "day", "cut")}
+        assert found == {"flag": "BOOLEAN", "code": "VARCHAR", "day": "DATE", "cut": "DECIMAL(9,2)"}
+        assert session.run(select(events.table.c.code).distinct(), 1) == [("007",)]
+
+
 def test_what_a_table_is_parted_by_is_a_column(engine: Engine, table: Path) -> None:
     for hour in (0, 30):
         append(table, hour, more=f", {DAYS}, 'a b/c:d%20' AS odd", partition_by=["dt", "odd"])
@@ -155,6 +223,39 @@ def test_the_files_of_a_table_are_not_read_without_its_log(engine: Engine, table
     said = refused(engine, table / files)
     assert f"{table} is a Delta table, and its folder also holds files that are no part of it any more" in said
     assert said.endswith(f"; write files: {table}/_delta_log")
+
+
+@pytest.mark.parametrize("files", ["*/*.parquet", "**/*.parquet", "e*/*.parquet"])
+def test_a_table_that_a_glob_reaches_is_not_read_without_its_log(
+    engine: Engine, tmp_path: Path, table: Path, files: str
+) -> None:
+    append(table, 0)
+    assert f"{table} is a Delta table" in refused(engine, tmp_path / files)
+
+
+def test_a_folder_that_becomes_a_table_is_not_read_without_its_log(engine: Engine, table: Path) -> None:
+    table.mkdir()
+    (table.parent / "link").symlink_to(table)
+    duckdb.sql("SELECT 1 AS item, TIMESTAMP '2026-03-01' AS \"at\"").write_parquet(str(table / "a.parquet"))
+    with engine.session() as session:
+        assert count(session, opened(session, table.parent / "link" / "*.parquet"), 0) == 1
+    convert_to_deltalake(table)
+    DeltaTable(table).delete()
+    duckdb.sql("SELECT 1 AS item, TIMESTAMP '2026-03-01' AS \"at\"").write_parquet(str(table / "b.parquet"))
+    assert f"{table} is a Delta table" in refused(engine, table.parent / "link" / "*.parquet")
+
+
+def test_metadata_of_another_kind_are_no_table(engine: Engine, tmp_path: Path) -> None:
+    (tmp_path / "metadata").mkdir()
+    (tmp_path / "metadata" / "croissant.metadata.json").write_text("{}")
+    duckdb.sql("SELECT 1 AS item, TIMESTAMP '2026-03-01' AS \"at\"").write_parquet(str(tmp_path / "a.parquet"))
+    with engine.session() as session:
+        assert count(session, opened(session, tmp_path / "*.parquet"), 0) == 1
+
+
+def test_a_log_that_is_elsewhere_is_refused(engine: Engine) -> None:
+    said = refused(engine, "s3://bucket/events/_delta_log")
+    assert said.startswith("files s3://bucket/events/_delta_log: Delta tables are read from a disk; ")
 
 
 @pytest.mark.parametrize("mark", [".hoodie/hoodie.properties", "metadata/00001-ab.metadata.json"])
@@ -255,5 +356,12 @@ def test_init_finds_tables_and_a_folder_is_told_how_to_be_written(
         assert load(path).datasets["events"].files == str(table / "_delta_log")
     said = recwatch("check", "--all", "--json", "-c", str(path)).out.splitlines()
     assert {verdict["total"] for line in said if (verdict := json.loads(line))["check"] == "contract"} == {299, None}
+    append(tmp_path / "daily" / "2026-03-01" / "orders", 0, more=", item % 7 AS user_id")
+    append(tmp_path / "daily" / "2026-03-02" / "orders", 0, more=", item % 7 AS user_id")
+    assert recwatch("init", str(tmp_path / "daily"), "-o", str(path), "--force").code == 0
+    assert {dataset.files for dataset in load(path).datasets.values()} == {
+        str(tmp_path / "daily" / f"2026-03-0{day}" / "orders" / "_delta_log") for day in (1, 2)
+    }
+    assert recwatch("init", str(table), "-o", str(path), "--force").code == 0
     path.write_text(path.read_text().replace("/_delta_log", ""))
     assert f"write {table}/_delta_log" in recwatch("validate", "-c", str(path)).err

@@ -319,8 +319,6 @@ def test_a_source_has_few_values_and_says_so(seen: Seen, sure: str | None) -> No
         ({"impressions": 90, "clicks": 9, "taps": 3}, ("impressions",), ("clicks", "taps"), LIKELY),
         ({"impression": 90, "view": 9}, ("impression",), ("view",), GUESS),
         ({"view": 90, "click": 9}, ("view",), ("click",), GUESS),
-        ({"false": 90, "true": 9}, ("false", "true"), ("true",), LIKELY),
-        ({"0": 1, "1": 9}, ("0", "1"), ("1",), LIKELY),
     ],
 )
 def test_event_types_tell_what_was_shown_and_what_was_clicked(
@@ -336,11 +334,20 @@ def test_event_types_tell_what_was_shown_and_what_was_clicked(
     [
         {}, {"impression": 90}, {"click": 9}, {"view": 90, "addtocart": 9, "transaction": 3}, {"0": 90, "2": 9},
         {"view": 90, "select_item": 9}, {"view": 90, "view_cart": 9}, {"impression": 9, "click": 90},
-        {"impression_failed": 90, "click": 9}, {"true": 9},
+        {"impression_failed": 90, "click": 9}, {"0": 90, "1": 9}, {"impression": 90, "${click}": 9},
+        {"impression": 90, "取消click": 9},
     ],
 )  # fmt: skip
 def test_event_types_that_do_not_tell_are_left_alone(rows: dict[str, int]) -> None:
     assert clicks(rows) is None
+
+
+@pytest.mark.parametrize(("no", "yes"), [("false", "true"), ("0", "1")])
+def test_a_row_may_say_itself_whether_it_was_clicked(no: str, yes: str) -> None:
+    found = clicks({no: 90, yes: 9}, is_flag=True)
+    assert found is not None
+    assert (found.shown, found.hit, found.share) == ((no, yes), (yes,), 1.0)
+    assert clicks({no: 90, "2": 9}, is_flag=True) is None
 
 
 def test_the_cohorts_of_an_experiment_are_shown_and_not_taken() -> None:

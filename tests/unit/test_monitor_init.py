@@ -119,6 +119,15 @@ def test_click_through_is_set_up_where_the_events_tell_of_clicks(
     assert (rate["details"]["shown"], rate["details"]["hits"]) == (600, 67)
 
 
+def test_what_the_looks_of_init_cannot_read_is_left_alone(init: Callable[..., Config], tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "events.sqlite")) as connection:
+        connection.execute("CREATE TABLE events (user_id INT, item_id INT, ts TEXT, event_type TEXT)")
+        rows = [(n % 9, n % 7, f"2026-03-03T12:00:{n % 60:02}", b"view" if n % 5 else "click") for n in range(300)]
+        connection.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", rows)
+        connection.commit()
+    assert "events" in init("events.sqlite").datasets
+
+
 def test_windows_of_click_through_hold_enough_of_what_is_shown(init: Callable[..., Config], tmp_path: Path) -> None:
     rows = [
         f"u{n % 50},i{n % 7},2026-03-0{1 + n % 5}T{n % 24:02}:00:00,{'view' if n % 4 else 'click'}"
@@ -131,12 +140,19 @@ def test_windows_of_click_through_hold_enough_of_what_is_shown(init: Callable[..
     }  # fmt: skip
 
 
-def test_events_of_a_day_without_ids_are_not_taken_for_copies(init: Callable[..., Config], tmp_path: Path) -> None:
-    rows = [f"u{n % 12},i{n % 3},2026-03-{1 + n // 60:02}" for n in range(600)]
+@pytest.mark.parametrize("time", ["", "T00:00:00", "T23:00:00Z"])
+def test_events_of_a_day_without_ids_are_not_taken_for_copies(
+    init: Callable[..., Config], tmp_path: Path, time: str
+) -> None:
+    rows = [f"u{n % 12},i{n % 3},2026-03-{1 + n // 60:02}{time}" for n in range(600)]
     csv(tmp_path / "days" / "orders.csv", EVENTS, rows)
     init("days")
     assert written(tmp_path, "orders")["duplicates"] == {"enabled": False}
     assert "are like another of their day" in (tmp_path / "recwatch.yml").read_text()
+    rows = [f"u{n % 12},i{n % 3},2026-03-{1 + n // 60:02}T00:00:{n % 60:02}" for n in range(600)]
+    csv(tmp_path / "days" / "orders.csv", EVENTS, [*rows, *rows])
+    init("days", "--force")
+    assert "enabled" not in written(tmp_path, "orders")["duplicates"], "these may be copies"
     rows = [f"u{n},i{n % 7},2026-03-{1 + n // 60:02}" for n in range(600)]
     csv(tmp_path / "days" / "orders.csv", EVENTS, rows)
     init("days", "--force")
