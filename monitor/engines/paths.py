@@ -17,12 +17,10 @@ _AT_ONCE = 250
 PARTITION = re.compile(r"/([^/=]+)=[^/=]*(?=/)")
 LOG = "_delta_log"
 _WILD = frozenset("*?[]{}\\")
-# What begins so is being written, or no data: Spark, Hive and pandas leave it out, too. A partition may begin so.
 _FIXED = re.compile(r"([^*?\[\]{}\\/]*/)*")
+# What begins so is being written, or no data: Spark, Hive and pandas leave it out, too. A partition may begin so.
 _HIDDEN, _MAY_BE_HIDDEN = re.compile(r"\.|_[^=]*$"), re.compile(r"(^|/)[._]")
-
-
-# Of Iceberg's files of metadata.
+# Names of Iceberg's files of metadata.
 _ICEBERG = re.compile(r"(v\d+|\d+-[0-9a-f-]+)(\.gz)?\.metadata\.json(\.gz)?")
 _STALE = "its folder also holds files that are no part of it any more"
 ELSEWHERE = "read it through Spark or another engine, as a table"

@@ -117,8 +117,9 @@ def _index(pattern: str, template: str, ids: Sequence[str]) -> Index:
         if "://" in pattern:
             raise EngineError(f"files {pattern}: Delta tables are read from a disk; {ELSEWHERE}")
         return DeltaIndex(pattern)
-    # A folder may be a table before a file in it matches.
-    refuse(pattern, [f"{fixed(pattern)}/"])
+    if "://" not in pattern:
+        # A folder may be a table before a file in it matches.
+        refuse(pattern, [f"{fixed(pattern)}*"])
     return Index(pattern)
 
 
