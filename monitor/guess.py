@@ -39,7 +39,6 @@ LEAST_UNIQUE = 0.95
 MOST_VALUES = 50
 # Beside a column that is fuller by more than this, one with the better name is not taken.
 LEAST_FILLED = 0.8
-# From this share of rows without a value on, it is said.
 MUCH_EMPTY = 0.1
 
 _TABLES = {Role.USER: "users", Role.ITEM: "items"}
@@ -282,7 +281,8 @@ def _event_type(role: Role, column: Seen, kind: str) -> Guessed | None:
     said = f"its name, and it has {_counted(column.distinct)}"
     if column.type.kind is Kind.INTEGER:
         return Guessed(role, column, GUESS, said) if {"type", "kind"} & set(column.words) else None
-    is_plain = column.has(WORDS[role])
+    # One value alone tells nothing: a column that says what was clicked is worth more.
+    is_plain = column.has(WORDS[role]) and column.distinct > 1
     return Guessed(role, column, SURE if is_plain else GUESS, said)
 
 
@@ -376,7 +376,7 @@ def _guess_features(found: Found) -> None:
 
 
 def _cohorts(columns: Sequence[Seen]) -> list[Guessed]:
-    """Return what may tell the users of an experiment apart: shown, not taken, since values have to be chosen, too."""
+    """Return what may tell the users of an experiment apart: shown, not taken, since values are to be chosen too."""
     why = "with it, exposed and control set, cohorts are compared; see monitor/guides/models.md"
     fitting = [column for column in columns if not column.is_key and 2 <= column.distinct <= MOST_VALUES]
     return [Guessed(Role.COHORT, column, GUESS, why) for column in fitting if column.has(WORDS[Role.COHORT])]

@@ -342,6 +342,12 @@ def test_event_types_that_do_not_tell_are_left_alone(rows: dict[str, int]) -> No
     assert clicks(rows) is None
 
 
+def test_what_was_clicked_is_worth_more_than_a_type_that_never_changes() -> None:
+    clicked = column("clicked", Kind.BOOLEAN, 2)
+    assert roles(guessed(USER, ITEM, TIME, column("event", distinct=1), clicked))["event_type"] == "clicked"
+    assert roles(guessed(USER, ITEM, TIME, column("event", distinct=2), clicked))["event_type"] == "event"
+
+
 @pytest.mark.parametrize(("no", "yes"), [("false", "true"), ("0", "1")])
 def test_a_row_may_say_itself_whether_it_was_clicked(no: str, yes: str) -> None:
     found = clicks({no: 90, yes: 9}, is_flag=True)
