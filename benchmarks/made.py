@@ -45,14 +45,15 @@ def config(folder: Path) -> Config:
     roles["event_id"] = roles.pop("event")
     same = ("event_type", "event_time", "ingested_at", "value", "source")
     clocks = {name: name for name in ("event_time", "ingested_at")}
-    ending = min((folder / "events").iterdir()).suffix
+    first = min((folder / "events").iterdir())
+    log = folder / "events" / "_delta_log"
     return Config.model_validate(
         {
             "pipeline": "benchmark",
             "state": f"sqlite:///{folder}/state.db",
             "datasets": {
                 "events": {
-                    "files": f"{folder}/events/*{ending}",
+                    "files": str(log) if log.exists() else f"{folder}/events/*{first.suffix}",
                     "roles": {**roles, **{name: name for name in same}},
                     "features": ["value", "device", "app_version", "position"],
                     **{link: link for link in ("users", "items", "sent", "rejected")},
