@@ -46,7 +46,7 @@ class Clicks:
 
 def says_clicked(column: Seen) -> bool:
     """Return whether a column of yes and no is about clicks: clicked, is_click."""
-    is_yes_or_no = column.type.kind in (Kind.BOOLEAN, Kind.INTEGER, Kind.NUMBER) and column.distinct == len((_YES, _NO))
+    is_yes_or_no = column.type.kind in (Kind.BOOLEAN, Kind.INTEGER, Kind.NUMBER) and column.distinct == 2
     return is_yes_or_no and column.has(_CLICKED) and set(column.words) <= _SAYS_CLICKED
 
 

@@ -12,7 +12,6 @@ from monitor.clicks import Clicks, says_clicked
 from monitor.columns import (
     BARE_KEYS,
     BESIDE_TIMES,
-    CALENDAR,
     GUESS,
     KEY_WORDS,
     KEYED,
@@ -48,6 +47,7 @@ _ELSE = split(
     " store address set list page version manager"
 )
 _THEIRS = split("parent related owner creator author seller host previous")
+_DAYS = split("dt ds ymd yyyymmdd")
 _PLAIN_ITEMS = split("item product content article movie")
 # What tells people apart, or is text of their own making: nothing whose distribution means anything.
 _NO_FEATURES = split("ip ipaddress fingerprint cookie email phone msisdn url uri href session token login username ifa")
@@ -164,7 +164,7 @@ def _kind(found: Found) -> tuple[str, str, str]:
 def _unread_time(columns: Sequence[Seen]) -> str:
     """Return what to say of a column that is called a time, but cannot be read as one."""
     called = (column for column in columns if column.filled and not column.is_key and column.words)
-    times = CALENDAR | WORDS[Role.EVENT_TIME] - WORDS[Role.EVENT_TYPE]
+    times = _DAYS | WORDS[Role.EVENT_TIME] - WORDS[Role.EVENT_TYPE]
     named = next((column for column in called if column.has(times) and column.distinct > 1), None)
     if named is None:
         return ""

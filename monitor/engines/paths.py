@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
+from glob import escape
 from pathlib import PurePath
 
 import sqlalchemy as sa
@@ -18,7 +19,7 @@ PARTITION = re.compile(r"/([^/=]+)=[^/=]*(?=/)")
 LOG = "_delta_log"
 _WILD = frozenset("*?[]{}\\")
 _FIXED = re.compile(r"([^*?\[\]{}\\/]*/)*")
-# What begins so is being written, or no data: Spark, Hive and pandas leave it out, too. A partition may begin so.
+# What begins so is being written, or no data: Spark, Hive and Arrow leave it out, too. A partition may begin so.
 _HIDDEN, _MAY_BE_HIDDEN = re.compile(r"\.|_[^=]*$"), re.compile(r"(^|/)[._]")
 # Names of Iceberg's files of metadata.
 _ICEBERG = re.compile(r"(v\d+|\d+-[0-9a-f-]+)(\.gz)?\.metadata\.json(\.gz)?")
@@ -91,8 +92,8 @@ def _matching(connection: sa.Connection, pattern: str) -> list[str]:
     if _WILD.isdisjoint(pattern) and os.path.isfile(pattern):
         return [pattern]
     if os.path.isdir(pattern):
-        # A folder stands for what is in it.
-        pattern = f"{pattern.rstrip('/')}/*"
+        # A folder that is called like a file stands for all such files in it, however deep.
+        pattern = f"{escape(pattern.rstrip('/'))}/**/*{PurePath(pattern).suffix}"
     return [path for (path,) in connection.exec_driver_sql(f"SELECT file FROM glob({quoted(pattern)})").fetchall()]
 
 

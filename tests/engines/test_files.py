@@ -124,6 +124,21 @@ def test_what_is_being_written_is_not_read(engine: Engine, tmp_path: Path, patte
         assert session.run(select(func.count()).select_from(everything), 1) == [(10,)]
 
 
+def test_of_a_folder_that_is_called_like_a_file_all_is_read_but_what_is_being_written(
+    engine: Engine, tmp_path: Path
+) -> None:
+    table = tmp_path / "events.parquet"
+    for name in ("a", "day=1/b", "day=1/_c", "_temporary/0/day=1/d", "day=2/.e"):
+        write(table / f"{name}.parquet", 0)
+    for name in ("_SUCCESS", "notes.txt"):
+        (table / name).write_text("")
+    assert once(engine, table, 0) == 20
+    (table / "a.parquet").unlink()
+    assert once(engine, table, 0) == 10
+    with engine.session() as session:
+        assert session.run(select(func.count()).select_from(opened(session, str(table)).table), 1) == [(10,)]
+
+
 def test_what_is_hidden_is_read_where_it_is_named(engine: Engine, tmp_path: Path) -> None:
     write(tmp_path / "_events" / "_year=2026" / "a.parquet", 0)
     write(tmp_path / "_events" / "_year=2026" / "_b.parquet", 0)
