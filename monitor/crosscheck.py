@@ -33,7 +33,7 @@ from monitor.config import (
 from monitor.config_server import too_short
 from monitor.document import AS_WRITTEN, Problem, Where
 from monitor.durations import duration_text
-from monitor.engines import DIALECTS
+from monitor.engines import NAMES
 from monitor.engines.duckdb import reader
 from monitor.engines.generic import generic
 from monitor.errors import ConfigError, EngineError
@@ -87,7 +87,7 @@ def _names(config: Config) -> Iterator[Problem]:
 def _urls(config: Config) -> Iterator[Problem]:
     for name, engine in config.engines.items():
         text = engine.url.get_secret_value()
-        known = [dialect.name for dialect in DIALECTS]
+        known = list(NAMES)
         if _is_installed(text):
             known.append(make_url(text).get_backend_name())
         yield from _url_problems(("engines", name, "url"), text, known)

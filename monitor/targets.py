@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
 from monitor.engine import Engine, Location
-from monitor.engines import DIALECTS
+from monitor.engines import NAMES
 from monitor.engines.duckdb import READERS
 from monitor.engines.paths import LOG, is_log
 from monitor.errors import ConfigError, EngineError
@@ -56,9 +56,8 @@ def database_url(target: str) -> str | None:
         shown = target.partition("://")[0]
         says = "is no URL of a database; write it like postgresql://user@host/database, mysql://user@host/database or duckdb:///FILE"
         raise ConfigError([f"{shown}://...: {says}"]) from None
-    known = [dialect.name for dialect in DIALECTS]
-    if url.get_backend_name() not in known:
-        raise ConfigError([f"{url.drivername}://...: no support for it; use one of {', '.join(known)}"])
+    if url.get_backend_name() not in NAMES:
+        raise ConfigError([f"{url.drivername}://...: no support for it; use one of {', '.join(NAMES)}"])
     is_file = url.get_backend_name() in ("duckdb", "sqlite") and not (url.database or "").startswith(("md:", "file:"))
     if is_file:
         if not Path(url.database or "").is_file():

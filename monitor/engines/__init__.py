@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pkgutil import resolve_name
 from typing import Any
 
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 
 from monitor.engine import Dialect, Engine
-from monitor.engines.duckdb import DUCKDB
 from monitor.engines.generic import generic
-from monitor.engines.hive import HIVE
-from monitor.engines.mysql import MARIADB, MYSQL
-from monitor.engines.postgres import POSTGRES
-from monitor.engines.sqlite import SQLITE
 
-DIALECTS: tuple[Dialect, ...] = (DUCKDB, SQLITE, POSTGRES, MARIADB, MYSQL, HIVE)
+# Where each is, loaded when the first engine of its kind is connected: all are 3 MB for as long as the daemon runs.
+_PLACES = {
+    "duckdb": "monitor.engines.duckdb:DUCKDB",
+    "sqlite": "monitor.engines.sqlite:SQLITE",
+    "postgresql": "monitor.engines.postgres:POSTGRES",
+    "mariadb": "monitor.engines.mysql:MARIADB",
+    "mysql": "monitor.engines.mysql:MYSQL",
+    "hive": "monitor.engines.hive:HIVE",
+}
+NAMES = tuple(_PLACES)
 
 
 def connect(name: str, url: str, timeout_seconds: float = 60.0, options: Mapping[str, Any] | None = None) -> Engine:
@@ -25,12 +30,16 @@ def connect(name: str, url: str, timeout_seconds: float = 60.0, options: Mapping
         ValueError: No engine knows this kind of URL, and SQLAlchemy has no dialect and driver for it.
     """
     parsed = make_url(url)
-    backend = parsed.get_backend_name()
-    for dialect in DIALECTS:
-        if dialect.name == backend:
-            return Engine(name, url, dialect, timeout_seconds, options or {})
     try:
-        return Engine(name, url, generic(parsed), timeout_seconds, options or {})
+        return Engine(name, url, _dialect(parsed), timeout_seconds, options or {})
     except ValueError as error:
-        known = ", ".join(dialect.name for dialect in DIALECTS)
+        known, backend = ", ".join(NAMES), parsed.get_backend_name()
         raise ValueError(f"engine {name}: no support for {backend}; use one of {known}: {error}") from error
+
+
+def _dialect(url: URL) -> Dialect:
+    backend = url.get_backend_name()
+    if backend not in _PLACES:
+        return generic(url)
+    dialect: Dialect = resolve_name(_PLACES[backend])
+    return dialect

@@ -26,8 +26,10 @@ _OF_CONNECTION = "recwatch_views"
 # memory, and what gives it a place to spill to.
 THREADS, _THREADS_NOW = "recwatch_threads", "recwatch_threads_now"
 LIMIT, PLACE = "recwatch_limit", "recwatch_place"
-# Noted of a connection that holds what the next run must not find.
-_SPENT = "recwatch_spent"
+# Noted of a connection that holds what the next run must not find, and how many runs it has served.
+_SPENT, _SERVED = "recwatch_spent", "recwatch_served"
+# DuckDB keeps a little of every statement for as long as the connection lasts: 0.03 MB a run of a small daemon.
+MOST_RUNS = 20
 # Over so little, more threads than one take a third more processor time and save next to no time.
 _LITTLE_BYTES = 1_000_000
 # Where a statement needs no file, a view that holds so few of them stays: to read them costs less than a new one.
@@ -202,7 +204,8 @@ def forget(engine: sa.Engine) -> None:
 def leave(driver: Any, record: sa.pool.ConnectionPoolEntry) -> None:
     """Make a connection that did little like a new one, and close any other; an event of SQLAlchemy."""
     views: dict[str, View] = record.info.pop(_OF_CONNECTION, {})
-    if driver is not None and LIMIT in record.info and not record.info.get(_SPENT):
+    served = record.info[_SERVED] = record.info.get(_SERVED, 0) + 1
+    if driver is not None and LIMIT in record.info and _SPENT not in record.info and served < MOST_RUNS:
         # To set the limit, though it is the same, makes the allocator of DuckDB give back the 10 MB that it holds.
         last = [*(f"DROP VIEW IF EXISTS {identifier(name)}" for name in views), record.info[LIMIT]]
         with contextlib.suppress(duckdb.Error):

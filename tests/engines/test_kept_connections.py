@@ -16,7 +16,7 @@ from sqlalchemy import column, event, func, select, table, text
 
 from monitor.engine import Engine, Location, Session
 from monitor.engines import connect
-from monitor.engines.views import _INDEXES
+from monitor.engines.views import _INDEXES, MOST_RUNS
 from monitor.errors import EngineError
 
 EVENTS = table("events", column("item"), column("at"))
@@ -65,6 +65,15 @@ def test_small_runs_follow_each_other_on_one_connection(
             assert little(session, files) == [(1000, 499_500)]
             assert list((tmp_path / "here").iterdir()) == [], "nothing is to be spilled"
     assert len(connections) == 1
+
+
+def test_a_connection_that_has_served_for_long_is_replaced(
+    engine: Engine, connections: list[object], files: Path
+) -> None:
+    for run in range(2 * MOST_RUNS + 1):
+        with engine.session() as session:
+            assert little(session, files) == [(1000, 499_500)]
+        assert len(connections) == 1 + run // MOST_RUNS
 
 
 def test_sessions_that_overlap_have_connections_of_their_own(

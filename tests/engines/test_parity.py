@@ -23,6 +23,7 @@ from checks.window import Window
 from monitor.baselines import Builder
 from monitor.clock import SystemClock
 from monitor.config import Config
+from monitor.engines import connect
 from monitor.faults import Fault
 from monitor.resolve import build
 from monitor.runner import Runner
@@ -131,13 +132,11 @@ def mariadb_place(frames: Mapping[str, pd.DataFrame], url: str) -> Place:
 
 def spark_place(frames: Mapping[str, pd.DataFrame], folder: Path, url: str) -> Place:
     files_place(frames, folder, "parquet")
-    engine = sa.create_engine(url.replace("hive:", "hive+recwatch:"))
-    with engine.connect() as connection:
+    with closing(connect("spark", url)) as engine, engine.sqlalchemy_engine.connect() as connection:
         connection.exec_driver_sql("CREATE SCHEMA IF NOT EXISTS shop")
         for table in frames:
             at = f"USING parquet LOCATION '{folder}/{table}.parquet'"
             connection.exec_driver_sql(f"CREATE TABLE shop.{table} {at}")
-    engine.dispose()
     return Place({"shop": {"url": url, "timeout": "5m"}}, lambda table: {"table": f"shop.{table}"})
 
 

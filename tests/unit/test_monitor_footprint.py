@@ -1,7 +1,9 @@
 """What the resting daemon gives back, and that nothing is lost by it."""
 
+import gc
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
@@ -65,6 +67,43 @@ def test_only_what_nobody_has_written_to_is_given_back() -> None:
     assert any(changed[at] for at in of_file)
 
 
+@linux
+def test_garbage_that_refers_to_itself_is_collected_as_long_as_that_takes_next_to_no_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Statement:
+        def __init__(self) -> None:
+            self.comparator = self
+
+    monkeypatch.setattr(footprint, "WORTH_IT_SECONDS", -1.0)
+    # One collection takes 50 ms, by this clock.
+    ticks = iter([100.0, 100.05, 104.9, 105.06, 105.11])
+    monkeypatch.setattr(footprint.time, "monotonic", lambda: next(ticks))
+    resting, left = footprint.Footprint(), []
+    gc.disable()
+    try:
+        for _settled in range(3):
+            garbage = weakref.ref(Statement())
+            assert resting.settle()
+            left.append(garbage() is not None)
+    finally:
+        gc.enable()
+    assert left == [False, True, False]
+
+
 def test_elsewhere_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     assert footprint.Footprint().settle() is False
+
+
+def test_only_engines_that_are_asked_are_loaded() -> None:
+    script = """
+import sys
+import monitor.commands.run
+from monitor.engines import NAMES, connect
+engine = connect("files", "duckdb:///:memory:")
+print(*(name for name in sys.modules if name.endswith((".mysql", ".hive", ".spark_functions", ".engines.postgres"))))
+print(*(name for name in NAMES if connect("one", f"{name}://").sqlalchemy_engine.dialect.name.find(name) < 0))
+"""
+    ran = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (ran.stdout, ran.stderr) == ("\n\n", "")
