@@ -21,7 +21,7 @@ _DONTNEED = 4
 # The least work, in CPU seconds, after which there is something to give back.
 WORTH_IT_SECONDS = 0.1
 # A collection of cyclic garbage is followed by none for so many times what it took.
-COLLECT_EVERY = 100
+COLLECT_EVERY = 1000
 
 
 class Footprint:
@@ -44,7 +44,7 @@ class Footprint:
 
         Cost:
             3 ms, and as much again for the code that the next tick runs. The collection takes 20 to 40 ms of a daemon
-            of 20 checks, and at most a hundredth of a core.
+            of 20 checks, and at most a thousandth of a core.
         """
         if self._library is None or time.process_time() - self._worked < WORTH_IT_SECONDS:
             return False

@@ -76,6 +76,7 @@ def test_garbage_that_refers_to_itself_is_collected_as_long_as_that_takes_next_t
             self.comparator = self
 
     monkeypatch.setattr(footprint, "WORTH_IT_SECONDS", -1.0)
+    monkeypatch.setattr(footprint, "COLLECT_EVERY", 100)
     # One collection takes 50 ms, by this clock.
     ticks = iter([100.0, 100.05, 104.9, 105.06, 105.11])
     monkeypatch.setattr(footprint.time, "monotonic", lambda: next(ticks))
